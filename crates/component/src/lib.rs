@@ -1,0 +1,1 @@
+//! The embedded implementation of each third-party system's contract.

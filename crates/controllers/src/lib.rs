@@ -1,0 +1,1 @@
+//! Flux-compatible source, kustomization and helmrelease controllers against any Kubernetes API.

@@ -1,0 +1,1 @@
+//! The Flux API types, substitution and the unit graph.

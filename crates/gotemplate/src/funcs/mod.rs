@@ -1,0 +1,6 @@
+//! The functions, as tables by theme.
+
+use crate::env::NativeFn;
+
+/// One function: the name templates call it by, and what runs.
+pub type Entry = (&'static str, NativeFn);

@@ -1,0 +1,14 @@
+//! Go's `text/template` (go1.26) with the function set Helm v4 exposes (sprig v3 and Helm's own).
+//!
+//! Text goes through [`parse`](mod@parse) (lexer, parser) once into an immutable, shareable tree; [`exec`] runs it
+//! over [`Val`]s, which have Go's semantics (maps by reference and ranged in key order, int against float64, nil
+//! against missing). [`funcs`] holds the functions as tables of [`NativeFn`]s. Knows nothing of charts.
+
+pub mod env;
+pub mod exec;
+pub mod funcs;
+pub mod parse;
+pub mod val;
+
+pub use env::{Env, FuncError, NativeFn};
+pub use val::{GoObject, List, MapRef, Val};

@@ -1,0 +1,120 @@
+//! A Kubernetes object with the story of where it came from.
+
+use std::sync::Arc;
+
+use crate::gvk::{Gvk, ObjectKey};
+use crate::map::Map;
+use crate::value::{Str, Value};
+
+/// Where an object came from, as far as is known; shown in every finding and error about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Provenance {
+    /// The file, relative to the tree's root (or to the chart's, with `template`).
+    pub file: Option<Arc<str>>,
+    /// The first line of the object in that file, from 1; 0 when not known.
+    pub line: u32,
+    /// The unit that rendered it: `Kustomization/ns/name` or `HelmRelease/ns/name`.
+    pub unit: Option<Arc<str>>,
+    /// For objects of a chart, the template (`chart/templates/x.yaml`).
+    pub template: Option<Arc<str>>,
+}
+
+impl std::fmt::Display for Provenance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.template, &self.file) {
+            (Some(t), _) => f.write_str(t)?,
+            (None, Some(file)) if self.line > 0 => write!(f, "{file}:{}", self.line)?,
+            (None, Some(file)) => f.write_str(file)?,
+            (None, None) => f.write_str("(generated)")?,
+        }
+        if let Some(unit) = &self.unit {
+            write!(f, " (in {unit})")?;
+        }
+        Ok(())
+    }
+}
+
+/// A Kubernetes object: a map value, with provenance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Object {
+    /// The whole object, always a map.
+    pub value: Value,
+    /// Where it came from.
+    pub provenance: Provenance,
+}
+
+impl Object {
+    /// An object of unknown origin.
+    #[must_use]
+    pub fn new(value: Value) -> Self {
+        Self { value, provenance: Provenance::default() }
+    }
+
+    /// Its `apiVersion`; empty when absent.
+    #[must_use]
+    pub fn api_version(&self) -> &str {
+        self.value.str_at(["apiVersion"]).unwrap_or_default()
+    }
+
+    /// Its `kind`; empty when absent.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        self.value.str_at(["kind"]).unwrap_or_default()
+    }
+
+    /// Its group, version and kind.
+    #[must_use]
+    pub fn gvk(&self) -> Gvk {
+        Gvk::from_api_version(self.api_version(), self.kind())
+    }
+
+    /// Its name; empty when absent.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.value.str_at(["metadata", "name"]).unwrap_or_default()
+    }
+
+    /// Its namespace; empty when absent.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        self.value.str_at(["metadata", "namespace"]).unwrap_or_default()
+    }
+
+    /// Its key as written (the namespace is not defaulted: whether a kind has one only discovery knows).
+    #[must_use]
+    pub fn key(&self) -> ObjectKey {
+        let gvk = self.gvk();
+        ObjectKey { group: gvk.group, kind: gvk.kind, namespace: self.namespace().into(), name: self.name().into() }
+    }
+
+    /// A label's value.
+    #[must_use]
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.value.at(["metadata", "labels"])?.get(key)?.as_str()
+    }
+
+    /// An annotation's value.
+    #[must_use]
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.value.at(["metadata", "annotations"])?.get(key)?.as_str()
+    }
+
+    /// `metadata`, made when absent. `None` when the object is no map or its metadata is something else.
+    pub fn metadata_mut(&mut self) -> Option<&mut Map> {
+        self.value.make_map_at(["metadata"])
+    }
+
+    /// Sets a label.
+    pub fn set_label(&mut self, key: impl Into<Str>, value: impl Into<Value>) {
+        if let Some(m) = self.value.make_map_at(["metadata", "labels"]) {
+            m.insert(key, value);
+        }
+    }
+
+    /// Sets an annotation.
+    pub fn set_annotation(&mut self, key: impl Into<Str>, value: impl Into<Value>) {
+        if let Some(m) = self.value.make_map_at(["metadata", "annotations"]) {
+            m.insert(key, value);
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! From a tree to a plan: units in dependency order, every object with its provenance.

@@ -1,0 +1,1 @@
+//! Simulated nodes, scheduling and workloads, as data-driven stages.

@@ -1,0 +1,1 @@
+//! Git, OCI, Helm repository artifacts; the cache; offline mirrors.

@@ -1,0 +1,2 @@
+//! Chores that generate checked-in data from named sources.
+fn main() {}
