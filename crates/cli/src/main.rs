@@ -1,1 +1,48 @@
-fn main() {}
+//! The `druse` binary: parses arguments, sets up logging, runs one command and turns its error into a report.
+//!
+//! One file a command under `commands/`: its arguments with their help text, and a function that calls the libraries.
+
+mod commands;
+mod error;
+mod globals;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::globals::Globals;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Compile a homelab's Git repository into Kubernetes objects, prove them, and make them true.
+#[derive(Parser)]
+#[command(name = "druse", version, max_term_width = 110)]
+struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print a shell completion script
+    Completion {
+        /// The shell to complete for
+        shell: clap_complete::Shell,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    cli.globals.init_logging();
+    let globals = &cli.globals;
+    let result = match cli.command {
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "druse", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    result.unwrap_or_else(|e| error::report(globals, &e))
+}
