@@ -7,6 +7,7 @@
 pub mod gvk;
 pub mod json;
 pub mod map;
+pub mod number;
 pub mod object;
 pub mod patch;
 pub mod value;

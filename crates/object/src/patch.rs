@@ -36,6 +36,10 @@ pub fn merge_patch(_target: &mut Value, _patch: &Value) {}
 ///
 /// # Errors
 /// When a directive is malformed, or a list item lacks its merge key.
-pub fn strategic_merge(_target: &mut Value, _patch: &Value, _schema: Option<&dyn MergeSchema>) -> Result<(), PatchError> {
+pub fn strategic_merge(
+    _target: &mut Value,
+    _patch: &Value,
+    _schema: Option<&dyn MergeSchema>,
+) -> Result<(), PatchError> {
     Err(PatchError(String::new()))
 }

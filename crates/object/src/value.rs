@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use serde::de::{self, Deserialize, DeserializeOwned, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    self, Deserialize, DeserializeOwned, Deserializer, IntoDeserializer, MapAccess, SeqAccess,
+    Visitor,
+};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::map::Map;
@@ -287,7 +290,11 @@ impl From<Value> for serde_json::Value {
             Value::Float(f) => serde_json::Number::from_f64(f).map_or(Self::Null, Self::Number),
             Value::String(s) => Self::String(s.into()),
             Value::Array(a) => Self::Array(a.into_iter().map(Self::from).collect()),
-            Value::Map(m) => Self::Object(m.into_iter().map(|(k, v)| (k.into(), Self::from(v))).collect()),
+            Value::Map(m) => Self::Object(
+                m.into_iter()
+                    .map(|(k, v)| (k.into(), Self::from(v)))
+                    .collect(),
+            ),
         }
     }
 }
@@ -394,7 +401,10 @@ impl<'de> Deserialize<'de> for Map {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         match Value::deserialize(d)? {
             Value::Map(m) => Ok(m),
-            other => Err(de::Error::custom(format!("expected an object, found {}", other.kind_name()))),
+            other => Err(de::Error::custom(format!(
+                "expected an object, found {}",
+                other.kind_name()
+            ))),
         }
     }
 }
@@ -429,17 +439,25 @@ impl<'de> Deserializer<'de> for &'de Value {
             Value::Float(f) => v.visit_f64(*f),
             Value::String(s) => v.visit_borrowed_str(s),
             Value::Array(a) => v.visit_seq(de::value::SeqDeserializer::new(a.iter())),
-            Value::Map(m) => {
-                v.visit_map(de::value::MapDeserializer::new(m.iter().map(|(k, x)| (k.as_str(), x))))
-            }
+            Value::Map(m) => v.visit_map(de::value::MapDeserializer::new(
+                m.iter().map(|(k, x)| (k.as_str(), x)),
+            )),
         }
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, v: V) -> Result<V::Value, ValueError> {
-        if self.is_null() { v.visit_none() } else { v.visit_some(self) }
+        if self.is_null() {
+            v.visit_none()
+        } else {
+            v.visit_some(self)
+        }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, v: V) -> Result<V::Value, ValueError> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        v: V,
+    ) -> Result<V::Value, ValueError> {
         v.visit_newtype_struct(self)
     }
 
@@ -481,13 +499,28 @@ mod tests {
         }
         let v: Value = serde_json::from_str(r#"{"name":"a","replicas":2,"tags":["x"]}"#).unwrap();
         let spec: Spec = v.to_typed().unwrap();
-        assert_eq!(spec, Spec { name: "a".into(), replicas: Some(2), tags: vec!["x".into()] });
+        assert_eq!(
+            spec,
+            Spec {
+                name: "a".into(),
+                replicas: Some(2),
+                tags: vec!["x".into()]
+            }
+        );
         assert_eq!(Value::from_typed(&spec).unwrap(), v);
     }
 
     #[test]
     fn numbers_keep_their_kind_and_size() {
         let v: Value = serde_json::from_str("[1, 1.0, 18446744073709551615, -3]").unwrap();
-        assert_eq!(v.items(), [Value::Int(1), Value::Float(1.0), Value::UInt(u64::MAX), Value::Int(-3)]);
+        assert_eq!(
+            v.items(),
+            [
+                Value::Int(1),
+                Value::Float(1.0),
+                Value::UInt(u64::MAX),
+                Value::Int(-3)
+            ]
+        );
     }
 }
