@@ -32,7 +32,13 @@ pub trait Host {
     ///
     /// # Errors
     /// When the cluster that should answer could not.
-    fn lookup(&self, api_version: &str, kind: &str, namespace: &str, name: &str) -> Result<Value, String>;
+    fn lookup(
+        &self,
+        api_version: &str,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Value, String>;
     /// `getHostByName`: an address, or an empty string where names are not resolved (Helm's own default).
     fn resolve_host(&self, name: &str) -> String;
 }
@@ -42,12 +48,13 @@ pub trait Executor {
     /// `include`: runs a named template on `data` and returns its output.
     ///
     /// # Errors
-    /// When there is no such template, or it fails.
+    /// When there is no such template, or it fails, worded as Helm's `include` words it: hand it on unchanged, so that
+    /// the executor knows it again and keeps the chain of errors.
     fn include(&mut self, name: &str, data: Val) -> Result<String, FuncError>;
-    /// `tpl`: parses `text` and runs it on `data` beside the other templates.
+    /// `tpl`: parses `text` and runs it on `data` beside the other templates; `<no value>` is removed from the output.
     ///
     /// # Errors
-    /// When the text does not parse or fails.
+    /// When the text does not parse or fails, worded as Helm's `tpl` words it: hand it on unchanged.
     fn tpl(&mut self, text: &str, data: Val) -> Result<String, FuncError>;
     /// The template being run, for seeding and messages.
     fn template_name(&self) -> Rc<str>;

@@ -8,7 +8,12 @@ pub mod env;
 pub mod exec;
 pub mod funcs;
 pub mod parse;
+pub mod printf;
+mod stack;
+pub mod strconv;
 pub mod val;
 
-pub use env::{Env, FuncError, NativeFn};
+pub use env::{Env, Executor, FuncError, Host, NativeFn};
+pub use exec::{FuncMap, Options, TemplateError, TemplateSet};
+pub use stack::{STACK_BYTES, with_stack};
 pub use val::{GoObject, List, MapRef, Val};

@@ -14,7 +14,8 @@ pub enum Val {
     /// `nil`: an interface that holds nothing (a JSON null).
     #[default]
     Nil,
-    /// No value at all: a missing map key. Prints as `<no value>` (which Helm removes); as an argument it is nil.
+    /// No value at all: what a pipeline makes of nil and of a missing map key (Go's zero `reflect.Value`). Prints as
+    /// `<no value>` (which Helm removes); as an argument it is nil.
     Missing,
     /// `bool`
     Bool(bool),
@@ -87,7 +88,11 @@ pub trait GoObject {
     fn field(&self, name: &str, env: &mut Env<'_>) -> Option<Result<Val, FuncError>>;
     /// A method called with arguments. `None`: there is no such method.
     fn call(&self, name: &str, args: &[Val], env: &mut Env<'_>) -> Option<Result<Val, FuncError>> {
-        if args.is_empty() { self.field(name, env) } else { None }
+        if args.is_empty() {
+            self.field(name, env)
+        } else {
+            None
+        }
     }
     /// Entries, for types that can be ranged and indexed like maps (`.Files`, `.Subcharts`); `None` for others.
     fn entries(&self) -> Option<Vec<(Str, Val)>> {
@@ -118,7 +123,11 @@ impl Val {
             Value::Float(f) => Val::Float(*f),
             Value::String(s) => Val::Str(s.clone()),
             Value::Array(a) => Val::List(Rc::new(a.iter().map(Val::from_values).collect())),
-            Value::Map(m) => Val::Map(MapRef::new(m.iter().map(|(k, v)| (k.clone(), Val::from_values(v))).collect())),
+            Value::Map(m) => Val::Map(MapRef::new(
+                m.iter()
+                    .map(|(k, v)| (k.clone(), Val::from_values(v)))
+                    .collect(),
+            )),
         }
     }
 
@@ -128,10 +137,14 @@ impl Val {
         match v {
             Value::Int(i) => Val::Int64(*i),
             Value::UInt(u) => Val::UInt64(*u),
-            Value::Array(a) => Val::List(Rc::new(a.iter().map(Val::from_value_with_ints).collect())),
-            Value::Map(m) => {
-                Val::Map(MapRef::new(m.iter().map(|(k, v)| (k.clone(), Val::from_value_with_ints(v))).collect()))
+            Value::Array(a) => {
+                Val::List(Rc::new(a.iter().map(Val::from_value_with_ints).collect()))
             }
+            Value::Map(m) => Val::Map(MapRef::new(
+                m.iter()
+                    .map(|(k, v)| (k.clone(), Val::from_value_with_ints(v)))
+                    .collect(),
+            )),
             other => Val::from_values(other),
         }
     }
@@ -147,7 +160,12 @@ impl Val {
             Val::Float(f) => Value::Float(*f),
             Val::Str(s) => Value::String(s.clone()),
             Val::List(l) => Value::Array(l.iter().map(Val::to_value).collect()),
-            Val::Map(m) => Value::Map(m.borrow().iter().map(|(k, v)| (k.clone(), v.to_value())).collect::<Map>()),
+            Val::Map(m) => Value::Map(
+                m.borrow()
+                    .iter()
+                    .map(|(k, v)| (k.clone(), v.to_value()))
+                    .collect::<Map>(),
+            ),
             Val::Object(o) => o.to_value(),
         }
     }
