@@ -11,6 +11,7 @@ mod reader_tests;
 mod resolve;
 mod scalar;
 mod stream;
+mod writer;
 
 use std::ops::Range;
 
@@ -101,14 +102,24 @@ pub fn parse_strict(text: &str) -> Result<Value, YamlError> {
     )
 }
 
-/// Writes a value as `sigs.k8s.io/yaml`'s `Marshal`: map keys sorted, two spaces, lists not indented.
+/// Writes a value as `sigs.k8s.io/yaml`'s `Marshal` (and so Helm's `toYaml`, `kubectl -o yaml`, `kubectl kustomize`):
+/// map keys sorted as people count, two spaces, lists not indented; ends with a line end.
 #[must_use]
-pub fn to_string(_value: &Value) -> String {
-    String::new()
+pub fn to_string(value: &Value) -> String {
+    let mut out = String::new();
+    writer::write(&mut out, value, writer::Layout::Sigs);
+    out
 }
 
-/// Writes a value as kyaml does: keys in their own order.
+/// Appends what [`to_string`] returns; the end of `out` counts as the start of a line.
+pub fn write_into(out: &mut String, value: &Value) {
+    writer::write(out, value, writer::Layout::Sigs);
+}
+
+/// Writes a value as kyaml's encoder (yaml/v3, compact lists): keys in their own order.
 #[must_use]
-pub fn to_string_ordered(_value: &Value) -> String {
-    String::new()
+pub fn to_string_ordered(value: &Value) -> String {
+    let mut out = String::new();
+    writer::write(&mut out, value, writer::Layout::Kyaml);
+    out
 }

@@ -358,7 +358,7 @@ impl<'a> Reader<'a> {
                             return self
                                 .fail("block sequence entries are not allowed in this context");
                         }
-                        let value = self.block_seq(start_col, depth)?;
+                        let value = self.block_seq(start_col, seq_same && start_col == indent, depth)?;
                         return self.finish(value, outer, before);
                     }
                     b'?' | b':' => {
@@ -423,7 +423,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A list from its first `-`.
-    fn block_seq(&mut self, indent: isize, depth: usize) -> Res<Value> {
+    fn block_seq(&mut self, indent: isize, indentless: bool, depth: usize) -> Res<Value> {
         let mut out = Vec::new();
         loop {
             self.pos += 1;
@@ -435,7 +435,7 @@ impl<'a> Reader<'a> {
                 break;
             }
             let col = self.col();
-            if !self.crossed || col > indent {
+            if !self.crossed || col > indent || (col == indent && !indentless && !self.is_dash()) {
                 return self.fail("did not find expected '-' indicator");
             }
             if col < indent || !self.is_dash() {

@@ -419,3 +419,33 @@ fn small(text: &str, low: u32, high: u32) -> Option<u32> {
     }
     text.parse().ok().filter(|n| (low..=high).contains(n))
 }
+
+/// Whether a plain scalar of this text reads back as text, for the eyes of go-yaml's writer (old booleans, timestamps
+/// and numbers in base 60 included).
+pub(super) fn is_text(text: &str) -> bool {
+    let Some(&first) = text.as_bytes().first() else { return false };
+    if !may_be_typed(first) {
+        return true;
+    }
+    if word(text, Dialect::Sigs).is_some() {
+        return false;
+    }
+    match first {
+        b'.' => float(text).is_none(),
+        b'0'..=b'9' | b'+' | b'-' => number(text).is_none() && parse_timestamp(text).is_none() && !is_base60(text),
+        _ => true,
+    }
+}
+
+/// `[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?`
+fn is_base60(text: &str) -> bool {
+    let body = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let mut parts = body.split(':');
+    let digits = |s: &str| s.bytes().all(|c| c.is_ascii_digit() || c == b'_');
+    let Some(head) = parts.next().filter(|h| h.starts_with(|c: char| c.is_ascii_digit()) && digits(h)) else {
+        return false;
+    };
+    let Some(tail) = body.get(head.len() + 1..) else { return false };
+    let (tail, fraction) = tail.split_once('.').unwrap_or((tail, ""));
+    digits(fraction) && tail.split(':').all(|p| small(p, 0, 59).is_some())
+}
