@@ -7,6 +7,7 @@
 
 pub mod api;
 pub mod cache;
+pub mod clock;
 pub mod queue;
 
 pub use api::{Api, ApiError, DeleteOptions, ListOptions, Patch, Resource};

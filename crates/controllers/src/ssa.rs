@@ -1,0 +1,599 @@
+//! Server-side apply of many objects as Flux' controllers do it: in stages, each with a dry run, drift detection by
+//! comparing the dry run with what is there, and take-over of fields that kubectl once wrote.
+//!
+//! Follows `github.com/fluxcd/pkg/ssa` (manager_apply.go, manager_delete.go, sort.go). One difference, on purpose: an
+//! object whose kind is not served yet does not keep the others of its stage from being applied; the stage still fails,
+//! with upstream's words. A tree that declares an operator and its resources together so comes up by itself.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use druse_object::{Map, Object, Value};
+use druse_runtime::{Api, ApiError, DeleteOptions, Patch};
+use futures::StreamExt;
+use regex::Regex;
+
+/// What was done to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It was not there before.
+    Created,
+    /// It differed.
+    Configured,
+    /// It was as declared.
+    Unchanged,
+    /// Told not to touch it.
+    Skipped,
+    /// It is gone.
+    Deleted,
+}
+
+impl Action {
+    /// Flux' word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Configured => "configured",
+            Self::Unchanged => "unchanged",
+            Self::Skipped => "skipped",
+            Self::Deleted => "deleted",
+        }
+    }
+}
+
+/// One object's line of a change set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// `Kind/ns/name`
+    pub subject: String,
+    /// Inventory id: `ns_name_group_kind`
+    pub id: String,
+    /// API version (without group) for the inventory.
+    pub version: String,
+    /// What was done.
+    pub action: Action,
+}
+
+impl std::fmt::Display for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.subject, self.action.word())
+    }
+}
+
+/// A failed apply, with what had been done before.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct ApplyFailure {
+    /// Flux' words: object, step, the API's answer.
+    pub message: String,
+    /// What was applied all the same.
+    pub changes: Vec<Change>,
+    /// Whether all that failed is kinds that are not served yet (waiting for them may help).
+    pub missing_kinds: bool,
+}
+
+/// Keys that opt objects in or out, each `(label or annotation, value)`.
+#[derive(Clone, Debug, Default)]
+pub struct ApplyOptions {
+    /// Recreate objects whose immutable fields changed.
+    pub force: bool,
+    /// Recreate these when their immutable fields changed.
+    pub force_selector: Vec<(String, &'static str)>,
+    /// Never touch these.
+    pub exclusions: Vec<(String, &'static str)>,
+    /// Only create these.
+    pub if_not_present: Vec<(String, &'static str)>,
+    /// Leave the fields other managers own in these.
+    pub merge: Vec<(String, &'static str)>,
+    /// How many requests at once.
+    pub concurrency: usize,
+}
+
+/// Applies and deletes on behalf of one controller.
+#[derive(Clone, Debug)]
+pub struct ResourceManager {
+    api: Api,
+    /// Field manager: `kustomize-controller`, `helm-controller`.
+    pub manager: &'static str,
+    /// Label prefix: `kustomize.toolkit.fluxcd.io`, `helm.toolkit.fluxcd.io`.
+    pub group: &'static str,
+}
+
+enum DryRun {
+    Apply(Change),
+    Leave(Change),
+}
+
+impl ResourceManager {
+    /// For a controller.
+    #[must_use]
+    pub fn new(api: Api, manager: &'static str, group: &'static str) -> Self {
+        Self { api, manager, group }
+    }
+
+    /// Applies objects in stages: definitions (CRDs, namespaces, cluster roles), classes, everything else; waits for
+    /// each of the first two to be served.
+    ///
+    /// # Errors
+    /// At the first stage with an object that is refused; the stages after it are not begun.
+    pub async fn apply_all(&self, objects: Vec<Object>, o: &ApplyOptions) -> Result<Vec<Change>, ApplyFailure> {
+        let mut stages: [Vec<Object>; 3] = Default::default();
+        for object in objects {
+            let gvk = object.gvk();
+            let stage = match (gvk.group.as_str(), gvk.kind.as_str()) {
+                ("apiextensions.k8s.io", "CustomResourceDefinition")
+                | ("", "Namespace")
+                | ("rbac.authorization.k8s.io", "ClusterRole") => 0,
+                (_, kind) if kind.ends_with("Class") => 1,
+                _ => 2,
+            };
+            stages[stage].push(object);
+        }
+        let mut done = Vec::new();
+        for (i, stage) in stages.into_iter().enumerate() {
+            if stage.is_empty() {
+                continue;
+            }
+            let crds: Vec<(String, String)> = stage
+                .iter()
+                .filter(|o| o.kind() == "CustomResourceDefinition")
+                .map(|o| (o.name().to_owned(), o.value.str_at(["spec", "group"]).unwrap_or_default().to_owned()))
+                .collect();
+            match self.apply_stage(stage, o).await {
+                Ok(changes) => done.extend(changes),
+                Err(mut failure) => {
+                    done.append(&mut failure.changes);
+                    failure.changes = done;
+                    return Err(failure);
+                }
+            }
+            if i == 0 {
+                if let Err(message) = self.wait_established(&crds).await {
+                    return Err(ApplyFailure { message, changes: done, missing_kinds: false });
+                }
+            }
+        }
+        Ok(done)
+    }
+
+    async fn apply_stage(&self, mut objects: Vec<Object>, o: &ApplyOptions) -> Result<Vec<Change>, ApplyFailure> {
+        sort_for_apply(&mut objects);
+        let concurrency = o.concurrency.max(1);
+        let checked: Vec<(Object, Result<DryRun, (String, bool)>)> = futures::stream::iter(objects)
+            .map(|object| async move {
+                let result = self.dry_run(&object, o).await;
+                (object, result)
+            })
+            .buffered(concurrency)
+            .collect()
+            .await;
+        let mut refused = None;
+        let mut missing = None;
+        for (_, result) in &checked {
+            if let Err((message, no_match)) = result {
+                let slot = if *no_match { &mut missing } else { &mut refused };
+                slot.get_or_insert_with(|| message.clone());
+            }
+        }
+        if let Some(message) = refused {
+            return Err(ApplyFailure { message, changes: Vec::new(), missing_kinds: false });
+        }
+        let mut changes = Vec::with_capacity(checked.len());
+        let mut applies = futures::stream::iter(checked.into_iter().filter_map(|(object, result)| match result {
+            Ok(step) => Some((object, step)),
+            Err(_) => None,
+        }))
+        .map(|(object, step)| async move {
+            match step {
+                DryRun::Leave(change) => Ok(change),
+                DryRun::Apply(change) => match self.api.apply(&object, self.manager, false).await {
+                    Ok(_) => Ok(change),
+                    Err(e) => Err(format!("{} apply failed: {e}", object.key())),
+                },
+            }
+        })
+        // Sequential like upstream: objects are sorted so that what others refer to comes first.
+        .buffered(1);
+        while let Some(result) = applies.next().await {
+            match result {
+                Ok(change) => changes.push(change),
+                Err(message) => return Err(ApplyFailure { message, changes, missing_kinds: false }),
+            }
+        }
+        drop(applies);
+        match missing {
+            Some(message) => Err(ApplyFailure { message, changes, missing_kinds: true }),
+            None => Ok(changes),
+        }
+    }
+
+    /// What applying the object would do. The error says whether only its kind is missing.
+    async fn dry_run(&self, object: &Object, o: &ApplyOptions) -> Result<DryRun, (String, bool)> {
+        let subject = object.key().to_string();
+        let resource = match self.api.resource(&object.gvk()).await {
+            Ok(r) => r,
+            Err(e @ ApiError::NoMatch(_)) => return Err((format!("{subject} dry-run failed: {e}"), true)),
+            Err(e) => return Err((format!("{subject} dry-run failed: {e}"), false)),
+        };
+        let change = |action| Change { action, ..describe(object) };
+        let mut existing = self
+            .api
+            .get(&resource, object.namespace(), object.name())
+            .await
+            .map_err(|e| (format!("{subject} query failed: {e}"), false))?;
+        let there = existing.as_ref();
+        if any_in_metadata(&object.value, &o.exclusions)
+            || there.is_some_and(|v| any_in_metadata(v, &o.exclusions))
+            || (there.is_some() && any_in_metadata(&object.value, &o.if_not_present))
+        {
+            return Ok(DryRun::Leave(change(Action::Skipped)));
+        }
+        let how = Patch::Apply { manager: self.manager, force: true, dry_run: true };
+        let patch = || self.api.patch(&resource, object.namespace(), object.name(), "", how, &object.value);
+        let dry = match patch().await {
+            Ok(v) => v,
+            Err(e) => {
+                let force = o.force
+                    || any_in_metadata(&object.value, &o.force_selector)
+                    || there.is_some_and(|v| any_in_metadata(v, &o.force_selector));
+                if there.is_none() || !force || !is_immutable(&e) {
+                    return Err((dry_run_error(&subject, object, &e), false));
+                }
+                self.recreate(&resource, object).await.map_err(|m| (m, false))?;
+                existing = None;
+                patch().await.map_err(|e| (dry_run_error(&subject, object, &e), false))?
+            }
+        };
+        let mut patched = false;
+        if let Some(v) = &existing {
+            if !any_in_metadata(&object.value, &o.merge) && !any_in_metadata(v, &o.merge) {
+                patched = self
+                    .clean_up(&resource, object, v)
+                    .await
+                    .map_err(|e| (format!("{subject} metadata.managedFields cleanup failed: {e}"), false))?;
+            }
+        }
+        Ok(match &existing {
+            None => DryRun::Apply(change(Action::Created)),
+            Some(v) if patched || drifted(v, &dry) => DryRun::Apply(change(Action::Configured)),
+            Some(_) => DryRun::Leave(change(Action::Unchanged)),
+        })
+    }
+
+    async fn recreate(&self, resource: &druse_runtime::Resource, object: &Object) -> Result<(), String> {
+        let subject = object.key();
+        let options = DeleteOptions { propagation: Some("Background"), ..DeleteOptions::default() };
+        self.api
+            .delete(resource, object.namespace(), object.name(), &options)
+            .await
+            .map_err(|e| format!("{subject} immutable field detected, failed to delete object: {e}"))?;
+        let gone = async {
+            while let Ok(Some(_)) = self.api.get(resource, object.namespace(), object.name()).await {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), gone)
+            .await
+            .map_err(|_| format!("{subject} immutable field detected, failed to wait for object to be deleted"))
+    }
+
+    /// Removes kubectl's traces, so that fields it once set go when they are no longer declared.
+    async fn clean_up(
+        &self,
+        resource: &druse_runtime::Resource,
+        object: &Object,
+        existing: &Value,
+    ) -> Result<bool, ApiError> {
+        let mut operations = Vec::new();
+        for key in [
+            "kubectl.kubernetes.io/last-applied-configuration",
+            "kustomize.toolkit.fluxcd.io/checksum",
+            "fluxcd.io/sync-checksum",
+        ] {
+            if existing.at(["metadata", "annotations"]).and_then(|a| a.get(key)).is_some() {
+                operations.push(operation("remove", &format!("/metadata/annotations/{}", escape(key)), None));
+            }
+        }
+        if let Some(entries) = take_over(existing["metadata"]["managedFields"].items(), self.manager) {
+            operations.push(operation("replace", "/metadata/managedFields", Some(Value::Array(entries))));
+        }
+        if operations.is_empty() {
+            return Ok(false);
+        }
+        let patch = Value::Array(operations);
+        self.api.patch(resource, object.namespace(), object.name(), "", Patch::Json, &patch).await?;
+        Ok(true)
+    }
+
+    async fn wait_established(&self, crds: &[(String, String)]) -> Result<(), String> {
+        if crds.is_empty() {
+            return Ok(());
+        }
+        let resource =
+            druse_runtime::Resource::new("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", false);
+        let all = async {
+            for (name, _) in crds {
+                loop {
+                    let crd = self.api.get(&resource, "", name).await.map_err(|e| e.to_string())?;
+                    if crd.as_ref().is_some_and(|c| condition_is(c, "Established", "True")) {
+                        break;
+                    }
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }
+            Ok(())
+        };
+        let result = tokio::time::timeout(Duration::from_secs(60), all)
+            .await
+            .unwrap_or_else(|_| Err(format!("timeout waiting for CustomResourceDefinition/{} to be established", crds[0].0)));
+        crds.iter().for_each(|(_, group)| self.api.forget_group(group));
+        result
+    }
+
+    /// Deletes objects that carry the owner's labels, in reverse apply order; what is told to stay stays.
+    ///
+    /// # Errors
+    /// What could not be deleted, and why; the rest is deleted all the same. The second part holds the inventory ids
+    /// whose deletion was not confirmed.
+    pub async fn delete_all(
+        &self,
+        mut objects: Vec<Object>,
+        owner: (&str, &str),
+        exclusions: &[(String, &'static str)],
+    ) -> (Vec<Change>, Result<(), (String, Vec<Change>)>) {
+        sort_for_apply(&mut objects);
+        objects.reverse();
+        let mut changes = Vec::new();
+        let mut survivors = Vec::new();
+        let mut errors = String::new();
+        for object in objects {
+            match self.delete_one(&object, owner, exclusions).await {
+                Ok(action) => changes.push(Change { action, ..describe(&object) }),
+                Err(e) => {
+                    errors.push_str(&e);
+                    errors.push(';');
+                    survivors.push(describe(&object));
+                }
+            }
+        }
+        let result =
+            if errors.is_empty() { Ok(()) } else { Err((format!("delete failed, errors: {errors}"), survivors)) };
+        (changes, result)
+    }
+
+    async fn delete_one(
+        &self,
+        object: &Object,
+        owner: (&str, &str),
+        exclusions: &[(String, &'static str)],
+    ) -> Result<Action, String> {
+        let subject = object.key();
+        let resource = match self.api.resource(&object.gvk()).await {
+            Ok(r) => r,
+            Err(ApiError::NoMatch(_)) => return Ok(Action::Deleted),
+            Err(e) => return Err(format!("{subject} query failed: {e}")),
+        };
+        let Some(existing) = self
+            .api
+            .get(&resource, object.namespace(), object.name())
+            .await
+            .map_err(|e| format!("{subject} query failed: {e}"))?
+        else {
+            return Ok(Action::Deleted);
+        };
+        let labels = &existing["metadata"]["labels"];
+        let ours = labels[format!("{}/namespace", self.group).as_str()].as_str() == Some(owner.0)
+            && labels[format!("{}/name", self.group).as_str()].as_str() == Some(owner.1);
+        if !ours || any_in_metadata(&existing, exclusions) {
+            return Ok(Action::Skipped);
+        }
+        let options = DeleteOptions { propagation: Some("Background"), ..DeleteOptions::default() };
+        self.api
+            .delete(&resource, object.namespace(), object.name(), &options)
+            .await
+            .map_err(|e| format!("{subject} delete failed: {e}"))?;
+        Ok(Action::Deleted)
+    }
+}
+
+/// A change with no action yet (`Unchanged`), naming the object.
+#[must_use]
+pub fn describe(object: &Object) -> Change {
+    let key = object.key();
+    Change {
+        subject: key.to_string(),
+        id: druse_flux::inventory::id(&key),
+        version: object.gvk().version.to_string(),
+        action: Action::Unchanged,
+    }
+}
+
+/// Whether a condition of the object has this status.
+#[must_use]
+pub fn condition_is(object: &Value, kind: &str, status: &str) -> bool {
+    object["status"]["conditions"]
+        .items()
+        .iter()
+        .any(|c| c["type"].as_str() == Some(kind) && c["status"].as_str() == Some(status))
+}
+
+fn any_in_metadata(v: &Value, pairs: &[(String, &'static str)]) -> bool {
+    pairs.iter().any(|(key, want)| {
+        ["labels", "annotations"]
+            .iter()
+            .any(|m| v["metadata"][m][key.as_str()].as_str().is_some_and(|got| got.eq_ignore_ascii_case(want)))
+    })
+}
+
+static IMMUTABLE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"is\simmutable|immutable\sfield").ok());
+
+fn is_immutable(e: &ApiError) -> bool {
+    matches!(e.reason(), "Conflict" | "Invalid")
+        || IMMUTABLE.as_ref().is_some_and(|r| r.is_match(&e.to_string()))
+}
+
+fn dry_run_error(subject: &str, object: &Object, e: &ApiError) -> String {
+    if e.is_not_found() {
+        return if object.namespace().is_empty() {
+            format!("{subject} namespace not specified: {e}")
+        } else {
+            format!("{subject} not found: {e}")
+        };
+    }
+    let mut reason = e.reason().to_owned();
+    if let ApiError::Status { status, .. } = e {
+        if status["details"]["causes"].items().iter().any(|c| c["reason"].as_str() == Some("FieldManagerConflict")) {
+            "FieldManagerConflict".clone_into(&mut reason);
+        }
+    }
+    if reason.is_empty() {
+        format!("{subject} dry-run failed: {e}")
+    } else {
+        format!("{subject} dry-run failed ({reason}): {e}")
+    }
+}
+
+/// Whether what is there differs from what a dry run says it would be, outside status and bookkeeping.
+fn drifted(existing: &Value, dry: &Value) -> bool {
+    let empty = Value::Map(Map::new());
+    let part = |v: &Value, key: &str| match &v["metadata"][key] {
+        Value::Null => empty.clone(),
+        other => other.clone(),
+    };
+    if part(existing, "labels") != part(dry, "labels") || part(existing, "annotations") != part(dry, "annotations") {
+        return true;
+    }
+    let (Some(a), Some(b)) = (existing.as_map(), dry.as_map()) else { return true };
+    let rest = |m: &Map| m.keys().filter(|k| !matches!(k.as_str(), "metadata" | "status")).count();
+    rest(a) != rest(b)
+        || a.iter()
+            .filter(|(k, _)| !matches!(k.as_str(), "metadata" | "status"))
+            .any(|(k, v)| b.get(k) != Some(v))
+}
+
+fn escape(pointer_token: &str) -> String {
+    pointer_token.replace('~', "~0").replace('/', "~1")
+}
+
+fn operation(op: &str, path: &str, value: Option<Value>) -> Value {
+    let mut m = Map::new();
+    m.insert("op", op);
+    m.insert("path", path);
+    if let Some(v) = value {
+        m.insert("value", v);
+    }
+    Value::Map(m)
+}
+
+/// The managed fields with kubectl's (and our own old updates') entries merged into ours; `None` when there are none.
+fn take_over(entries: &[Value], manager: &str) -> Option<Vec<Value>> {
+    let is = |e: &Value, m: &str, op: &str| e["manager"].as_str() == Some(m) && e["operation"].as_str() == Some(op);
+    let foreign = |e: &Value| {
+        let name = e["manager"].as_str().unwrap_or_default();
+        let op = e["operation"].as_str().unwrap_or_default();
+        e["subresource"].as_str().unwrap_or_default().is_empty()
+            && (name.starts_with("kubectl") && matches!(op, "Apply" | "Update")
+                || (name.starts_with("before-first-apply") || name.starts_with(manager)) && op == "Update")
+    };
+    if !entries.iter().any(foreign) {
+        return None;
+    }
+    let mut ours = entries.iter().find(|e| is(e, manager, "Apply")).cloned();
+    let mut rest = Vec::new();
+    for e in entries {
+        if is(e, manager, "Apply") {
+            continue;
+        }
+        if !foreign(e) {
+            rest.push(e.clone());
+        } else if let Some(ours) = &mut ours {
+            if let Some(fields) = ours.get_mut("fieldsV1") {
+                merge_fields(fields, &e["fieldsV1"]);
+            }
+        } else {
+            let mut renamed = e.clone();
+            if let Some(m) = renamed.as_map_mut() {
+                m.insert("manager", manager);
+                m.insert("operation", "Apply");
+            }
+            ours = Some(renamed);
+        }
+    }
+    rest.extend(ours);
+    Some(rest)
+}
+
+fn merge_fields(into: &mut Value, from: &Value) {
+    let (Some(into), Some(from)) = (into.as_map_mut(), from.as_map()) else { return };
+    for (k, v) in from.iter() {
+        match into.get_mut(k) {
+            Some(slot) => merge_fields(slot, v),
+            None => {
+                into.insert(k.clone(), v.clone());
+            }
+        }
+    }
+}
+
+/// Flux' reconcile order: kinds others refer to first, webhook configurations last, ties by group, kind, namespace and
+/// name.
+pub fn sort_for_apply(objects: &mut [Object]) {
+    static RANK: LazyLock<BTreeMap<&'static str, i32>> = LazyLock::new(|| {
+        let first = [
+            "CustomResourceDefinition", "Namespace", "ClusterRole", "ClusterClass", "RuntimeClass", "PriorityClass",
+            "StorageClass", "VolumeSnapshotClass", "IngressClass", "GatewayClass", "ClusterRoleBinding",
+            "ResourceQuota", "ServiceAccount", "Role", "RoleBinding", "ConfigMap", "Secret", "Service", "LimitRange",
+            "Deployment", "StatefulSet", "CronJob", "PodDisruptionBudget",
+        ];
+        let last = ["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"];
+        (-100..).zip(first).chain((1..).zip(last)).map(|(rank, kind)| (kind, rank)).collect()
+    });
+    objects.sort_by_cached_key(|o| {
+        let key = o.key();
+        (RANK.get(key.kind.as_str()).copied().unwrap_or(0), key.group, key.kind, key.namespace, key.name)
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn yaml(text: &str) -> Value {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn status_and_bookkeeping_are_no_drift_but_labels_and_spec_are() {
+        let live = yaml(r#"{"metadata":{"labels":{"a":"1"},"resourceVersion":"1"},"spec":{"x":1},"status":{"y":1}}"#);
+        let mut dry = yaml(r#"{"metadata":{"labels":{"a":"1"},"resourceVersion":"2"},"spec":{"x":1}}"#);
+        assert!(!drifted(&live, &dry));
+        dry.make_map_at(["metadata", "labels"]).unwrap().insert("a", "2");
+        assert!(drifted(&live, &dry));
+    }
+
+    #[test]
+    fn what_kubectl_edited_becomes_the_controllers_own() {
+        let entries = yaml(
+            r#"[{"manager":"kustomize-controller","operation":"Apply","fieldsV1":{"f:data":{"f:a":{}}}},
+                {"manager":"kubectl-edit","operation":"Update","fieldsV1":{"f:data":{"f:b":{}}}},
+                {"manager":"kube-controller-manager","operation":"Update","subresource":"status","fieldsV1":{}}]"#,
+        );
+        let merged = take_over(entries.items(), "kustomize-controller").unwrap();
+        assert_eq!(merged.len(), 2);
+        assert_eq!(merged[1]["fieldsV1"], yaml(r#"{"f:data":{"f:a":{},"f:b":{}}}"#));
+        assert!(take_over(&merged, "kustomize-controller").is_none());
+    }
+
+    #[test]
+    fn definitions_come_first_and_webhooks_last() {
+        let mut objects: Vec<Object> = ["Pod", "ValidatingWebhookConfiguration", "Namespace", "Deployment"]
+            .iter()
+            .map(|k| Object::new(yaml(&format!(r#"{{"apiVersion":"v1","kind":"{k}","metadata":{{"name":"x"}}}}"#))))
+            .collect();
+        sort_for_apply(&mut objects);
+        let kinds: Vec<_> = objects.iter().map(Object::kind).collect();
+        assert_eq!(kinds, ["Namespace", "Deployment", "Pod", "ValidatingWebhookConfiguration"]);
+    }
+}
