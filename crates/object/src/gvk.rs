@@ -18,11 +18,7 @@ pub struct Gvk {
 impl Gvk {
     /// From its three parts.
     pub fn new(group: impl Into<Str>, version: impl Into<Str>, kind: impl Into<Str>) -> Self {
-        Self {
-            group: group.into(),
-            version: version.into(),
-            kind: kind.into(),
-        }
+        Self { group: group.into(), version: version.into(), kind: kind.into() }
     }
 
     /// From an `apiVersion` (`v1`, `apps/v1`) and a kind.
@@ -37,20 +33,13 @@ impl Gvk {
     /// The group, version and kind a document says it has.
     #[must_use]
     pub fn of(value: &Value) -> Option<Self> {
-        Some(Self::from_api_version(
-            value.get("apiVersion")?.as_str()?,
-            value.get("kind")?.as_str()?,
-        ))
+        Some(Self::from_api_version(value.get("apiVersion")?.as_str()?, value.get("kind")?.as_str()?))
     }
 
     /// `v1` or `apps/v1`.
     #[must_use]
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() {
-            self.version.to_string()
-        } else {
-            format!("{}/{}", self.group, self.version)
-        }
+        if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
     }
 }
 

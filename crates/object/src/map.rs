@@ -27,10 +27,7 @@ impl Map {
     /// An empty map with room for `n` entries.
     #[must_use]
     pub fn with_capacity(n: usize) -> Self {
-        Self {
-            entries: Vec::with_capacity(n),
-            index: None,
-        }
+        Self { entries: Vec::with_capacity(n), index: None }
     }
 
     /// How many entries the map has.
@@ -118,15 +115,8 @@ impl Map {
     }
 
     fn reindex(&mut self) {
-        self.index = (self.entries.len() > INDEX_ABOVE).then(|| {
-            Box::new(
-                self.entries
-                    .iter()
-                    .enumerate()
-                    .map(|(i, (k, _))| (k.clone(), i))
-                    .collect(),
-            )
-        });
+        self.index = (self.entries.len() > INDEX_ABOVE)
+            .then(|| Box::new(self.entries.iter().enumerate().map(|(i, (k, _))| (k.clone(), i)).collect()));
     }
 
     /// The entries in their order.

@@ -13,11 +13,7 @@ fn split(text: &str) -> Shortest {
     let negative = text.starts_with('-');
     let body = text.trim_start_matches('-');
     let (mantissa, exp) = body.split_once('e').unwrap_or((body, "0"));
-    Shortest {
-        negative,
-        digits: mantissa.replace('.', ""),
-        exp: exp.parse().unwrap_or(0),
-    }
+    Shortest { negative, digits: mantissa.replace('.', ""), exp: exp.parse().unwrap_or(0) }
 }
 
 impl Shortest {

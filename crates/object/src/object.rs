@@ -47,10 +47,7 @@ impl Object {
     /// An object of unknown origin.
     #[must_use]
     pub fn new(value: Value) -> Self {
-        Self {
-            value,
-            provenance: Provenance::default(),
-        }
+        Self { value, provenance: Provenance::default() }
     }
 
     /// Its `apiVersion`; empty when absent.
@@ -80,21 +77,14 @@ impl Object {
     /// Its namespace; empty when absent.
     #[must_use]
     pub fn namespace(&self) -> &str {
-        self.value
-            .str_at(["metadata", "namespace"])
-            .unwrap_or_default()
+        self.value.str_at(["metadata", "namespace"]).unwrap_or_default()
     }
 
     /// Its key as written (the namespace is not defaulted: whether a kind has one only discovery knows).
     #[must_use]
     pub fn key(&self) -> ObjectKey {
         let gvk = self.gvk();
-        ObjectKey {
-            group: gvk.group,
-            kind: gvk.kind,
-            namespace: self.namespace().into(),
-            name: self.name().into(),
-        }
+        ObjectKey { group: gvk.group, kind: gvk.kind, namespace: self.namespace().into(), name: self.name().into() }
     }
 
     /// A label's value.
@@ -106,10 +96,7 @@ impl Object {
     /// An annotation's value.
     #[must_use]
     pub fn annotation(&self, key: &str) -> Option<&str> {
-        self.value
-            .at(["metadata", "annotations"])?
-            .get(key)?
-            .as_str()
+        self.value.at(["metadata", "annotations"])?.get(key)?.as_str()
     }
 
     /// `metadata`, made when absent. `None` when the object is no map or its metadata is something else.

@@ -2,10 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{
-    self, Deserialize, DeserializeOwned, Deserializer, IntoDeserializer, MapAccess, SeqAccess,
-    Visitor,
-};
+use serde::de::{self, Deserialize, DeserializeOwned, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::map::Map;
@@ -208,9 +205,7 @@ impl Value {
     /// # Errors
     /// When the thing cannot be written as JSON (a map with keys that are not strings, for example).
     pub fn from_typed<T: Serialize>(thing: &T) -> Result<Value, ValueError> {
-        serde_json::to_value(thing)
-            .map_err(|e| ValueError(e.to_string()))
-            .map(Value::from)
+        serde_json::to_value(thing).map_err(|e| ValueError(e.to_string())).map(Value::from)
     }
 }
 
@@ -290,11 +285,7 @@ impl From<Value> for serde_json::Value {
             Value::Float(f) => serde_json::Number::from_f64(f).map_or(Self::Null, Self::Number),
             Value::String(s) => Self::String(s.into()),
             Value::Array(a) => Self::Array(a.into_iter().map(Self::from).collect()),
-            Value::Map(m) => Self::Object(
-                m.into_iter()
-                    .map(|(k, v)| (k.into(), Self::from(v)))
-                    .collect(),
-            ),
+            Value::Map(m) => Self::Object(m.into_iter().map(|(k, v)| (k.into(), Self::from(v))).collect()),
         }
     }
 }
@@ -401,10 +392,7 @@ impl<'de> Deserialize<'de> for Map {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         match Value::deserialize(d)? {
             Value::Map(m) => Ok(m),
-            other => Err(de::Error::custom(format!(
-                "expected an object, found {}",
-                other.kind_name()
-            ))),
+            other => Err(de::Error::custom(format!("expected an object, found {}", other.kind_name()))),
         }
     }
 }
@@ -439,25 +427,15 @@ impl<'de> Deserializer<'de> for &'de Value {
             Value::Float(f) => v.visit_f64(*f),
             Value::String(s) => v.visit_borrowed_str(s),
             Value::Array(a) => v.visit_seq(de::value::SeqDeserializer::new(a.iter())),
-            Value::Map(m) => v.visit_map(de::value::MapDeserializer::new(
-                m.iter().map(|(k, x)| (k.as_str(), x)),
-            )),
+            Value::Map(m) => v.visit_map(de::value::MapDeserializer::new(m.iter().map(|(k, x)| (k.as_str(), x)))),
         }
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, v: V) -> Result<V::Value, ValueError> {
-        if self.is_null() {
-            v.visit_none()
-        } else {
-            v.visit_some(self)
-        }
+        if self.is_null() { v.visit_none() } else { v.visit_some(self) }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        v: V,
-    ) -> Result<V::Value, ValueError> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, v: V) -> Result<V::Value, ValueError> {
         v.visit_newtype_struct(self)
     }
 
@@ -472,10 +450,7 @@ impl<'de> Deserializer<'de> for &'de Value {
             Value::Map(m) if m.len() == 1 => v.visit_enum(de::value::MapAccessDeserializer::new(
                 de::value::MapDeserializer::new(m.iter().map(|(k, x)| (k.as_str(), x))),
             )),
-            other => Err(ValueError(format!(
-                "expected one of {variants:?} for {name}, found {}",
-                other.kind_name()
-            ))),
+            other => Err(ValueError(format!("expected one of {variants:?} for {name}, found {}", other.kind_name()))),
         }
     }
 
@@ -499,28 +474,13 @@ mod tests {
         }
         let v: Value = serde_json::from_str(r#"{"name":"a","replicas":2,"tags":["x"]}"#).unwrap();
         let spec: Spec = v.to_typed().unwrap();
-        assert_eq!(
-            spec,
-            Spec {
-                name: "a".into(),
-                replicas: Some(2),
-                tags: vec!["x".into()]
-            }
-        );
+        assert_eq!(spec, Spec { name: "a".into(), replicas: Some(2), tags: vec!["x".into()] });
         assert_eq!(Value::from_typed(&spec).unwrap(), v);
     }
 
     #[test]
     fn numbers_keep_their_kind_and_size() {
         let v: Value = serde_json::from_str("[1, 1.0, 18446744073709551615, -3]").unwrap();
-        assert_eq!(
-            v.items(),
-            [
-                Value::Int(1),
-                Value::Float(1.0),
-                Value::UInt(u64::MAX),
-                Value::Int(-3)
-            ]
-        );
+        assert_eq!(v.items(), [Value::Int(1), Value::Float(1.0), Value::UInt(u64::MAX), Value::Int(-3)]);
     }
 }

@@ -41,10 +41,7 @@ pub struct ReadOptions {
 
 impl From<Dialect> for ReadOptions {
     fn from(dialect: Dialect) -> Self {
-        Self {
-            dialect,
-            unique_keys: dialect == Dialect::Kyaml,
-        }
+        Self { dialect, unique_keys: dialect == Dialect::Kyaml }
     }
 }
 
@@ -82,10 +79,7 @@ pub fn documents(text: &str, options: impl Into<ReadOptions>) -> Vec<Result<Docu
 /// # Errors
 /// When the first document is not YAML, or has no JSON form (a map with null keys, an infinite number).
 pub fn parse(text: &str, options: impl Into<ReadOptions>) -> Result<Value, YamlError> {
-    stream::read(text, options.into(), 1)
-        .into_iter()
-        .next()
-        .map_or(Ok(Value::Null), |d| d.map(|d| d.value))
+    stream::read(text, options.into(), 1).into_iter().next().map_or(Ok(Value::Null), |d| d.map(|d| d.value))
 }
 
 /// Reads the first document as `sigs.k8s.io/yaml`'s `UnmarshalStrict`: a key set twice is an error.
@@ -93,13 +87,7 @@ pub fn parse(text: &str, options: impl Into<ReadOptions>) -> Result<Value, YamlE
 /// # Errors
 /// As [`parse`], and for a key set twice.
 pub fn parse_strict(text: &str) -> Result<Value, YamlError> {
-    parse(
-        text,
-        ReadOptions {
-            dialect: Dialect::Sigs,
-            unique_keys: true,
-        },
-    )
+    parse(text, ReadOptions { dialect: Dialect::Sigs, unique_keys: true })
 }
 
 /// Writes a value as `sigs.k8s.io/yaml`'s `Marshal` (and so Helm's `toYaml`, `kubectl -o yaml`, `kubectl kustomize`):

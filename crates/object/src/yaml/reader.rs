@@ -29,11 +29,7 @@ pub(super) struct Fail {
 
 impl Fail {
     pub(super) fn new(pos: usize, message: impl Into<Cow<'static, str>>) -> Box<Self> {
-        Box::new(Self {
-            pos,
-            message: message.into(),
-            first: None,
-        })
+        Box::new(Self { pos, message: message.into(), first: None })
     }
 }
 
@@ -65,14 +61,7 @@ struct Props<'a> {
 
 impl<'a> Props<'a> {
     fn or(self, outer: Props<'a>) -> Self {
-        Props {
-            anchor: self.anchor.or(outer.anchor),
-            tag: if self.tag == Tag::None {
-                outer.tag
-            } else {
-                self.tag
-            },
-        }
+        Props { anchor: self.anchor.or(outer.anchor), tag: if self.tag == Tag::None { outer.tag } else { self.tag } }
     }
 }
 
@@ -256,11 +245,7 @@ impl<'a> Reader<'a> {
             break false;
         };
         let from = self.pos;
-        let from = if explicit && self.b(from) == b'\n' {
-            from + 1
-        } else {
-            from
-        };
+        let from = if explicit && self.b(from) == b'\n' { from + 1 } else { from };
         self.skip(explicit, false);
         let (value, start) = if self.at_end() {
             (Value::Null, from.min(self.s.len()))
@@ -284,11 +269,7 @@ impl<'a> Reader<'a> {
         }
         end = end.max(stop);
         let from = if explicit { from } else { from.min(start) };
-        Ok(Some(Read {
-            value,
-            start,
-            range: from.min(end)..end,
-        }))
+        Ok(Some(Read { value, start, range: from.min(end)..end }))
     }
 
     fn directive(&mut self) -> Res<()> {
@@ -318,13 +299,7 @@ impl<'a> Reader<'a> {
     ///
     /// `indent` is the column of the collection around it (-1 at the top), `seq_same` allows a list at that column,
     /// `block` says whether a block collection may start on this line.
-    fn block_node(
-        &mut self,
-        indent: isize,
-        seq_same: bool,
-        mut block: bool,
-        depth: usize,
-    ) -> Res<Value> {
+    fn block_node(&mut self, indent: isize, seq_same: bool, mut block: bool, depth: usize) -> Res<Value> {
         if depth > MAX_DEPTH {
             return self.fail(format!("exceeded max depth of {MAX_DEPTH}"));
         }
@@ -333,9 +308,7 @@ impl<'a> Reader<'a> {
         let mut outer = Props::default();
         loop {
             let beyond = self.at_end()
-                || (self.crossed
-                    && self.col() <= indent
-                    && !(seq_same && self.col() == indent && self.is_dash()));
+                || (self.crossed && self.col() <= indent && !(seq_same && self.col() == indent && self.is_dash()));
             if beyond {
                 return self.finish_scalar(Scalar::empty(), outer, before);
             }
@@ -355,8 +328,7 @@ impl<'a> Reader<'a> {
                 match c {
                     b'-' => {
                         if !block {
-                            return self
-                                .fail("block sequence entries are not allowed in this context");
+                            return self.fail("block sequence entries are not allowed in this context");
                         }
                         let value = self.block_seq(start_col, seq_same && start_col == indent, depth)?;
                         return self.finish(value, outer, before);
@@ -448,12 +420,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A map from its first key, or from the `:` after it when `first` was read already.
-    fn block_map(
-        &mut self,
-        indent: isize,
-        mut first: Option<(Key, usize)>,
-        depth: usize,
-    ) -> Res<Value> {
+    fn block_map(&mut self, indent: isize, mut first: Option<(Key, usize)>, depth: usize) -> Res<Value> {
         let mut map = Map::new();
         let mut merges = Vec::new();
         let base = self.key_positions.len();
@@ -518,11 +485,7 @@ impl<'a> Reader<'a> {
         let start = self.pos;
         let before = self.nodes;
         self.nodes += 1;
-        let props = if matches!(self.b(start), b'&' | b'!') {
-            self.props(false)?
-        } else {
-            Props::default()
-        };
+        let props = if matches!(self.b(start), b'&' | b'!') { self.props(false)? } else { Props::default() };
         if self.crossed && self.line_start > start || self.at_end() {
             return Err(Fail::new(start, "could not find expected ':'"));
         }
@@ -533,11 +496,7 @@ impl<'a> Reader<'a> {
         }
         if self.line_start > start || self.b(self.pos) != b':' || !self.blankz(self.pos + 1) {
             return Err(Fail::new(
-                if self.line_start > start {
-                    start
-                } else {
-                    self.pos
-                },
+                if self.line_start > start { start } else { self.pos },
                 "could not find expected ':'",
             ));
         }
@@ -550,14 +509,8 @@ impl<'a> Reader<'a> {
         let c = self.b(self.pos);
         self.crossed = false;
         match c {
-            b'"' => Ok(Atom::Scalar(Scalar {
-                text: self.double_quoted()?,
-                plain: false,
-            })),
-            b'\'' => Ok(Atom::Scalar(Scalar {
-                text: self.single_quoted()?,
-                plain: false,
-            })),
+            b'"' => Ok(Atom::Scalar(Scalar { text: self.double_quoted()?, plain: false })),
+            b'\'' => Ok(Atom::Scalar(Scalar { text: self.single_quoted()?, plain: false })),
             b'[' | b'{' => {
                 let value = self.flow_collection(depth + 1)?;
                 // Line ends inside brackets do not end the line the collection is on.
@@ -566,13 +519,8 @@ impl<'a> Reader<'a> {
             }
             b'*' => Ok(Atom::Value(self.alias()?)),
             b'@' | b'`' | b'%' | b'\t' => self.fail("found character that cannot start any token"),
-            b',' | b']' | b'}' | b'|' | b'>' | b'&' | b'!' => {
-                self.fail("did not find expected node content")
-            }
-            _ => Ok(Atom::Scalar(Scalar {
-                text: self.plain_block(indent)?,
-                plain: true,
-            })),
+            b',' | b']' | b'}' | b'|' | b'>' | b'&' | b'!' => self.fail("did not find expected node content"),
+            _ => Ok(Atom::Scalar(Scalar { text: self.plain_block(indent)?, plain: true })),
         }
     }
 
@@ -613,11 +561,7 @@ impl<'a> Reader<'a> {
             end += 1;
         }
         if end == start
-            || !(self.blankz(end)
-                || matches!(
-                    self.b(end),
-                    b'?' | b':' | b',' | b']' | b'}' | b'%' | b'@' | b'`'
-                ))
+            || !(self.blankz(end) || matches!(self.b(end), b'?' | b':' | b',' | b']' | b'}' | b'%' | b'@' | b'`'))
         {
             return self.fail("did not find expected alphabetic or numeric character");
         }
@@ -639,12 +583,7 @@ impl<'a> Reader<'a> {
             Tag::from_long(self.slice(start + 2..end))
         } else {
             let mut end = start;
-            while !self.blankz(end)
-                && !matches!(
-                    self.b(end),
-                    b'{' | b'}' | b'"' | b'|' | b'<' | b'>' | b'\\' | b'^'
-                )
-            {
+            while !self.blankz(end) && !matches!(self.b(end), b'{' | b'}' | b'"' | b'|' | b'<' | b'>' | b'\\' | b'^') {
                 end += 1;
             }
             // In a flow collection a comma or bracket may follow at once; they are URI characters too, so go-yaml
@@ -653,12 +592,7 @@ impl<'a> Reader<'a> {
             let text = self.slice(start..end);
             let handle_end = text.get(1..).and_then(|t| t.find('!')).map_or(1, |i| i + 2);
             let (handle, suffix) = text.split_at_checked(handle_end).unwrap_or((text, ""));
-            let declared = self
-                .handles
-                .iter()
-                .rev()
-                .find(|(h, _)| *h == handle)
-                .map(|(_, p)| *p);
+            let declared = self.handles.iter().rev().find(|(h, _)| *h == handle).map(|(_, p)| *p);
             match (handle, suffix, declared) {
                 ("!", "", _) => Tag::NonSpecific,
                 (_, _, Some(prefix)) => Tag::from_long(&format!("{prefix}{suffix}")),
@@ -677,14 +611,8 @@ impl<'a> Reader<'a> {
         let start = self.pos;
         let name = self.anchor_name()?;
         match self.anchors.get(name) {
-            None => Err(Fail::new(
-                start,
-                format!("unknown anchor '{name}' referenced"),
-            )),
-            Some(Anchor::Open) => Err(Fail::new(
-                start,
-                format!("anchor '{name}' value contains itself"),
-            )),
+            None => Err(Fail::new(start, format!("unknown anchor '{name}' referenced"))),
+            Some(Anchor::Open) => Err(Fail::new(start, format!("anchor '{name}' value contains itself"))),
             Some(Anchor::Done { value, size }) => {
                 self.nodes += size;
                 self.alias_nodes += size;
@@ -699,13 +627,7 @@ impl<'a> Reader<'a> {
     fn finish(&mut self, value: Value, props: Props<'a>, before: u64) -> Res<Value> {
         if let Some(name) = props.anchor {
             let size = self.nodes - before;
-            self.anchors.insert(
-                name,
-                Anchor::Done {
-                    value: value.clone(),
-                    size,
-                },
-            );
+            self.anchors.insert(name, Anchor::Done { value: value.clone(), size });
         }
         Ok(value)
     }
@@ -713,12 +635,7 @@ impl<'a> Reader<'a> {
     fn finish_scalar(&mut self, scalar: Scalar<'a>, props: Props<'a>, before: u64) -> Res<Value> {
         // The usual case of a plain word that can only be text.
         let value = if props.tag == Tag::None
-            && (!scalar.plain
-                || scalar
-                    .text
-                    .as_bytes()
-                    .first()
-                    .is_some_and(|c| !may_be_typed(*c)))
+            && (!scalar.plain || scalar.text.as_bytes().first().is_some_and(|c| !may_be_typed(*c)))
         {
             Value::String(scalar.into_str())
         } else {
@@ -744,8 +661,7 @@ impl<'a> Reader<'a> {
             }
         }
         if scalar.text == "<<"
-            && (matches!(props.tag, Tag::Merge | Tag::NonSpecific)
-                || (scalar.plain && props.tag == Tag::None))
+            && (matches!(props.tag, Tag::Merge | Tag::NonSpecific) || (scalar.plain && props.tag == Tag::None))
         {
             return Ok(Key::Merge);
         }
@@ -803,14 +719,9 @@ impl<'a> Reader<'a> {
             }
         };
         if self.options.unique_keys {
-            if let Some(i) = map
-                .keys()
-                .position(|k| *k == key)
-                .filter(|_| map.contains_key(&key))
-            {
+            if let Some(i) = map.keys().position(|k| *k == key).filter(|_| map.contains_key(&key)) {
                 let mut fail = if self.options.dialect == Dialect::Kyaml {
-                    let mut fail =
-                        Fail::new(key_pos, format!("mapping key {key:?} already defined"));
+                    let mut fail = Fail::new(key_pos, format!("mapping key {key:?} already defined"));
                     fail.first = self.key_positions.get(base + i).copied();
                     fail
                 } else {
@@ -850,11 +761,7 @@ impl<'a> Reader<'a> {
         if depth > MAX_DEPTH {
             return self.fail(format!("exceeded max depth of {MAX_DEPTH}"));
         }
-        if self.b(self.pos) == b'[' {
-            self.flow_seq(depth)
-        } else {
-            self.flow_map(depth)
-        }
+        if self.b(self.pos) == b'[' { self.flow_seq(depth) } else { self.flow_map(depth) }
     }
 
     fn flow_seq(&mut self, depth: usize) -> Res<Value> {
@@ -926,13 +833,7 @@ impl<'a> Reader<'a> {
     }
 
     /// `key: value`, `? key : value`, `key` or `: value` of a flow map.
-    fn flow_entry(
-        &mut self,
-        map: &mut Map,
-        merges: &mut Vec<Value>,
-        base: usize,
-        depth: usize,
-    ) -> Res<()> {
+    fn flow_entry(&mut self, map: &mut Map, merges: &mut Vec<Value>, base: usize, depth: usize) -> Res<()> {
         let mut start = self.pos;
         let explicit = self.b(self.pos) == b'?';
         if explicit {
@@ -945,10 +846,7 @@ impl<'a> Reader<'a> {
             if self.b(self.pos) == b',' && !explicit {
                 return self.fail("did not find expected node content");
             }
-            (
-                Key::Text(self.key_text(Value::Null, start)?),
-                self.b(self.pos) == b':',
-            )
+            (Key::Text(self.key_text(Value::Null, start)?), self.b(self.pos) == b':')
         } else {
             let (atom, props) = self.flow_node(depth)?;
             let has_value = if explicit {
@@ -959,11 +857,7 @@ impl<'a> Reader<'a> {
             };
             (self.key(atom, props, start, before)?, has_value)
         };
-        let value = if has_value {
-            self.flow_value(depth)?
-        } else {
-            Value::Null
-        };
+        let value = if has_value { self.flow_value(depth)? } else { Value::Null };
         self.put(map, merges, base, key, start, value)
     }
 
@@ -1012,14 +906,8 @@ impl<'a> Reader<'a> {
             0 if self.pos >= self.s.len() => {
                 return self.fail("did not find expected node content");
             }
-            b'"' => Atom::Scalar(Scalar {
-                text: self.double_quoted()?,
-                plain: false,
-            }),
-            b'\'' => Atom::Scalar(Scalar {
-                text: self.single_quoted()?,
-                plain: false,
-            }),
+            b'"' => Atom::Scalar(Scalar { text: self.double_quoted()?, plain: false }),
+            b'\'' => Atom::Scalar(Scalar { text: self.single_quoted()?, plain: false }),
             b'[' | b'{' => Atom::Value(self.flow_collection(depth + 1)?),
             b'*' => Atom::Value(self.alias()?),
             b'|' | b'>' | b'@' | b'`' | b'%' => {
@@ -1031,10 +919,7 @@ impl<'a> Reader<'a> {
             b'-' if self.blankz(self.pos + 1) => {
                 return self.fail("block sequence entries are not allowed in this context");
             }
-            _ => Atom::Scalar(Scalar {
-                text: self.plain_flow()?,
-                plain: true,
-            }),
+            _ => Atom::Scalar(Scalar { text: self.plain_flow()?, plain: true }),
         };
         Ok((atom, props))
     }

@@ -16,17 +16,26 @@ fn kyaml(text: &str) -> String {
 #[test]
 fn structures_read_as_go_yaml_reads_them() {
     for (text, want) in [
-        ("- a\n- - b\n  - c\n-\n  - d\n- x: 1\n  y: 2\n", r#"["a",["b","c"],["d"],{"x":1,"y":2}]"#),
+        ("- a\n- - b\n  - c\n-\n  - d\n- x: 1\n  w: 2\n", r#"["a",["b","c"],["d"],{"w":2,"x":1}]"#),
         ("a:\n- 1\n- 2\nb:\n  - 3\nc: # note\n  d: e\n", r#"{"a":[1,2],"b":[3],"c":{"d":"e"}}"#),
-        ("a: |\n  x\n   y\n\n  z\n\nb: >\n  fo\n  ld\n\n   more\n  end\n", r#"{"a":"x\n y\n\nz\n","b":"fo ld\n\n more\nend\n"}"#),
+        (
+            "a: |\n  x\n   y\n\n  z\n\nb: >\n  fo\n  ld\n\n   more\n  end\n",
+            r#"{"a":"x\n y\n\nz\n","b":"fo ld\n\n more\nend\n"}"#,
+        ),
         ("a: |-\n  x\nb: |+\n  k\n\nc: |2\n    t\nd: >-\n  a\n  b\n", r#"{"a":"x","b":"k\n\n","c":"  t\n","d":"a b"}"#),
         ("a: b\n c\n\n d\ne: \"x\n  y \\\n  z\n\n  w\"\nf: 'it''s'\n", r#"{"a":"b c\nd","e":"x y z\nw","f":"it's"}"#),
-        ("y: &m\n  p: 1\nz:\n  <<: *m\n  q: 2\n", r#"{"y":{"p":1},"z":{"p":1,"q":2}}"#),
+        ("m: &m\n  p: 1\nz:\n  <<: *m\n  q: 2\n", r#"{"m":{"p":1},"z":{"p":1,"q":2}}"#),
         ("? a\n: b\n? c\nd: e\n", r#"{"a":"b","c":null,"d":"e"}"#),
-        ("a: [1,\n2]\nb: {c: d,\n e, f: , \"g\":h, ? k : l}\n", r#"{"a":[1,2],"b":{"c":"d","e":null,"f":null,"g":"h","k":"l"}}"#),
+        (
+            "a: [1,\n2]\nb: {c: d,\n e, f: , \"g\":h, ? k : l}\n",
+            r#"{"a":[1,2],"b":{"c":"d","e":null,"f":null,"g":"h","k":"l"}}"#,
+        ),
         ("[a: b, c]\n", r#"[{"a":"b"},"c"]"#),
         ("%YAML 1.1\n---\na: 1\n...\n", r#"{"a":1}"#),
-        ("a: &x !!str 12\nb: !!int \"3\"\nc: !foo 4\nd: !!binary aGVsbG8=\n", r#"{"a":"12","b":3,"c":"4","d":"hello"}"#),
+        (
+            "a: &x !!str 12\nb: !!int \"3\"\nc: !foo 4\nd: !!binary aGVsbG8=\n",
+            r#"{"a":"12","b":3,"c":"4","d":"hello"}"#,
+        ),
         ("a: \"\\u00e9\\x41\\U0001F600\\e\\\n  b\"\n", r#"{"a":"éA😀\u001bb"}"#),
         ("a: b\r\nc: |\r\n  d\r\n", r#"{"a":"b","c":"d\n"}"#),
         ("\u{feff}a: b\n", r#"{"a":"b"}"#),
@@ -50,11 +59,7 @@ fn dialects_differ_in_words_merges_timestamps_and_keys() {
         ("a: 2020-1-2 3:4:5.60\n", r#"{"a":"2020-1-2 3:4:5.60"}"#, r#"{"a":"2020-01-02T03:04:05.6Z"}"#),
         ("0x10: a\n1_0: b\n", r#"{"10":"b","16":"a"}"#, r#"{"0x10":"a","1_0":"b"}"#),
         ("a: ! 12\n", r#"{"a":"12"}"#, r#"{"a":12}"#),
-        (
-            "a: 1\na: 2\n",
-            r#"{"a":2}"#,
-            "error: line 2, column 1: mapping key \"a\" already defined at line 1",
-        ),
+        ("a: 1\na: 2\n", r#"{"a":2}"#, "error: line 2, column 1: mapping key \"a\" already defined at line 1"),
     ] {
         assert_eq!(sigs(text), want_sigs, "{text}");
         assert_eq!(kyaml(text), want_kyaml, "{text}");
@@ -176,11 +181,26 @@ fn writes_what_helm_writes() {
         (r#"{}"#, "{}\n"),
         (r#"[]"#, "[]\n"),
         ("null", "null\n"),
-        (r#"{"a2":1,"a10":2,"B":{"x":[]},"a":[[1,2],{"b":{},"c":"d"}]}"#, "B:\n  x: []\na:\n- - 1\n  - 2\n- b: {}\n  c: d\na2: 1\na10: 2\n"),
-        (r#"["yes","n","1","1.5","~","null","0x1","1:20","2001-01-01","=","<<","1_0",".inf","a"]"#, "- \"yes\"\n- \"n\"\n- \"1\"\n- \"1.5\"\n- \"~\"\n- \"null\"\n- \"0x1\"\n- \"1:20\"\n- \"2001-01-01\"\n- =\n- <<\n- \"1_0\"\n- \".inf\"\n- a\n"),
-        (r##"["a: b","a #b","#a","- a","-a","?a","a:"," a","a ","[","it's","'","\ta","a\u0001","😀","é"]"##, "- 'a: b'\n- 'a #b'\n- '#a'\n- '- a'\n- -a\n- ?a\n- 'a:'\n- ' a'\n- 'a '\n- '['\n- it's\n- ''''\n- \"\\ta\"\n- \"a\\x01\"\n- \"\\U0001F600\"\n- é\n"),
-        (r#"{"a":"x\ny","b":"x\n","c":"x\n\n","d":" x\n","e":"x \ny","f":"\n","g":"x\n\ty"}"#, "a: |-\n  x\n  y\nb: |\n  x\nc: |+\n  x\n\nd: |2\n   x\ne: \"x \\ny\"\nf: |2+\n\ng: \"x\\n\\ty\"\n"),
-        (r#"[1.0,1e6,1.5e-7,123456789.5,1e20,1e21,18446744073709551615,-0.0,0.1]"#, "- 1\n- 1000000\n- 1.5e-07\n- 1.234567895e+08\n- 1e+20\n- 1e+21\n- 18446744073709551615\n- 0\n- 0.1\n"),
+        (
+            r#"{"a2":1,"a10":2,"B":{"x":[]},"a":[[1,2],{"b":{},"c":"d"}]}"#,
+            "B:\n  x: []\na:\n- - 1\n  - 2\n- b: {}\n  c: d\na2: 1\na10: 2\n",
+        ),
+        (
+            r#"["yes","n","1","1.5","~","null","0x1","1:20","2001-01-01","=","<<","1_0",".inf","a"]"#,
+            "- \"yes\"\n- \"n\"\n- \"1\"\n- \"1.5\"\n- \"~\"\n- \"null\"\n- \"0x1\"\n- \"1:20\"\n- \"2001-01-01\"\n- =\n- <<\n- \"1_0\"\n- \".inf\"\n- a\n",
+        ),
+        (
+            r##"["a: b","a #b","#a","- a","-a","?a","a:"," a","a ","[","it's","'","\ta","a\u0001","😀","é"]"##,
+            "- 'a: b'\n- 'a #b'\n- '#a'\n- '- a'\n- -a\n- ?a\n- 'a:'\n- ' a'\n- 'a '\n- '['\n- it's\n- ''''\n- \"\\ta\"\n- \"a\\x01\"\n- \"\\U0001F600\"\n- é\n",
+        ),
+        (
+            r#"{"a":"x\ny","b":"x\n","c":"x\n\n","d":" x\n","e":"x \ny","f":"\n","g":"x\n\ty"}"#,
+            "a: |-\n  x\n  y\nb: |\n  x\nc: |+\n  x\n\nd: |2\n   x\ne: \"x \\ny\"\nf: |2+\n\ng: \"x\\n\\ty\"\n",
+        ),
+        (
+            r#"[1.0,1e6,1.5e-7,123456789.5,1e20,1e21,18446744073709551615,-0.0,0.1]"#,
+            "- 1\n- 1000000\n- 1.5e-07\n- 1.234567895e+08\n- 1e+20\n- 1e+21\n- 18446744073709551615\n- 0\n- 0.1\n",
+        ),
         (r#"{"a\nb":{"c":1}}"#, "? |-\n  a\n  b\n: c: 1\n"),
     ] {
         let value = json::parse(value.as_bytes()).unwrap();

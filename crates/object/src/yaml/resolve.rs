@@ -61,10 +61,7 @@ pub(super) struct Scalar<'a> {
 
 impl<'a> Scalar<'a> {
     pub(super) fn empty() -> Self {
-        Self {
-            text: Cow::Borrowed(""),
-            plain: true,
-        }
+        Self { text: Cow::Borrowed(""), plain: true }
     }
 
     pub(super) fn into_str(self) -> Str {
@@ -86,12 +83,9 @@ pub(super) fn resolve(scalar: Scalar<'_>, tag: Tag, dialect: Dialect) -> Result<
         Tag::None => implicit(scalar, dialect),
         // v3 drops the tag; v2 knows no such tag and leaves text.
         Tag::NonSpecific if scalar.plain && dialect == Dialect::Kyaml => implicit(scalar, dialect),
-        Tag::Str | Tag::Other | Tag::Merge | Tag::NonSpecific => {
-            Ok(Value::String(scalar.into_str()))
-        }
+        Tag::Str | Tag::Other | Tag::Merge | Tag::NonSpecific => Ok(Value::String(scalar.into_str())),
         Tag::Binary => {
-            let bytes =
-                decode_base64(&scalar.text).ok_or("!!binary value contains invalid base64 data")?;
+            let bytes = decode_base64(&scalar.text).ok_or("!!binary value contains invalid base64 data")?;
             Ok(Value::String(String::from_utf8_lossy(&bytes).into()))
         }
         Tag::Timestamp if parse_timestamp(&scalar.text).is_some() => implicit(scalar, dialect),
@@ -109,11 +103,7 @@ pub(super) fn resolve(scalar: Scalar<'_>, tag: Tag, dialect: Dialect) -> Result<
             match (tag, value) {
                 (t, value) if t == found => Ok(value),
                 (Tag::Float, Value::Int(i)) => Ok(Value::Float(i as f64)),
-                _ => Err(format!(
-                    "cannot decode {} `{text}` as a {}",
-                    found.short(),
-                    tag.short()
-                )),
+                _ => Err(format!("cannot decode {} `{text}` as a {}", found.short(), tag.short())),
             }
         }
     }
@@ -123,21 +113,7 @@ pub(super) fn resolve(scalar: Scalar<'_>, tag: Tag, dialect: Dialect) -> Result<
 pub(super) fn may_be_typed(first: u8) -> bool {
     matches!(
         first,
-        b'0'..=b'9'
-            | b'+'
-            | b'-'
-            | b'.'
-            | b'~'
-            | b'y'
-            | b'Y'
-            | b'n'
-            | b'N'
-            | b't'
-            | b'T'
-            | b'f'
-            | b'F'
-            | b'o'
-            | b'O'
+        b'0'..=b'9' | b'+' | b'-' | b'.' | b'~' | b'y' | b'Y' | b'n' | b'N' | b't' | b'T' | b'f' | b'F' | b'o' | b'O'
     )
 }
 
@@ -194,12 +170,8 @@ fn word(text: &str, dialect: Dialect) -> Option<Value> {
         "~" | "null" | "Null" | "NULL" => Value::Null,
         "true" | "True" | "TRUE" => Value::Bool(true),
         "false" | "False" | "FALSE" => Value::Bool(false),
-        "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" if dialect == Dialect::Sigs => {
-            Value::Bool(true)
-        }
-        "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF" if dialect == Dialect::Sigs => {
-            Value::Bool(false)
-        }
+        "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" if dialect == Dialect::Sigs => Value::Bool(true),
+        "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF" if dialect == Dialect::Sigs => Value::Bool(false),
         ".nan" | ".NaN" | ".NAN" => Value::Float(f64::NAN),
         ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => Value::Float(f64::INFINITY),
         "-.inf" | "-.Inf" | "-.INF" => Value::Float(f64::NEG_INFINITY),
@@ -209,11 +181,8 @@ fn word(text: &str, dialect: Dialect) -> Option<Value> {
 
 /// An integer (decimal, `0x`, `0o`, `0b`, or octal after a bare 0) or a float; `_` is left out first.
 fn number(text: &str) -> Option<Value> {
-    let plain: Cow<'_, str> = if memchr::memchr(b'_', text.as_bytes()).is_some() {
-        text.replace('_', "").into()
-    } else {
-        text.into()
-    };
+    let plain: Cow<'_, str> =
+        if memchr::memchr(b'_', text.as_bytes()).is_some() { text.replace('_', "").into() } else { text.into() };
     let (negative, digits) = match plain.as_bytes().first()? {
         b'-' => (true, plain.get(1..)?),
         b'+' => (false, plain.get(1..)?),
@@ -230,12 +199,7 @@ fn number(text: &str) -> Option<Value> {
             return Some(Value::UInt(magnitude));
         }
     }
-    if is_float(digits) {
-        float(&plain)
-    } else {
-        None
-    }
-    .map(Value::Float)
+    if is_float(digits) { float(&plain) } else { None }.map(Value::Float)
 }
 
 /// Unsigned digits with Go's base prefixes.
@@ -258,10 +222,7 @@ fn integer(digits: &str) -> Option<u64> {
 /// `\.[0-9]+ | [0-9]+(\.[0-9]*)?`, then an optional exponent; the sign is already off.
 fn is_float(digits: &str) -> bool {
     let b = digits.as_bytes();
-    let run = |from: usize| {
-        b.get(from..)
-            .map_or(0, |r| r.iter().take_while(|c| c.is_ascii_digit()).count())
-    };
+    let run = |from: usize| b.get(from..).map_or(0, |r| r.iter().take_while(|c| c.is_ascii_digit()).count());
     let whole = run(0);
     let mut at = whole;
     if b.get(at) == Some(&b'.') {
@@ -350,10 +311,7 @@ fn parse_timestamp(text: &str) -> Option<String> {
         return None;
     }
     let (date, time) = match text.find(['T', 't', ' ']) {
-        Some(i) => (
-            text.get(..i)?,
-            Some((b.get(i).copied()?, text.get(i + 1..)?)),
-        ),
+        Some(i) => (text.get(..i)?, Some((b.get(i).copied()?, text.get(i + 1..)?))),
         None => (text, None),
     };
     let mut parts = date.split('-');
@@ -363,11 +321,7 @@ fn parse_timestamp(text: &str) -> Option<String> {
         4 | 6 | 9 | 11 => 30,
         2 => {
             let y: u32 = year.parse().ok()?;
-            if y.is_multiple_of(4) && (!y.is_multiple_of(100) || y.is_multiple_of(400)) {
-                29
-            } else {
-                28
-            }
+            if y.is_multiple_of(4) && (!y.is_multiple_of(100) || y.is_multiple_of(400)) { 29 } else { 28 }
         }
         _ => 31,
     };
@@ -390,8 +344,7 @@ fn parse_timestamp(text: &str) -> Option<String> {
     let hour = small(parts.next()?, 0, 23)?;
     let minute = small(parts.next()?, 0, 59)?;
     let second = small(parts.next()?, 0, 59)?;
-    if parts.next().is_some() || !fraction.bytes().all(|c| c.is_ascii_digit()) || fraction.len() > 9
-    {
+    if parts.next().is_some() || !fraction.bytes().all(|c| c.is_ascii_digit()) || fraction.len() > 9 {
         return None;
     }
     out.push_str(&format!("{hour:02}:{minute:02}:{second:02}"));

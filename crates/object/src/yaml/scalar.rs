@@ -306,9 +306,7 @@ impl<'a> Reader<'a> {
                 b'0' if increment == 0 => {
                     return self.fail("found an indentation indicator equal to 0");
                 }
-                c @ b'1'..=b'9' if increment == 0 => {
-                    increment = isize::from(c.wrapping_sub(b'0').cast_signed())
-                }
+                c @ b'1'..=b'9' if increment == 0 => increment = isize::from(c.wrapping_sub(b'0').cast_signed()),
                 _ => break,
             }
             self.pos += 1;
@@ -328,11 +326,7 @@ impl<'a> Reader<'a> {
         }
         self.crossed = true;
 
-        let mut indent = if increment > 0 {
-            parent.max(0) + increment
-        } else {
-            0
-        };
+        let mut indent = if increment > 0 { parent.max(0) + increment } else { 0 };
         let mut breaks = 0;
         self.block_breaks(&mut indent, parent, &mut breaks)?;
         let mut out = String::new();
@@ -366,10 +360,7 @@ impl<'a> Reader<'a> {
         if chomp == Some(b'+') {
             push_breaks(&mut out, breaks);
         }
-        Ok(Scalar {
-            text: Cow::Owned(out),
-            plain: false,
-        })
+        Ok(Scalar { text: Cow::Owned(out), plain: false })
     }
 
     /// Passes indentation and empty lines in a block scalar; finds the indentation when it is not known yet (0).

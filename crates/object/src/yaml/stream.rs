@@ -27,11 +27,7 @@ pub fn split_documents(text: &str) -> Vec<RawDocument<'_>> {
     let mut push = |range: Range<usize>, line: u32| {
         let piece = text.get(range.clone()).unwrap_or_default();
         if !piece.trim().is_empty() {
-            out.push(RawDocument {
-                text: piece,
-                line,
-                range,
-            });
+            out.push(RawDocument { text: piece, line, range });
         }
     };
     while at < text.len() {
@@ -59,10 +55,7 @@ struct Normal<'a> {
 impl<'a> Normal<'a> {
     fn new(text: &'a str) -> Self {
         if memchr::memchr(b'\r', text.as_bytes()).is_none() {
-            return Self {
-                text: Cow::Borrowed(text),
-                dropped: Vec::new(),
-            };
+            return Self { text: Cow::Borrowed(text), dropped: Vec::new() };
         }
         let mut out = String::with_capacity(text.len());
         let mut dropped = Vec::new();
@@ -78,10 +71,7 @@ impl<'a> Normal<'a> {
             }
         }
         out.push_str(rest);
-        Self {
-            text: Cow::Owned(out),
-            dropped,
-        }
+        Self { text: Cow::Owned(out), dropped }
     }
 
     /// A position in the original text.
@@ -95,14 +85,8 @@ fn bad_character(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     // The common case first: no control character at all, found out without branches.
     let control = |b: &u8| (*b < 32 && *b != b'\n' && *b != b'\t') || *b == 127;
-    let ascii = bytes
-        .chunks(4096)
-        .any(|c| c.iter().fold(false, |any, b| any | control(b)));
-    let ascii = if ascii {
-        bytes.iter().position(|b| control(b))
-    } else {
-        None
-    };
+    let ascii = bytes.chunks(4096).any(|c| c.iter().fold(false, |any, b| any | control(b)));
+    let ascii = if ascii { bytes.iter().position(|b| control(b)) } else { None };
     let wide = memchr::memchr2_iter(0xC2, 0xEF, bytes).find(|i| match bytes.get(*i..) {
         Some([0xC2, b, ..]) => *b < 0xA0 && *b != 0x85,
         Some([0xEF, 0xBF, b, ..]) => *b >= 0xBE,
@@ -127,30 +111,19 @@ impl Lines<'_> {
             self.at = 0;
             self.line = 1;
         }
-        let count =
-            memchr::memchr_iter(b'\n', self.bytes.get(self.at..at).unwrap_or_default()).count();
-        self.line = self
-            .line
-            .saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+        let count = memchr::memchr_iter(b'\n', self.bytes.get(self.at..at).unwrap_or_default()).count();
+        self.line = self.line.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
         self.at = at;
         self.line
     }
 }
 
 /// Reads at most `limit` documents.
-pub(super) fn read(
-    text: &str,
-    options: ReadOptions,
-    limit: usize,
-) -> Vec<Result<Document, YamlError>> {
+pub(super) fn read(text: &str, options: ReadOptions, limit: usize) -> Vec<Result<Document, YamlError>> {
     let normal = Normal::new(text);
     let text: &str = &normal.text;
     let bad = bad_character(text);
-    let mut lines = Lines {
-        bytes: text.as_bytes(),
-        at: 0,
-        line: 1,
-    };
+    let mut lines = Lines { bytes: text.as_bytes(), at: 0, line: 1 };
     let mut reader = Reader::new(text, options, limit == 1);
     let mut out = Vec::new();
     while out.len() < limit {
@@ -195,20 +168,11 @@ fn error(text: &str, lines: &mut Lines<'_>, fail: &Fail) -> YamlError {
         at -= 1;
     }
     let before = text.get(..at).unwrap_or_default();
-    let column = before
-        .rsplit('\n')
-        .next()
-        .map_or(0, |l| l.trim_start_matches('\u{feff}').chars().count());
+    let column = before.rsplit('\n').next().map_or(0, |l| l.trim_start_matches('\u{feff}').chars().count());
     let mut message = fail.message.to_string();
     if let Some(first) = fail.first {
-        let first =
-            1 + memchr::memchr_iter(b'\n', before.as_bytes().get(..first).unwrap_or_default())
-                .count();
+        let first = 1 + memchr::memchr_iter(b'\n', before.as_bytes().get(..first).unwrap_or_default()).count();
         message.push_str(&format!(" at line {first}"));
     }
-    YamlError {
-        line: lines.line_of(at),
-        column: u32::try_from(column + 1).unwrap_or(u32::MAX),
-        message,
-    }
+    YamlError { line: lines.line_of(at), column: u32::try_from(column + 1).unwrap_or(u32::MAX), message }
 }

@@ -171,9 +171,14 @@ impl Writer<'_> {
     fn text(&mut self, s: &str, facts: &Facts, indent: usize, free: bool) {
         let tabs_special = self.layout == Layout::Sigs && facts.tabs;
         let special = facts.special || facts.space_break || tabs_special;
+        // (yaml/v3 writes a block that starts with a tab too, but cannot read it again; that one is quoted here.)
         let fold = free && self.layout == Layout::Sigs;
         if s.contains('\n') && free {
-            if special || facts.trailing_space { self.double(s, indent, fold) } else { self.literal(s, indent) }
+            if special || facts.trailing_space || s.trim_start_matches('\n').starts_with('\t') {
+                self.double(s, indent, fold)
+            } else {
+                self.literal(s, indent)
+            }
         } else if !is_text(s) || special || facts.tabs {
             self.double(s, indent, fold);
         } else if !(facts.outer_space || facts.break_space || facts.indicators || facts.multiline) {
@@ -498,9 +503,7 @@ fn natural(a: &str, b: &str) -> Ordering {
     }
     let run = |s: &str| {
         let digits = s.bytes().take_while(u8::is_ascii_digit);
-        digits.fold((base, 0usize), |(n, len), d| {
-            (n.wrapping_mul(10).wrapping_add(u64::from(d - b'0')), len + 1)
-        })
+        digits.fold((base, 0usize), |(n, len), d| (n.wrapping_mul(10).wrapping_add(u64::from(d - b'0')), len + 1))
     };
     let (na, la) = run(rest_a);
     let (nb, lb) = run(rest_b);
