@@ -3,9 +3,11 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use druse_object::{Str, Value};
+
 use super::func::{Func, Special, Ty, type_of};
 use super::run::{Res, Run, Slot, truth};
-use crate::env::Env;
+use crate::env::{Env, FuncError};
 use crate::parse::Tree;
 use crate::parse::ast::{Id, Kind, Number};
 use crate::val::{GoObject, Val};
@@ -15,31 +17,18 @@ impl Run<'_> {
     /// The value of a pipeline; nil comes out as no value, as in Go.
     pub(super) fn pipeline(&mut self, tree: &Tree, dot: &Slot, id: Id) -> Res<Val> {
         self.at = id;
-        let Some(Kind::Pipe {
-            decls, commands, ..
-        }) = tree.node(id).map(|n| &n.kind)
-        else {
+        let Some(Kind::Pipe { decls, commands, .. }) = tree.node(id).map(|n| &n.kind) else {
             return Ok(Val::Missing);
         };
         let mut value: Option<Val> = None;
         for &command in commands {
             let v = self.command(tree, dot, command, value.take())?;
-            value = Some(if matches!(v, Val::Nil) {
-                Val::Missing
-            } else {
-                v
-            });
+            value = Some(if matches!(v, Val::Nil) { Val::Missing } else { v });
         }
         let value = value.unwrap_or(Val::Missing);
         for decl in decls {
             match decl.slot {
-                Some(slot) => self.set_slot(
-                    slot,
-                    Slot {
-                        val: value.clone(),
-                        iface: false,
-                    },
-                ),
+                Some(slot) => self.set_slot(slot, Slot { val: value.clone(), iface: false }),
                 None => return self.fail(tree, format!("undefined variable: {}", decl.name)),
             }
         }
@@ -98,21 +87,11 @@ impl Run<'_> {
         if args.is_empty() && !piped {
             return Ok(());
         }
-        self.fail(
-            tree,
-            format!("can't give argument to non-function {}", tree.show(first)),
-        )
+        self.fail(tree, format!("can't give argument to non-function {}", tree.show(first)))
     }
 
     /// A field, variable or chain, with the arguments of a method at its end.
-    fn operand(
-        &mut self,
-        tree: &Tree,
-        dot: &Slot,
-        id: Id,
-        args: &[Id],
-        last: Option<Val>,
-    ) -> Res<Slot> {
+    fn operand(&mut self, tree: &Tree, dot: &Slot, id: Id, args: &[Id], last: Option<Val>) -> Res<Slot> {
         self.at = id;
         let Some(node) = tree.node(id) else {
             return Ok(Slot::plain(Val::Missing));
@@ -130,15 +109,9 @@ impl Run<'_> {
                 }
                 (value, fields)
             }
-            Kind::Chain {
-                node: inner,
-                fields,
-            } => {
+            Kind::Chain { node: inner, fields } => {
                 if matches!(tree.node(*inner).map(|n| &n.kind), Some(Kind::Nil)) {
-                    return self.fail(
-                        tree,
-                        format!("indirection through explicit nil in {}", tree.show(id)),
-                    );
+                    return self.fail(tree, format!("indirection through explicit nil in {}", tree.show(id)));
                 }
                 let value = match tree.node(*inner).map(|n| &n.kind) {
                     Some(Kind::Pipe { .. }) => {
@@ -177,18 +150,12 @@ impl Run<'_> {
         match &receiver.val {
             Val::Missing => {
                 if self.opts.strict {
-                    return self.fail(
-                        tree,
-                        format!("nil data; no entry for key {}", strconv::quote(name)),
-                    );
+                    return self.fail(tree, format!("nil data; no entry for key {}", strconv::quote(name)));
                 }
                 return Ok(Slot::plain(Val::Missing));
             }
             Val::Nil => {
-                return self.fail(
-                    tree,
-                    format!("nil pointer evaluating interface {{}}.{name}"),
-                );
+                return self.fail(tree, format!("nil pointer evaluating interface {{}}.{name}"));
             }
             Val::Map(map) => {
                 if has_args {
@@ -196,10 +163,9 @@ impl Run<'_> {
                 }
                 return match map.get(name) {
                     Some(v) => Ok(Slot::element(v)),
-                    None if self.opts.strict => self.fail(
-                        tree,
-                        format!("map has no entry for key {}", strconv::quote(name)),
-                    ),
+                    None if self.opts.strict => {
+                        self.fail(tree, format!("map has no entry for key {}", strconv::quote(name)))
+                    }
                     None => Ok(Slot::element(Val::Nil)),
                 };
             }
@@ -210,19 +176,14 @@ impl Run<'_> {
                 }
                 if object.kind() == "map" {
                     if has_args {
-                        return self
-                            .fail(tree, format!("{name} is not a method but has arguments"));
+                        return self.fail(tree, format!("{name} is not a method but has arguments"));
                     }
                     return Ok(Slot::plain(Val::Missing));
                 }
             }
             _ => {}
         }
-        let ty = if receiver.iface {
-            "interface {}".into()
-        } else {
-            type_of(&receiver.val)
-        };
+        let ty = if receiver.iface { "interface {}".into() } else { type_of(&receiver.val) };
         self.fail(tree, format!("can't evaluate field {name} in type {ty}"))
     }
 
@@ -243,28 +204,13 @@ impl Run<'_> {
             argv.push(self.arg(tree, dot, &Ty::Any, a)?);
         }
         if let Some(v) = last {
-            argv.push(if matches!(v, Val::Missing) {
-                Val::Nil
-            } else {
-                v
-            });
+            argv.push(if matches!(v, Val::Missing) { Val::Nil } else { v });
         }
         let (host, lint) = (self.host, self.opts.lint);
-        let mut env = Env {
-            exec: self,
-            host,
-            lint,
-        };
-        let result = if argv.is_empty() {
-            object.field(name, &mut env)
-        } else {
-            object.call(name, &argv, &mut env)
-        };
+        let mut env = Env { exec: self, host, lint };
+        let result = if argv.is_empty() { object.field(name, &mut env) } else { object.call(name, &argv, &mut env) };
         match result {
-            Some(Ok(v)) => Ok(Some(Slot {
-                val: v,
-                iface: false,
-            })),
+            Some(Ok(v)) => Ok(Some(Slot { val: v, iface: false })),
             Some(Err(e)) => {
                 self.at = node;
                 self.call_failed(tree, name, e)
@@ -281,15 +227,7 @@ impl Run<'_> {
     }
 
     /// Calls a function; `node` is what an error of the function itself points at.
-    fn call(
-        &mut self,
-        tree: &Tree,
-        dot: &Slot,
-        f: &Arc<Func>,
-        node: Id,
-        args: &[Id],
-        last: Option<Val>,
-    ) -> Res<Val> {
+    fn call(&mut self, tree: &Tree, dot: &Slot, f: &Arc<Func>, node: Id, args: &[Id], last: Option<Val>) -> Res<Val> {
         let name = f.name();
         let count = args.len() + usize::from(last.is_some());
         if let Some(sig) = &f.signature {
@@ -297,16 +235,10 @@ impl Run<'_> {
             if sig.variadic {
                 if count < want - 1 {
                     let (want, got) = (want - 1, args.len());
-                    return self.fail(
-                        tree,
-                        format!("wrong number of args for {name}: want at least {want} got {got}"),
-                    );
+                    return self.fail(tree, format!("wrong number of args for {name}: want at least {want} got {got}"));
                 }
             } else if count != want {
-                return self.fail(
-                    tree,
-                    format!("wrong number of args for {name}: want {want} got {count}"),
-                );
+                return self.fail(tree, format!("wrong number of args for {name}: want {want} got {count}"));
             }
         }
         if matches!(f.special, Special::And | Special::Or) {
@@ -318,27 +250,13 @@ impl Run<'_> {
             argv.push(self.arg(tree, dot, ty(i), a)?);
         }
         if let Some(v) = last {
-            argv.push(self.validate(
-                tree,
-                Slot {
-                    val: v,
-                    iface: false,
-                },
-                ty(args.len()),
-            )?);
+            argv.push(self.validate(tree, Slot { val: v, iface: false }, ty(args.len()))?);
         }
         if f.special == Special::Call {
             return self.call_value(tree, node, args, &argv);
         }
         let (host, lint) = (self.host, self.opts.lint);
-        let result = (f.call)(
-            &mut Env {
-                exec: self,
-                host,
-                lint,
-            },
-            &argv,
-        );
+        let result = (f.call)(&mut Env { exec: self, host, lint }, &argv);
         match result {
             Ok(v) => Ok(v),
             Err(e) => {
@@ -348,14 +266,7 @@ impl Run<'_> {
         }
     }
 
-    fn and_or(
-        &mut self,
-        tree: &Tree,
-        dot: &Slot,
-        or: bool,
-        args: &[Id],
-        last: Option<Val>,
-    ) -> Res<Val> {
+    fn and_or(&mut self, tree: &Tree, dot: &Slot, or: bool, args: &[Id], last: Option<Val>) -> Res<Val> {
         let mut value = Val::Missing;
         for &a in args {
             value = self.arg(tree, dot, &Ty::Value, a)?;
@@ -374,15 +285,11 @@ impl Run<'_> {
                 format!("non-function {} of type {}", tree.show(*a), type_of(v))
             }
             (Some(v), None) if !v.is_nil() => {
-                format!(
-                    "non-function {} of type {}",
-                    printf::to_string(v),
-                    type_of(v)
-                )
+                format!("non-function {} of type {}", printf::to_string(v), type_of(v))
             }
             _ => "call of nil".to_owned(),
         };
-        self.call_failed(tree, "call", crate::env::FuncError(message))
+        self.call_failed(tree, "call", FuncError(message))
     }
 
     /// An argument for a parameter of type `ty`.
@@ -400,16 +307,11 @@ impl Run<'_> {
                     ty => self.fail(tree, format!("cannot assign nil to {}", ty.name())),
                 };
             }
-            Kind::Field(_) | Kind::Variable { .. } | Kind::Chain { .. } => {
-                self.operand(tree, dot, id, &[], None)?
-            }
+            Kind::Field(_) | Kind::Variable { .. } | Kind::Chain { .. } => self.operand(tree, dot, id, &[], None)?,
             Kind::Pipe { .. } => Slot::plain(self.nested(tree, dot, id)?),
             Kind::Function(f) => {
                 let value = self.call(tree, dot, f, id, &[], None)?;
-                Slot {
-                    val: value,
-                    iface: false,
-                }
+                Slot { val: value, iface: false }
             }
             kind => return self.literal(tree, ty, kind, id),
         };
@@ -435,10 +337,7 @@ impl Run<'_> {
             (Ty::Other(name), Kind::Number(n)) => match integer(name, n) {
                 Some(v) => return Ok(v),
                 None => {
-                    return self.fail(
-                        tree,
-                        format!("can't handle {} for arg of type {name}", tree.show(id)),
-                    );
+                    return self.fail(tree, format!("can't handle {} for arg of type {name}", tree.show(id)));
                 }
             },
             (Ty::Bool, _) => "bool",
@@ -446,31 +345,21 @@ impl Run<'_> {
             (Ty::Int | Ty::Int64, _) => "integer",
             (Ty::Float64, _) => "float",
             (ty, _) => {
-                let message = format!(
-                    "can't handle {} for arg of type {}",
-                    tree.show(id),
-                    ty.name()
-                );
+                let message = format!("can't handle {} for arg of type {}", tree.show(id), ty.name());
                 return self.fail(tree, message);
             }
         };
-        self.fail(
-            tree,
-            format!("expected {expected}; found {}", tree.show(id)),
-        )
+        self.fail(tree, format!("expected {expected}; found {}", tree.show(id)))
     }
 
     /// The value of a number where no type is asked for.
     fn ideal(&self, tree: &Tree, n: &Number) -> Res<Val> {
         if let Some(text) = &n.complex {
-            return Ok(Val::Str(text.clone()));
+            return Ok(Val::Object(Rc::new(Complex(text.clone()))));
         }
         let text = n.text.as_str();
-        let hex = text.len() > 2
-            && (text.starts_with("0x") || text.starts_with("0X"))
-            && !text.contains(['p', 'P']);
-        let float_syntax =
-            !hex && !text.starts_with('\'') && text.contains(['.', 'e', 'E', 'p', 'P']);
+        let hex = text.len() > 2 && (text.starts_with("0x") || text.starts_with("0X")) && !text.contains(['p', 'P']);
+        let float_syntax = !hex && !text.starts_with('\'') && text.contains(['.', 'e', 'E', 'p', 'P']);
         match (n.float, n.int) {
             (Some(f), _) if float_syntax => Ok(Val::Float(f)),
             (_, Some(i)) => Ok(Val::Int(i)),
@@ -489,14 +378,37 @@ impl Run<'_> {
             (ty, Val::Missing) => self.fail(tree, format!("invalid value; expected {}", ty.name())),
             (ty, v) if !v.is_nil() && ty.accepts(v) => Ok(val),
             (ty, v) => {
-                let message = format!(
-                    "wrong type for value; expected {}; got {}",
-                    ty.name(),
-                    type_of(v)
-                );
+                let message = format!("wrong type for value; expected {}; got {}", ty.name(), type_of(v));
                 self.fail(tree, message)
             }
         }
+    }
+}
+
+/// A complex constant: Go templates can write and print them, and nothing else.
+struct Complex(Str);
+
+impl GoObject for Complex {
+    fn type_name(&self) -> &str {
+        "complex128"
+    }
+    fn kind(&self) -> &str {
+        "complex128"
+    }
+    fn field(&self, _: &str, _: &mut Env<'_>) -> Option<Result<Val, FuncError>> {
+        None
+    }
+    fn display(&self) -> String {
+        self.0.to_string()
+    }
+    fn to_value(&self) -> Value {
+        Value::String(self.0.clone())
+    }
+    fn truth(&self) -> bool {
+        self.0 != "(0+0i)"
+    }
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
     }
 }
 

@@ -90,9 +90,7 @@ impl TemplateError {
     pub fn chain(&self) -> Vec<String> {
         let mut texts: Vec<String> = Vec::with_capacity(self.inner.len() + 1);
         for piece in &self.inner {
-            let text = texts
-                .last()
-                .map_or_else(|| piece.clone(), |last| format!("{piece}{last}"));
+            let text = texts.last().map_or_else(|| piece.clone(), |last| format!("{piece}{last}"));
             texts.push(text);
         }
         texts.push(self.to_string());
@@ -105,10 +103,7 @@ impl fmt::Display for TemplateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.head())?;
         f.write_str(&self.message)?;
-        self.inner
-            .iter()
-            .rev()
-            .try_for_each(|piece| f.write_str(piece))
+        self.inner.iter().rev().try_for_each(|piece| f.write_str(piece))
     }
 }
 

@@ -82,9 +82,7 @@ impl Ty {
     pub(crate) fn can_be_nil(&self) -> bool {
         match self {
             Ty::Any | Ty::Value => true,
-            Ty::Other(name) => ["[]", "map[", "*", "func("]
-                .iter()
-                .any(|p| name.starts_with(p)),
+            Ty::Other(name) => ["[]", "map[", "*", "func("].iter().any(|p| name.starts_with(p)),
             _ => false,
         }
     }
@@ -100,9 +98,7 @@ impl Ty {
             // Lists and maps are not typed by element here, so any will do.
             (Ty::Other(name), Val::List(_)) => name.starts_with("[]"),
             (Ty::Other(name), Val::Map(_)) => name.starts_with("map["),
-            (ty, Val::Object(o)) => {
-                o.type_name() == ty.name() || (o.kind() == "map" && ty.name().starts_with("map["))
-            }
+            (ty, Val::Object(o)) => o.type_name() == ty.name() || (o.kind() == "map" && ty.name().starts_with("map[")),
             _ => false,
         }
     }
@@ -133,10 +129,7 @@ impl Signature {
 
     /// The type of argument `i`.
     pub(crate) fn param(&self, i: usize) -> &Ty {
-        self.params
-            .get(i)
-            .or(self.params.last().filter(|_| self.variadic))
-            .unwrap_or(&Ty::Any)
+        self.params.get(i).or(self.params.last().filter(|_| self.variadic)).unwrap_or(&Ty::Any)
     }
 }
 
@@ -202,12 +195,7 @@ impl FuncMap {
                     "call" => Special::Call,
                     _ => Special::No,
                 };
-                let func = Func {
-                    name: name.into(),
-                    call,
-                    signature: known.remove(name),
-                    special,
-                };
+                let func = Func { name: name.into(), call, signature: known.remove(name), special };
                 (Cow::Borrowed(name), Arc::new(func))
             })
             .collect();
@@ -217,23 +205,12 @@ impl FuncMap {
     /// With more functions; those of the same name are replaced. Arguments of functions that Helm has too are checked against
     /// Helm's signatures before the call.
     #[must_use]
-    pub fn with<N: Into<Cow<'static, str>>>(
-        mut self,
-        funcs: impl IntoIterator<Item = (N, NativeFn)>,
-    ) -> Self {
+    pub fn with<N: Into<Cow<'static, str>>>(mut self, funcs: impl IntoIterator<Item = (N, NativeFn)>) -> Self {
         let map = Arc::make_mut(&mut self.0);
         for (name, call) in funcs {
             let name = name.into();
             let signature = known_signatures().get(name.as_ref()).cloned();
-            map.insert(
-                name.clone(),
-                Arc::new(Func {
-                    name,
-                    call,
-                    signature,
-                    special: Special::No,
-                }),
-            );
+            map.insert(name.clone(), Arc::new(Func { name, call, signature, special: Special::No }));
         }
         self
     }

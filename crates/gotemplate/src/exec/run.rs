@@ -32,21 +32,13 @@ pub(super) struct Slot {
 impl Slot {
     /// A value of its own type; a nil interface becomes no value.
     pub fn plain(val: Val) -> Self {
-        let val = if matches!(val, Val::Nil) {
-            Val::Missing
-        } else {
-            val
-        };
+        let val = if matches!(val, Val::Nil) { Val::Missing } else { val };
         Self { val, iface: false }
     }
 
     /// An element of a map or list.
     pub fn element(val: Val) -> Self {
-        let val = if matches!(val, Val::Missing) {
-            Val::Nil
-        } else {
-            val
-        };
+        let val = if matches!(val, Val::Missing) { Val::Nil } else { val };
         Self { val, iface: true }
     }
 }
@@ -132,10 +124,7 @@ impl<'a> Run<'a> {
             Some((text, pieces)) if text == error.0 => pieces,
             _ => vec![error.0],
         };
-        Err(Box::new(
-            self.error(tree, format!("error calling {name}: "))
-                .wrapping(inner),
-        ))
+        Err(Box::new(self.error(tree, format!("error calling {name}: ")).wrapping(inner)))
     }
 
     fn lookup(&self, name: &str) -> Option<Arc<Tree>> {
@@ -157,13 +146,7 @@ impl<'a> Run<'a> {
     // Variables.
 
     pub fn slot(&self, slot: u32) -> Slot {
-        self.stack
-            .get(self.base + slot as usize)
-            .cloned()
-            .unwrap_or(Slot {
-                val: Val::Missing,
-                iface: false,
-            })
+        self.stack.get(self.base + slot as usize).cloned().unwrap_or(Slot { val: Val::Missing, iface: false })
     }
 
     pub fn set_slot(&mut self, slot: u32, value: Slot) {
@@ -181,13 +164,7 @@ impl<'a> Run<'a> {
         }
         let (base, at) = (self.base, self.at);
         self.base = self.stack.len();
-        self.stack.resize(
-            self.base + tree.frame.max(1),
-            Slot {
-                val: Val::Missing,
-                iface: false,
-            },
-        );
+        self.stack.resize(self.base + tree.frame.max(1), Slot { val: Val::Missing, iface: false });
         self.set_slot(0, dot.clone());
         let result = self.walk(tree, &dot, &tree.root);
         self.stack.truncate(self.base);
@@ -206,9 +183,9 @@ impl<'a> Run<'a> {
                 Kind::Text(from, to) => self.out.push_str(tree.slice(*from, *to)),
                 Kind::Action(pipe) => {
                     let value = self.pipeline(tree, dot, *pipe)?;
-                    let declares = tree.node(*pipe).is_some_and(
-                        |n| matches!(&n.kind, Kind::Pipe { decls, .. } if !decls.is_empty()),
-                    );
+                    let declares = tree
+                        .node(*pipe)
+                        .is_some_and(|n| matches!(&n.kind, Kind::Pipe { decls, .. } if !decls.is_empty()));
                     if !declares {
                         self.print(&value);
                     }
@@ -248,11 +225,7 @@ impl<'a> Run<'a> {
         }
         let value = self.pipeline(tree, dot, b.pipe)?;
         if truth(&value) {
-            if with {
-                self.walk(tree, &Slot::plain(value), &b.list)
-            } else {
-                self.walk(tree, dot, &b.list)
-            }
+            if with { self.walk(tree, &Slot::plain(value), &b.list) } else { self.walk(tree, dot, &b.list) }
         } else if let Some(list) = &b.or_else {
             self.walk(tree, dot, list)
         } else {
@@ -262,10 +235,7 @@ impl<'a> Run<'a> {
 
     fn template(&mut self, tree: &Tree, dot: &Slot, name: &str, pipe: Option<Id>) -> Res<()> {
         let Some(callee) = self.lookup(name) else {
-            return self.fail(
-                tree,
-                format!("template {} not defined", strconv::quote(name)),
-            );
+            return self.fail(tree, format!("template {} not defined", strconv::quote(name)));
         };
         if stack::exhausted() {
             return self.fail(tree, "exceeded maximum template depth (100000)");
@@ -296,11 +266,7 @@ impl<'a> Run<'a> {
         match &value {
             Val::Int(n) | Val::Int64(n) => {
                 self.one_variable(tree, &value, count)?;
-                let make = if matches!(value, Val::Int(_)) {
-                    Val::Int
-                } else {
-                    Val::Int64
-                };
+                let make = if matches!(value, Val::Int(_)) { Val::Int } else { Val::Int64 };
                 for i in 0..*n {
                     if !each(self, Val::Missing, Slot::plain(make(i)))? {
                         break;
@@ -323,11 +289,7 @@ impl<'a> Run<'a> {
                 }
             }
             Val::Map(map) => {
-                let entries: Vec<(Str, Val)> = map
-                    .borrow()
-                    .iter()
-                    .map(|(k, v)| (k.clone(), v.clone()))
-                    .collect();
+                let entries: Vec<(Str, Val)> = map.borrow().iter().map(|(k, v)| (k.clone(), v.clone())).collect();
                 for (k, v) in entries {
                     if !each(self, Val::Str(k), Slot::element(v))? {
                         break;
@@ -339,14 +301,7 @@ impl<'a> Run<'a> {
                     let listed = matches!(o.kind(), "slice" | "array");
                     for (i, (k, v)) in entries.into_iter().enumerate() {
                         let key = if listed { index(i) } else { Val::Str(k) };
-                        if !each(
-                            self,
-                            key,
-                            Slot {
-                                val: v,
-                                iface: false,
-                            },
-                        )? {
+                        if !each(self, key, Slot { val: v, iface: false })? {
                             break;
                         }
                     }
@@ -363,19 +318,13 @@ impl<'a> Run<'a> {
     }
 
     fn cannot_range<T>(&self, tree: &Tree, value: &Val) -> Res<T> {
-        self.fail(
-            tree,
-            format!("range can't iterate over {}", printf::to_string(value)),
-        )
+        self.fail(tree, format!("range can't iterate over {}", printf::to_string(value)))
     }
 
     fn one_variable(&self, tree: &Tree, value: &Val, count: usize) -> Res<()> {
         if count > 1 {
             let shown = printf::to_string(value);
-            return self.fail(
-                tree,
-                format!("can't use {shown} to iterate over more than one variable"),
-            );
+            return self.fail(tree, format!("can't use {shown} to iterate over more than one variable"));
         }
         Ok(())
     }
@@ -384,10 +333,7 @@ impl<'a> Run<'a> {
         let Some(Kind::Pipe { decls, .. }) = tree.node(pipe).map(|n| &n.kind) else {
             return Ok(());
         };
-        let key = Slot {
-            val: key,
-            iface: false,
-        };
+        let key = Slot { val: key, iface: false };
         let values = match decls.len() {
             0 => return Ok(()),
             1 => [Some(element.clone()), None],
@@ -479,20 +425,14 @@ impl Executor for Run<'_> {
             return Ok(String::new());
         };
         let outer = self.scope.clone();
-        self.scope = Some(Rc::new(Scope {
-            trees,
-            parent: outer.clone(),
-        }));
+        self.scope = Some(Rc::new(Scope { trees, parent: outer.clone() }));
         let result = self.capture(&main, data);
         self.scope = outer;
         match result {
             Ok(out) => Ok(strip_no_value(out)),
             Err(e) => {
                 let mut pieces = e.into_pieces();
-                pieces.push(format!(
-                    "error during tpl function execution for {}: ",
-                    strconv::quote(text)
-                ));
+                pieces.push(format!("error during tpl function execution for {}: ", strconv::quote(text)));
                 Err(self.keep(pieces))
             }
         }

@@ -38,10 +38,7 @@ impl TemplateSet {
     /// An empty set whose templates can call `funcs`.
     #[must_use]
     pub fn new(funcs: &FuncMap) -> Self {
-        Self {
-            funcs: funcs.clone(),
-            trees: Arc::default(),
-        }
+        Self { funcs: funcs.clone(), trees: Arc::default() }
     }
 
     /// Parses `text` as template `name` and adds it and what it defines. A later definition replaces an earlier one,
@@ -83,41 +80,21 @@ impl TemplateSet {
     ///
     /// # Errors
     /// Whatever Go's `ExecuteTemplate` reports; the output so far is dropped.
-    pub fn execute(
-        &self,
-        name: &str,
-        data: Val,
-        host: &dyn Host,
-        opts: Options,
-    ) -> Result<String, TemplateError> {
+    pub fn execute(&self, name: &str, data: Val, host: &dyn Host, opts: Options) -> Result<String, TemplateError> {
         let Some(tree) = self.trees.get(name).cloned() else {
             return Err(TemplateError::plain(not_associated(name)));
         };
-        let out = Run::new(self, name, host, opts)
-            .finish(&tree, data)
-            .map_err(|e| *e)?;
-        Ok(if opts.keep_no_value {
-            out
-        } else {
-            strip_no_value(out)
-        })
+        let out = Run::new(self, name, host, opts).finish(&tree, data).map_err(|e| *e)?;
+        Ok(if opts.keep_no_value { out } else { strip_no_value(out) })
     }
 }
 
 /// Go's message for a name that has no template.
 pub(crate) fn not_associated(name: &str) -> String {
-    format!(
-        "no template {} associated with template {}",
-        strconv::quote(name),
-        strconv::quote(ROOT)
-    )
+    format!("no template {} associated with template {}", strconv::quote(name), strconv::quote(ROOT))
 }
 
 /// Helm's treatment of values that are not there.
 pub(crate) fn strip_no_value(out: String) -> String {
-    if out.contains("<no value>") {
-        out.replace("<no value>", "")
-    } else {
-        out
-    }
+    if out.contains("<no value>") { out.replace("<no value>", "") } else { out }
 }

@@ -158,11 +158,7 @@ impl Tree {
             }
             Kind::Break => out.push_str("{{break}}"),
             Kind::Continue => out.push_str("{{continue}}"),
-            Kind::Pipe {
-                decls,
-                assign,
-                commands,
-            } => {
+            Kind::Pipe { decls, assign, commands } => {
                 for (i, d) in decls.iter().enumerate() {
                     out.push_str(if i > 0 { ", " } else { "" });
                     out.push_str(&d.name);
@@ -200,9 +196,7 @@ impl Tree {
     }
 
     fn write_operand(&self, out: &mut String, id: Id, depth: u32) {
-        let pipe = self
-            .node(id)
-            .is_some_and(|n| matches!(n.kind, Kind::Pipe { .. }));
+        let pipe = self.node(id).is_some_and(|n| matches!(n.kind, Kind::Pipe { .. }));
         out.push_str(if pipe { "(" } else { "" });
         self.write(out, id, depth + 1);
         out.push_str(if pipe { ")" } else { "" });

@@ -127,16 +127,7 @@ pub(super) struct Lexer<'t> {
 
 impl<'t> Lexer<'t> {
     pub fn new(input: &'t str) -> Self {
-        Self {
-            input,
-            pos: 0,
-            start: 0,
-            at_eof: false,
-            paren_depth: 0,
-            line: 1,
-            start_line: 1,
-            inside_action: false,
-        }
+        Self { input, pos: 0, start: 0, at_eof: false, paren_depth: 0, line: 1, start_line: 1, inside_action: false }
     }
 
     fn rest(&self) -> &'t str {
@@ -171,11 +162,7 @@ impl<'t> Lexer<'t> {
         if self.at_eof {
             return;
         }
-        if let Some(c) = self
-            .input
-            .get(..self.pos)
-            .and_then(|s| s.chars().next_back())
-        {
+        if let Some(c) = self.input.get(..self.pos).and_then(|s| s.chars().next_back()) {
             self.pos -= c.len_utf8();
             if c == '\n' {
                 self.line -= 1;
@@ -184,12 +171,7 @@ impl<'t> Lexer<'t> {
     }
 
     fn emit(&mut self, kind: Kind) -> Item<'t> {
-        let item = Item {
-            kind,
-            pos: self.start,
-            val: Cow::Borrowed(self.pending()),
-            line: self.start_line,
-        };
+        let item = Item { kind, pos: self.start, val: Cow::Borrowed(self.pending()), line: self.start_line };
         self.start = self.pos;
         self.start_line = self.line;
         item
@@ -218,12 +200,7 @@ impl<'t> Lexer<'t> {
     }
 
     fn error(&mut self, message: impl Into<String>) -> Item<'t> {
-        let item = Item {
-            kind: Kind::Error,
-            pos: self.start,
-            val: Cow::Owned(message.into()),
-            line: self.start_line,
-        };
+        let item = Item { kind: Kind::Error, pos: self.start, val: Cow::Owned(message.into()), line: self.start_line };
         self.start = 0;
         self.pos = 0;
         self.input = "";
@@ -232,11 +209,7 @@ impl<'t> Lexer<'t> {
 
     /// The next item.
     pub fn next_item(&mut self) -> Item<'t> {
-        if self.inside_action {
-            self.inside_action()
-        } else {
-            self.text()
-        }
+        if self.inside_action { self.inside_action() } else { self.text() }
     }
 
     fn text(&mut self) -> Item<'t> {
@@ -247,12 +220,7 @@ impl<'t> Lexer<'t> {
                     self.line += newlines(self.pending());
                     return self.emit(Kind::Text);
                 }
-                return Item {
-                    kind: Kind::Eof,
-                    pos: self.pos,
-                    val: Cow::Borrowed("EOF"),
-                    line: self.start_line,
-                };
+                return Item { kind: Kind::Eof, pos: self.pos, val: Cow::Borrowed("EOF"), line: self.start_line };
             };
             if x > 0 {
                 self.pos += x;
@@ -383,11 +351,7 @@ impl<'t> Lexer<'t> {
             '$' => self.field_or_variable(Kind::Variable),
             '\'' => self.quoted('\'', Kind::CharConstant, "unterminated character constant"),
             '.' => {
-                let digit = self
-                    .rest()
-                    .as_bytes()
-                    .first()
-                    .is_none_or(u8::is_ascii_digit);
+                let digit = self.rest().as_bytes().first().is_none_or(u8::is_ascii_digit);
                 if digit {
                     self.backup();
                     self.number()
@@ -415,10 +379,7 @@ impl<'t> Lexer<'t> {
                 self.emit(Kind::RightParen)
             }
             c if c.is_ascii_graphic() => self.emit(Kind::Char),
-            c => self.error(format!(
-                "unrecognized character in action: {}",
-                strconv::unicode_name(c)
-            )),
+            c => self.error(format!("unrecognized character in action: {}", strconv::unicode_name(c))),
         }
     }
 
@@ -472,11 +433,7 @@ impl<'t> Lexer<'t> {
 
     fn field_or_variable(&mut self, kind: Kind) -> Item<'t> {
         if self.at_terminator() {
-            return self.emit(if kind == Kind::Variable {
-                kind
-            } else {
-                Kind::Dot
-            });
+            return self.emit(if kind == Kind::Variable { kind } else { Kind::Dot });
         }
         let bad = self.absorb_word();
         if let Some(item) = self.check_terminator(bad) {

@@ -6,11 +6,7 @@ use super::ast::Number;
 use super::lex::Kind;
 use crate::strconv;
 
-#[allow(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss
-)]
+#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn from_float(n: &mut Number, f: f64) {
     n.float = Some(f);
     if n.int.is_none() && f.abs() < 9.3e18 && (f as i64) as f64 == f {
@@ -33,14 +29,10 @@ fn complex(n: &mut Number, re: f64, im: f64) {
 /// The number a literal stands for, or Go's message why it is none.
 #[allow(clippy::cast_precision_loss)]
 pub(super) fn parse(text: &str, kind: Kind) -> Result<Number, String> {
-    let mut n = Number {
-        text: Str::from(text),
-        ..Number::default()
-    };
+    let mut n = Number { text: Str::from(text), ..Number::default() };
     if kind == Kind::CharConstant {
         let inner = text.get(1..).unwrap_or("");
-        let (unit, tail) =
-            strconv::unquote_char(inner, '\'').ok_or_else(|| "invalid syntax".to_owned())?;
+        let (unit, tail) = strconv::unquote_char(inner, '\'').ok_or_else(|| "invalid syntax".to_owned())?;
         if tail != "'" {
             return Err(format!("malformed character constant: {text}"));
         }
@@ -56,9 +48,7 @@ pub(super) fn parse(text: &str, kind: Kind) -> Result<Number, String> {
             let split = body
                 .char_indices()
                 .skip(1)
-                .filter(|(i, c)| {
-                    matches!(c, '+' | '-') && !body[..*i].ends_with(['e', 'E', 'p', 'P'])
-                })
+                .filter(|(i, c)| matches!(c, '+' | '-') && !body[..*i].ends_with(['e', 'E', 'p', 'P']))
                 .map(|(i, _)| i)
                 .last()
                 .ok_or_else(illegal)?;
