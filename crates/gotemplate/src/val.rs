@@ -40,6 +40,11 @@ pub enum Val {
 /// A shared immutable list.
 pub type List = Rc<Vec<Val>>;
 
+thread_local! {
+    /// The one list that stands for Go's nil slice, told apart by its address.
+    static NIL_LIST: List = Rc::new(Vec::new());
+}
+
 /// A shared map, always in key order (Go templates range and print maps so).
 #[derive(Clone, Default)]
 pub struct MapRef(Rc<RefCell<BTreeMap<Str, Val>>>);
@@ -159,6 +164,7 @@ impl Val {
             Val::UInt64(u) => Value::from(*u),
             Val::Float(f) => Value::Float(*f),
             Val::Str(s) => Value::String(s.clone()),
+            Val::List(_) if self.is_nil_list() => Value::Null,
             Val::List(l) => Value::Array(l.iter().map(Val::to_value).collect()),
             Val::Map(m) => Value::Map(
                 m.borrow()
@@ -180,6 +186,18 @@ impl Val {
     #[must_use]
     pub fn list(items: Vec<Val>) -> Val {
         Val::List(Rc::new(items))
+    }
+
+    /// Go's nil slice: empty like any empty list, but `null` in JSON and YAML (`concat (list) (list) | toJson`).
+    #[must_use]
+    pub fn nil_list() -> Val {
+        Val::List(NIL_LIST.with(Rc::clone))
+    }
+
+    /// Whether this is the nil slice.
+    #[must_use]
+    pub fn is_nil_list(&self) -> bool {
+        matches!(self, Val::List(l) if l.is_empty() && NIL_LIST.with(|nil| Rc::ptr_eq(nil, l)))
     }
 
     /// Whether this is nil or missing.
