@@ -91,7 +91,7 @@ impl Endpoints {
             .map(|p| {
                 json!({
                     "name": p["name"].as_str().unwrap_or_default(),
-                    "port": target_port(p, pods.first().map(|p| &***p)),
+                    "port": target_port(p, pods.first().map(|p| &**p)),
                     "protocol": p["protocol"].as_str().unwrap_or("TCP"),
                 })
             })

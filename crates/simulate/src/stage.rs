@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use druse_gotemplate::{FuncMap, TemplateSet, Val};
+use druse_gotemplate::{FuncMap, Host, Options, TemplateSet, Val};
 use druse_object::{Gvk, Map, Value, yaml};
 use druse_runtime::{Api, Cache, Caches, DeleteOptions, Key, Manager, Next, Patch, Reconciler, Resource, clock};
 use serde::Deserialize;
@@ -159,7 +159,7 @@ struct Template {
 
 impl Template {
     fn parse(name: &str, text: &str) -> Result<Self, StageError> {
-        let mut set = TemplateSet::new(FuncMap::helm());
+        let mut set = TemplateSet::new(&FuncMap::go().with(druse_gotemplate::funcs::helm_funcs()));
         set.parse(name, text).map_err(|e| StageError { stage: name.to_owned(), message: e.to_string() })?;
         Ok(Self { set: Arc::new(set), name: name.to_owned() })
     }
@@ -168,7 +168,7 @@ impl Template {
         let failed = |message: String| StageError { stage: self.name.clone(), message };
         let text = self
             .set
-            .execute(&self.name, Val::from_value_with_ints(object), &Clock, false)
+            .execute(&self.name, Val::from_value_with_ints(object), &Clock, Options::default())
             .map_err(|e| failed(e.to_string()))?;
         yaml::parse(&text, yaml::Dialect::Sigs).map_err(|e| failed(format!("its output is not YAML: {e}")))
     }
@@ -176,7 +176,7 @@ impl Template {
 
 /// Templates of stages may ask the time, nothing else.
 struct Clock;
-impl druse_gotemplate::env::Host for Clock {
+impl Host for Clock {
     fn random(&self, _: &str, _: &str, count: u32, out: &mut [u8]) {
         for (i, b) in out.iter_mut().enumerate() {
             *b = (count as usize).wrapping_mul(31).wrapping_add(i).to_le_bytes()[0];
