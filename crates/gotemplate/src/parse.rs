@@ -48,12 +48,7 @@ pub fn parse(name: &str, text: &str, funcs: &FuncMap) -> Result<Vec<Arc<Tree>>, 
 }
 
 fn blank<'t>() -> Item<'t> {
-    Item {
-        kind: Tok::Eof,
-        pos: 0,
-        val: "".into(),
-        line: 0,
-    }
+    Item { kind: Tok::Eof, pos: 0, val: "".into(), line: 0 }
 }
 
 /// What belongs to the template being parsed, as opposed to the text.
@@ -174,11 +169,7 @@ impl<'t> Parser<'t, '_> {
     // Errors.
 
     fn error_at<T>(&self, line: usize, message: impl Into<String>) -> Res<T> {
-        Err(Box::new(TemplateError::parse(
-            &self.name,
-            line,
-            message.into(),
-        )))
+        Err(Box::new(TemplateError::parse(&self.name, line, message.into())))
     }
 
     fn error<T>(&self, message: impl Into<String>) -> Res<T> {
@@ -190,11 +181,7 @@ impl<'t> Parser<'t, '_> {
             let mut extra = String::new();
             let line = self.scope.action_line;
             if line != 0 && line != token.line {
-                let action = if token.val.ends_with(" action") {
-                    ""
-                } else {
-                    " in action"
-                };
+                let action = if token.val.ends_with(" action") { "" } else { " in action" };
                 extra = format!("{action} started at {}:{line}", self.name);
             }
             return self.error(format!("{}{extra}", token.val));
@@ -204,29 +191,19 @@ impl<'t> Parser<'t, '_> {
 
     fn expect(&mut self, kind: Tok, context: &str) -> Res<Item<'t>> {
         let token = self.next_non_space();
-        if token.kind == kind {
-            Ok(token)
-        } else {
-            self.unexpected(&token, context)
-        }
+        if token.kind == kind { Ok(token) } else { self.unexpected(&token, context) }
     }
 
     // Nodes.
 
     fn add(&mut self, pos: usize, kind: Kind) -> Id {
         let id = pos32(self.scope.nodes.len());
-        self.scope.nodes.push(Node {
-            pos: pos32(pos),
-            kind,
-        });
+        self.scope.nodes.push(Node { pos: pos32(pos), kind });
         id
     }
 
     fn kind(&self, id: Id) -> &Kind {
-        self.scope
-            .nodes
-            .get(id as usize)
-            .map_or(&Kind::Nil, |n| &n.kind)
+        self.scope.nodes.get(id as usize).map_or(&Kind::Nil, |n| &n.kind)
     }
 
     /// A node back as text, for messages while parsing.
@@ -247,15 +224,10 @@ impl<'t> Parser<'t, '_> {
 
     /// Ends the current template and takes it into the set of trees.
     fn finish(&mut self, scope: Scope, root: Vec<Id>, line: usize) -> Res<()> {
-        let empty = root
-            .iter()
-            .all(|id| match scope.nodes.get(*id as usize).map(|n| &n.kind) {
-                Some(Kind::Text(a, b)) => self
-                    .text
-                    .get(*a as usize..*b as usize)
-                    .is_none_or(|s| s.trim().is_empty()),
-                _ => false,
-            });
+        let empty = root.iter().all(|id| match scope.nodes.get(*id as usize).map(|n| &n.kind) {
+            Some(Kind::Text(a, b)) => self.text.get(*a as usize..*b as usize).is_none_or(|s| s.trim().is_empty()),
+            _ => false,
+        });
         let tree = Arc::new(Tree {
             name: scope.name,
             parse_name: self.name.clone(),
@@ -270,10 +242,7 @@ impl<'t> Parser<'t, '_> {
             Some(old) if old.empty => *old = tree,
             Some(_) if empty => {}
             Some(_) => {
-                let message = format!(
-                    "template: multiple definition of template {}",
-                    strconv::quote(&tree.name)
-                );
+                let message = format!("template: multiple definition of template {}", strconv::quote(&tree.name));
                 return self.error_at(line, message);
             }
         }
@@ -347,9 +316,7 @@ impl<'t> Parser<'t, '_> {
         match token.kind {
             Tok::Text => {
                 let end = token.pos + token.val.len();
-                Ok(Part::Node(
-                    self.add(token.pos, Kind::Text(pos32(token.pos), pos32(end))),
-                ))
+                Ok(Part::Node(self.add(token.pos, Kind::Text(pos32(token.pos), pos32(end)))))
             }
             Tok::LeftDelim => {
                 self.scope.action_line = token.line;
@@ -422,10 +389,7 @@ impl<'t> Parser<'t, '_> {
                 self.next_non_space();
                 self.declare(&v, &mut names);
                 if context == "range" && names.len() < 2 {
-                    if matches!(
-                        self.peek_non_space().kind,
-                        Tok::Variable | Tok::RightDelim | Tok::RightParen
-                    ) {
+                    if matches!(self.peek_non_space().kind, Tok::Variable | Tok::RightDelim | Tok::RightParen) {
                         continue;
                     }
                     return self.error("range can only initialize variables");
@@ -444,18 +408,8 @@ impl<'t> Parser<'t, '_> {
             match token.kind {
                 k if k == end => {
                     self.check_pipeline(&commands, context)?;
-                    let decls = names
-                        .into_iter()
-                        .map(|name| self.bind(name, assign))
-                        .collect();
-                    return Ok(self.add(
-                        pos,
-                        Kind::Pipe {
-                            decls,
-                            assign,
-                            commands: commands.into(),
-                        },
-                    ));
+                    let decls = names.into_iter().map(|name| self.bind(name, assign)).collect();
+                    return Ok(self.add(pos, Kind::Pipe { decls, assign, commands: commands.into() }));
                 }
                 Tok::Bool
                 | Tok::CharConstant
@@ -508,14 +462,8 @@ impl<'t> Parser<'t, '_> {
                 continue;
             };
             let first = args.first().map(|a| self.kind(*a));
-            if matches!(
-                first,
-                Some(Kind::Bool(_) | Kind::Dot | Kind::Nil | Kind::Number(_) | Kind::String { .. })
-            ) {
-                return self.error(format!(
-                    "non executable command in pipeline stage {}",
-                    i + 1
-                ));
+            if matches!(first, Some(Kind::Bool(_) | Kind::Dot | Kind::Nil | Kind::Number(_) | Kind::String { .. })) {
+                return self.error(format!("non executable command in pipeline stage {}", i + 1));
             }
         }
         Ok(())
@@ -525,29 +473,17 @@ impl<'t> Parser<'t, '_> {
         let vars = self.scope.vars.len();
         let slots = self.scope.slots.len();
         let pipe = self.pipeline(word, Tok::RightDelim)?;
-        let pos = self
-            .scope
-            .nodes
-            .get(pipe as usize)
-            .map_or(0, |n| n.pos as usize);
+        let pos = self.scope.nodes.get(pipe as usize).map_or(0, |n| n.pos as usize);
         let inner = self.scope.slots.len();
         let ranging = usize::from(word == "range");
         self.scope.range_depth += ranging;
         let (list, next) = self.item_list()?;
         self.scope.range_depth -= ranging;
         self.scope.slots.truncate(inner);
-        let or_else = if matches!(next, End::Else) {
-            Some(self.else_list(word)?)
-        } else {
-            None
-        };
+        let or_else = if matches!(next, End::Else) { Some(self.else_list(word)?) } else { None };
         self.scope.vars.truncate(vars);
         self.scope.slots.truncate(slots);
-        let branch = Box::new(Branch {
-            pipe,
-            list: list.into(),
-            or_else,
-        });
+        let branch = Box::new(Branch { pipe, list: list.into(), or_else });
         let kind = match word {
             "if" => Kind::If(branch),
             "with" => Kind::With(branch),
@@ -587,13 +523,7 @@ impl<'t> Parser<'t, '_> {
         let scope = std::mem::replace(&mut self.scope, outer);
         let end_line = self.token[0].line;
         self.finish(scope, root, end_line)?;
-        Ok(self.add(
-            token.pos,
-            Kind::Template {
-                name,
-                pipe: Some(pipe),
-            },
-        ))
+        Ok(self.add(token.pos, Kind::Template { name, pipe: Some(pipe) }))
     }
 
     fn template(&mut self) -> Res<Id> {
@@ -653,11 +583,7 @@ impl<'t> Parser<'t, '_> {
         }
         let kind = match self.kind(term) {
             Kind::Field(first) => Kind::Field(first.iter().cloned().chain(fields).collect()),
-            Kind::Variable {
-                name,
-                slot,
-                fields: first,
-            } => Kind::Variable {
+            Kind::Variable { name, slot, fields: first } => Kind::Variable {
                 name: name.clone(),
                 slot: *slot,
                 fields: first.iter().cloned().chain(fields).collect(),
@@ -666,10 +592,7 @@ impl<'t> Parser<'t, '_> {
                 let shown = strconv::quote(&self.show(term));
                 return self.error(format!("unexpected . after term {shown}"));
             }
-            _ => Kind::Chain {
-                node: term,
-                fields: fields.into(),
-            },
+            _ => Kind::Chain { node: term, fields: fields.into() },
         };
         Ok(Some(self.add(pos, kind)))
     }
@@ -680,10 +603,7 @@ impl<'t> Parser<'t, '_> {
             Tok::Identifier => match self.funcs.get(&token.val) {
                 Some(f) => Kind::Function(f.clone()),
                 None => {
-                    return self.error(format!(
-                        "function {} not defined",
-                        strconv::quote(&token.val)
-                    ));
+                    return self.error(format!("function {} not defined", strconv::quote(&token.val)));
                 }
             },
             Tok::Dot => Kind::Dot,
@@ -693,20 +613,14 @@ impl<'t> Parser<'t, '_> {
                 if !self.scope.vars.contains(&name) {
                     return self.error(format!("undefined variable {}", strconv::quote(&name)));
                 }
-                Kind::Variable {
-                    slot: self.slot(&name),
-                    name,
-                    fields: Box::default(),
-                }
+                Kind::Variable { slot: self.slot(&name), name, fields: Box::default() }
             }
             Tok::Field => Kind::Field([Str::from(token.val.get(1..).unwrap_or(""))].into()),
             Tok::Bool => Kind::Bool(token.val == "true"),
-            Tok::CharConstant | Tok::Complex | Tok::Number => {
-                match number::parse(&token.val, token.kind) {
-                    Ok(n) => Kind::Number(Box::new(n)),
-                    Err(message) => return self.error(message),
-                }
-            }
+            Tok::CharConstant | Tok::Complex | Tok::Number => match number::parse(&token.val, token.kind) {
+                Ok(n) => Kind::Number(Box::new(n)),
+                Err(message) => return self.error(message),
+            },
             Tok::LeftParen => {
                 if self.scope.paren_depth >= MAX_PAREN_DEPTH || stack::exhausted() {
                     return self.error("max expression depth exceeded");
@@ -718,11 +632,7 @@ impl<'t> Parser<'t, '_> {
             }
             Tok::String | Tok::RawString => {
                 let end = token.pos + token.val.len();
-                Kind::String {
-                    from: pos32(token.pos),
-                    to: pos32(end),
-                    text: self.unquote(&token)?,
-                }
+                Kind::String { from: pos32(token.pos), to: pos32(end), text: self.unquote(&token)? }
             }
             _ => {
                 self.backup();

@@ -33,11 +33,7 @@ pub fn type_name(v: &Val) -> Cow<'_, str> {
 pub fn write(out: &mut String, v: &Val) {
     match v {
         Val::Str(s) => out.push_str(s),
-        v => Printer {
-            out,
-            flags: Flags::default(),
-        }
-        .value(v, 'v', 0),
+        v => Printer { out, flags: Flags::default() }.value(v, 'v', 0),
     }
 }
 
@@ -128,11 +124,7 @@ impl Arguments<'_> {
         }
         self.reordered = true;
         let rest = format.get(i..).unwrap_or(&[]);
-        let close = if rest.len() < 3 {
-            None
-        } else {
-            rest.iter().position(|b| *b == b']')
-        };
+        let close = if rest.len() < 3 { None } else { rest.iter().position(|b| *b == b']') };
         let Some(close) = close else {
             self.good = false;
             return (i + 1, false);
@@ -170,17 +162,9 @@ impl Arguments<'_> {
 #[must_use]
 pub fn sprintf(format: &str, args: &[Val]) -> String {
     let mut out = String::with_capacity(format.len() + 16 * args.len());
-    let mut p = Printer {
-        out: &mut out,
-        flags: Flags::default(),
-    };
+    let mut p = Printer { out: &mut out, flags: Flags::default() };
     let bytes = format.as_bytes();
-    let mut a = Arguments {
-        args,
-        next: 0,
-        reordered: false,
-        good: true,
-    };
+    let mut a = Arguments { args, next: 0, reordered: false, good: true };
     let mut i = 0;
     while i < bytes.len() {
         a.good = true;
@@ -307,11 +291,7 @@ impl Printer<'_> {
         match v {
             Val::Nil | Val::Missing => {
                 if depth > 0 {
-                    self.out.push_str(if self.flags.sharp_v {
-                        "interface {}(nil)"
-                    } else {
-                        "<nil>"
-                    });
+                    self.out.push_str(if self.flags.sharp_v { "interface {}(nil)" } else { "<nil>" });
                 } else if verb == 'v' {
                     self.pad("<nil>");
                 } else {
@@ -333,11 +313,7 @@ impl Printer<'_> {
             },
             Val::Str(s) => self.string(v, s, verb),
             Val::List(items) => {
-                self.out.push_str(if self.flags.sharp_v {
-                    "[]interface {}{"
-                } else {
-                    "["
-                });
+                self.out.push_str(if self.flags.sharp_v { "[]interface {}{" } else { "[" });
                 for (i, item) in items.iter().enumerate() {
                     self.separate(i);
                     self.value(item, verb, depth + 1);
@@ -345,11 +321,7 @@ impl Printer<'_> {
                 self.out.push(if self.flags.sharp_v { '}' } else { ']' });
             }
             Val::Map(map) => {
-                self.out.push_str(if self.flags.sharp_v {
-                    "map[string]interface {}{"
-                } else {
-                    "map["
-                });
+                self.out.push_str(if self.flags.sharp_v { "map[string]interface {}{" } else { "map[" });
                 for (i, (k, item)) in map.borrow().iter().enumerate() {
                     self.separate(i);
                     self.value(&Val::Str(k.clone()), verb, depth + 1);
@@ -379,8 +351,7 @@ impl Printer<'_> {
 
     fn separate(&mut self, i: usize) {
         if i > 0 {
-            self.out
-                .push_str(if self.flags.sharp_v { ", " } else { " " });
+            self.out.push_str(if self.flags.sharp_v { ", " } else { " " });
         }
     }
 
@@ -397,11 +368,7 @@ impl Printer<'_> {
     }
 
     fn padding(&mut self, n: usize) {
-        let c = if self.flags.zero && !self.flags.minus {
-            '0'
-        } else {
-            ' '
-        };
+        let c = if self.flags.zero && !self.flags.minus { '0' } else { ' ' };
         self.out.extend(std::iter::repeat_n(c, n));
     }
 
@@ -428,10 +395,7 @@ impl Printer<'_> {
 
     fn truncated<'s>(&self, s: &'s str) -> &'s str {
         match self.flags.precision {
-            Some(n) => s
-                .char_indices()
-                .nth(n)
-                .map_or(s, |(i, _)| s.get(..i).unwrap_or(s)),
+            Some(n) => s.char_indices().nth(n).map_or(s, |(i, _)| s.get(..i).unwrap_or(s)),
             None => s,
         }
     }
@@ -463,10 +427,7 @@ impl Printer<'_> {
 
     fn hex(&mut self, s: &str, digits: &str, x: char) {
         let data = bytes::to_bytes(s);
-        let n = self
-            .flags
-            .precision
-            .map_or(data.len(), |p| p.min(data.len()));
+        let n = self.flags.precision.map_or(data.len(), |p| p.min(data.len()));
         let mut text = String::new();
         for (i, b) in data.iter().take(n).enumerate() {
             if i > 0 && self.flags.space {
@@ -510,10 +471,7 @@ impl Printer<'_> {
         let precision = self.flags.precision.filter(|p| *p > 4).unwrap_or(4);
         let mut text = format!("U+{u:0precision$X}");
         if self.flags.sharp
-            && let Some(c) = u32::try_from(u)
-                .ok()
-                .and_then(char::from_u32)
-                .filter(|c| strconv::is_print(*c))
+            && let Some(c) = u32::try_from(u).ok().and_then(char::from_u32).filter(|c| strconv::is_print(*c))
         {
             let _ = write!(text, " '{c}'");
         }
@@ -522,8 +480,7 @@ impl Printer<'_> {
 
     fn digits(&mut self, u: u64, negative: bool, base: u32, verb: char, upper: bool) {
         if self.flags.precision == Some(0) && u == 0 {
-            self.out
-                .extend(std::iter::repeat_n(' ', self.flags.width.unwrap_or(0)));
+            self.out.extend(std::iter::repeat_n(' ', self.flags.width.unwrap_or(0)));
             return;
         }
         let least = match (self.flags.precision, self.flags.width) {
@@ -576,11 +533,7 @@ impl Printer<'_> {
         if !f.is_finite() {
             // A sign stays, save that of a NaN nobody asked for.
             let plain = f.is_nan() && !self.flags.space && !self.flags.plus;
-            let text = if plain {
-                num.get(1..).unwrap_or("")
-            } else {
-                &num
-            };
+            let text = if plain { num.get(1..).unwrap_or("") } else { &num };
             self.pad_spaces(text);
             return;
         }
@@ -607,10 +560,7 @@ fn character(u: u64, negative: bool) -> char {
     if negative {
         return '\u{fffd}';
     }
-    u32::try_from(u)
-        .ok()
-        .and_then(char::from_u32)
-        .unwrap_or('\u{fffd}')
+    u32::try_from(u).ok().and_then(char::from_u32).unwrap_or('\u{fffd}')
 }
 
 /// `%#g` and friends: always a point, trailing zeros kept.
@@ -620,9 +570,7 @@ fn sharp_float(num: &str, verb: char, precision: Option<usize>) -> String {
         _ => 0,
     };
     let hex = matches!(verb, 'x' | 'X');
-    let split = num
-        .find(|c| matches!(c, 'p' | 'P') || (!hex && matches!(c, 'e' | 'E')))
-        .unwrap_or(num.len());
+    let split = num.find(|c| matches!(c, 'p' | 'P') || (!hex && matches!(c, 'e' | 'E'))).unwrap_or(num.len());
     let (body, tail) = num.split_at(split);
     let mut body = body.to_owned();
     let mut nonzero = false;

@@ -65,22 +65,15 @@ pub fn with_stack<R: Send>(f: impl FnOnce() -> R + Send) -> R {
         return f();
     }
     let job = Mutex::new(Some(f));
-    let take = || {
-        job.lock()
-            .map_or_else(|e| e.into_inner().take(), |mut j| j.take())
-    };
+    let take = || job.lock().map_or_else(|e| e.into_inner().take(), |mut j| j.take());
     let done = std::thread::scope(|scope| {
-        let builder = std::thread::Builder::new()
-            .name("templates".to_owned())
-            .stack_size(STACK_BYTES);
+        let builder = std::thread::Builder::new().name("templates".to_owned()).stack_size(STACK_BYTES);
         let thread = builder.spawn_scoped(scope, || {
             FLOOR.set(here().saturating_sub(STACK_BYTES - RESERVE).max(1));
             take().map(|f| f())
         });
         match thread {
-            Ok(thread) => thread
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
             Err(_) => None,
         }
     });

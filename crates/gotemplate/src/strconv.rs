@@ -19,11 +19,7 @@ pub fn is_print(c: char) -> bool {
 #[must_use]
 pub fn unicode_name(c: char) -> String {
     let code = u32::from(c);
-    if is_print(c) {
-        format!("U+{code:04X} '{c}'")
-    } else {
-        format!("U+{code:04X}")
-    }
+    if is_print(c) { format!("U+{code:04X} '{c}'") } else { format!("U+{code:04X}") }
 }
 
 /// `strconv.Quote`.
@@ -75,8 +71,7 @@ fn escape_into(out: &mut String, c: char, mark: char, ascii: bool) {
 /// `strconv.CanBackquote`.
 #[must_use]
 pub fn can_backquote(s: &str) -> bool {
-    s.chars()
-        .all(|c| c != '\u{feff}' && c != '`' && c != '\x7f' && (c >= ' ' || c == '\t'))
+    s.chars().all(|c| c != '\u{feff}' && c != '`' && c != '\x7f' && (c >= ' ' || c == '\t'))
 }
 
 /// `strconv.Unquote` of a Go string literal; `None` is Go's "invalid syntax".
@@ -145,7 +140,7 @@ pub(crate) fn unquote_char(s: &str, mark: char) -> Option<(Unit, &str)> {
         return None;
     }
     if c != '\\' {
-        return (c != '\n').then(|| (Unit::Char(c), chars.as_str()));
+        return (c != '\n').then_some((Unit::Char(c), chars.as_str()));
     }
     let e = chars.next()?;
     let rest = chars.as_str();
@@ -247,11 +242,7 @@ pub fn parse_uint(s: &str) -> Option<u64> {
 pub fn parse_int(s: &str) -> Option<i64> {
     if let Some(rest) = s.strip_prefix('-') {
         let n = parse_uint(rest)?;
-        return if n == 1 << 63 {
-            Some(i64::MIN)
-        } else {
-            i64::try_from(n).ok().map(|n| -n)
-        };
+        return if n == 1 << 63 { Some(i64::MIN) } else { i64::try_from(n).ok().map(|n| -n) };
     }
     i64::try_from(parse_uint(s.strip_prefix('+').unwrap_or(s))?).ok()
 }
@@ -260,20 +251,13 @@ pub fn parse_int(s: &str) -> Option<i64> {
 #[must_use]
 pub fn parse_float(s: &str) -> Option<f64> {
     if s.contains('_') {
-        return if underscores_ok(s) {
-            parse_float(&s.replace('_', ""))
-        } else {
-            None
-        };
+        return if underscores_ok(s) { parse_float(&s.replace('_', "")) } else { None };
     }
     let (negative, digits) = match s.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, s.strip_prefix('+').unwrap_or(s)),
     };
-    let value = if let Some(hex) = digits
-        .strip_prefix("0x")
-        .or_else(|| digits.strip_prefix("0X"))
-    {
+    let value = if let Some(hex) = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
         parse_hex_float(hex)?
     } else {
         if !digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
@@ -281,9 +265,7 @@ pub fn parse_float(s: &str) -> Option<f64> {
         }
         digits.parse::<f64>().ok()?
     };
-    value
-        .is_finite()
-        .then_some(if negative { -value } else { value })
+    value.is_finite().then_some(if negative { -value } else { value })
 }
 
 #[allow(clippy::cast_precision_loss)]
@@ -319,17 +301,9 @@ fn digits_of(f: f64, significant: Option<usize>) -> Digits {
     let digits: String = mantissa.chars().filter(|c| *c != '.').collect();
     let exponent: i32 = exponent.parse().unwrap_or(0);
     if f == 0.0 {
-        return Digits {
-            negative: f.is_sign_negative(),
-            digits,
-            point: 1,
-        };
+        return Digits { negative: f.is_sign_negative(), digits, point: 1 };
     }
-    Digits {
-        negative: f.is_sign_negative(),
-        digits,
-        point: exponent + 1,
-    }
+    Digits { negative: f.is_sign_negative(), digits, point: exponent + 1 }
 }
 
 /// `strconv.FormatFloat(f, verb, precision, 64)`; precision `None` is the shortest that reads back the same.
@@ -339,11 +313,7 @@ pub fn format_float(f: f64, verb: char, precision: Option<usize>) -> String {
         return "NaN".to_owned();
     }
     if f.is_infinite() {
-        return if f > 0.0 {
-            "+Inf".to_owned()
-        } else {
-            "-Inf".to_owned()
-        };
+        return if f > 0.0 { "+Inf".to_owned() } else { "-Inf".to_owned() };
     }
     match verb {
         'e' | 'E' => {
@@ -366,8 +336,7 @@ pub fn format_float(f: f64, verb: char, precision: Option<usize>) -> String {
             };
             let nd = if f == 0.0 { 0 } else { d.digits.len() };
             let mut limit =
-                i32::try_from(precision.unwrap_or(6).max(usize::from(precision.is_some())))
-                    .unwrap_or(i32::MAX);
+                i32::try_from(precision.unwrap_or(6).max(usize::from(precision.is_some()))).unwrap_or(i32::MAX);
             let nd = i32::try_from(nd).unwrap_or(i32::MAX);
             if precision.is_some() && limit > nd && nd >= d.point {
                 limit = nd;
@@ -375,11 +344,7 @@ pub fn format_float(f: f64, verb: char, precision: Option<usize>) -> String {
             let exponent = d.point - 1;
             // Zero has no digits in Go and never takes the exponent form.
             if f != 0.0 && (exponent < -4 || exponent >= limit) {
-                exponent_form(
-                    &d,
-                    d.digits.len().saturating_sub(1),
-                    if verb == 'g' { 'e' } else { 'E' },
-                )
+                exponent_form(&d, d.digits.len().saturating_sub(1), if verb == 'g' { 'e' } else { 'E' })
             } else {
                 plain_form(&d)
             }
@@ -388,16 +353,8 @@ pub fn format_float(f: f64, verb: char, precision: Option<usize>) -> String {
             let bits = f.to_bits();
             let exp = i64::try_from((bits >> 52) & 0x7ff).unwrap_or(0);
             let mantissa = bits & ((1 << 52) - 1);
-            let (mantissa, exp) = if exp == 0 {
-                (mantissa, 1)
-            } else {
-                (mantissa | (1 << 52), exp)
-            };
-            format!(
-                "{}{mantissa}p{:+}",
-                if f.is_sign_negative() { "-" } else { "" },
-                exp - 1075
-            )
+            let (mantissa, exp) = if exp == 0 { (mantissa, 1) } else { (mantissa | (1 << 52), exp) };
+            format!("{}{mantissa}p{:+}", if f.is_sign_negative() { "-" } else { "" }, exp - 1075)
         }
         'x' | 'X' => hex_form(f, precision, verb == 'X'),
         _ => plain_form(&digits_of(f, None)),

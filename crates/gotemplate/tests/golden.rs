@@ -1,5 +1,6 @@
 //! What Go's own `text/template` answers, case by case: `golden/cases.txt` run by `golden/main.go` over
 //! `golden/data.json` gave `golden/cases.json`.
+#![allow(clippy::unwrap_used)]
 
 use druse_gotemplate::{
     Env, FuncError, FuncMap, Host, MapRef, NativeFn, Options, TemplateError, TemplateSet, Val, printf,

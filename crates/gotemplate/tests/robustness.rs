@@ -1,4 +1,5 @@
 //! Whatever the text, the engine answers with output or an error: never a panic, a hang or an overflow.
+#![allow(clippy::unwrap_used)]
 
 use druse_gotemplate::{FuncMap, Host, Options, TemplateSet, Val, printf};
 use druse_object::Value;

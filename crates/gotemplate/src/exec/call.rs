@@ -97,7 +97,16 @@ impl Run<'_> {
             return Ok(Slot::plain(Val::Missing));
         };
         let (receiver, fields) = match &node.kind {
-            Kind::Field(fields) => (dot.clone(), fields),
+            Kind::Field(fields) => {
+                return match &**fields {
+                    [name] => self.field(tree, dot, dot, name, id, args, last),
+                    [first, rest @ ..] => {
+                        let receiver = self.field(tree, dot, dot, first, id, &[], None)?;
+                        self.fields(tree, dot, receiver, rest, id, args, last)
+                    }
+                    [] => Ok(dot.clone()),
+                };
+            }
             Kind::Variable { name, slot, fields } => {
                 let Some(slot) = slot else {
                     return self.fail(tree, format!("undefined variable: {name}"));
@@ -124,10 +133,22 @@ impl Run<'_> {
             }
             _ => return self.fail(tree, format!("can't evaluate {}", tree.show(id))),
         };
-        let Some((end, path)) = fields.split_last() else {
-            return Ok(receiver);
-        };
-        let mut receiver = receiver;
+        self.fields(tree, dot, receiver, fields, id, args, last)
+    }
+
+    /// A chain of fields, with the arguments of a method at its end.
+    #[allow(clippy::too_many_arguments)]
+    fn fields(
+        &mut self,
+        tree: &Tree,
+        dot: &Slot,
+        mut receiver: Slot,
+        names: &[Str],
+        id: Id,
+        args: &[Id],
+        last: Option<Val>,
+    ) -> Res<Slot> {
+        let Some((end, path)) = names.split_last() else { return Ok(receiver) };
         for name in path {
             receiver = self.field(tree, dot, &receiver, name, id, &[], None)?;
         }

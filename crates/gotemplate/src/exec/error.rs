@@ -14,15 +14,15 @@ pub struct TemplateError {
     /// The file (or text) the failing place is in; empty when there is no place.
     pub file: Str,
     /// Line, from 1; 0 when there is no place.
-    pub line: usize,
+    pub line: u32,
     /// Column, from 0 and in bytes as Go counts; `None` when parsing.
-    pub column: Option<usize>,
+    pub column: Option<u32>,
     /// What was being evaluated, as Go writes it back: `.Values.a.b`.
-    pub context: Option<String>,
+    pub context: Option<Box<str>>,
     /// What went wrong here. When a function failed it is `error calling NAME: ` and the rest is in [`Self::chain`].
     pub message: String,
     /// The pieces of text that wrapped errors add, innermost first.
-    pub(super) inner: Vec<String>,
+    pub(super) inner: Box<[String]>,
 }
 
 impl TemplateError {
@@ -31,11 +31,11 @@ impl TemplateError {
         Self {
             template: file.clone(),
             file: file.clone(),
-            line,
+            line: count(line),
             column: None,
             context: None,
             message,
-            inner: Vec::new(),
+            inner: Box::default(),
         }
     }
 
@@ -48,22 +48,23 @@ impl TemplateError {
             column: None,
             context: None,
             message,
-            inner: Vec::new(),
+            inner: Box::default(),
         }
     }
 
     /// With the pieces of the errors it wraps, innermost first.
     #[must_use]
     pub(crate) fn wrapping(mut self, inner: Vec<String>) -> Self {
-        self.inner = inner;
+        self.inner = inner.into();
         self
     }
 
     /// All pieces, innermost first, this error's own last.
-    pub(crate) fn into_pieces(mut self) -> Vec<String> {
+    pub(crate) fn into_pieces(self) -> Vec<String> {
         let own = format!("{}{}", self.head(), self.message);
-        self.inner.push(own);
-        self.inner
+        let mut pieces = self.inner.into_vec();
+        pieces.push(own);
+        pieces
     }
 
     fn head(&self) -> String {
@@ -97,6 +98,11 @@ impl TemplateError {
         texts.reverse();
         texts
     }
+}
+
+/// Lines and columns, bounded.
+pub(super) fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 impl fmt::Display for TemplateError {

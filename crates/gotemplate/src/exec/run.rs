@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use druse_object::Str;
 
-use super::error::TemplateError;
+use super::error::{TemplateError, count};
 use super::set::{Options, ROOT, TemplateSet, not_associated, strip_no_value};
 use crate::env::{Executor, FuncError, Host};
 use crate::parse::Tree;
@@ -97,7 +97,7 @@ impl<'a> Run<'a> {
 
     pub fn finish(mut self, tree: &Tree, data: Val) -> Res<String> {
         let _bound = stack::Bound::enter();
-        self.run(tree, Slot::plain(data))?;
+        self.run(tree, &Slot::plain(data))?;
         Ok(self.out)
     }
 
@@ -111,9 +111,9 @@ impl<'a> Run<'a> {
         Box::new(TemplateError {
             template: tree.name.clone(),
             file: tree.parse_name.clone(),
-            line,
-            column: Some(column),
-            context: Some(tree.show(self.at)),
+            line: count(line),
+            column: Some(count(column)),
+            context: Some(tree.show(self.at).into()),
             ..TemplateError::plain(message)
         })
     }
@@ -158,7 +158,7 @@ impl<'a> Run<'a> {
     // Walking.
 
     /// Runs a template in a frame of its own; output goes to the current buffer.
-    fn run(&mut self, tree: &Tree, dot: Slot) -> Res<()> {
+    fn run(&mut self, tree: &Tree, dot: &Slot) -> Res<()> {
         if stack::exhausted() {
             return self.fail(tree, "exceeded maximum template depth (100000)");
         }
@@ -166,7 +166,7 @@ impl<'a> Run<'a> {
         self.base = self.stack.len();
         self.stack.resize(self.base + tree.frame.max(1), Slot { val: Val::Missing, iface: false });
         self.set_slot(0, dot.clone());
-        let result = self.walk(tree, &dot, &tree.root);
+        let result = self.walk(tree, dot, &tree.root);
         self.stack.truncate(self.base);
         self.base = base;
         if result.is_ok() {
@@ -244,7 +244,7 @@ impl<'a> Run<'a> {
             Some(pipe) => self.pipeline(tree, dot, pipe)?,
             None => Val::Missing,
         };
-        self.run(&callee, Slot::plain(data))
+        self.run(&callee, &Slot::plain(data))
     }
 
     fn range(&mut self, tree: &Tree, dot: &Slot, b: &Branch) -> Res<Flow> {
@@ -351,7 +351,7 @@ impl<'a> Run<'a> {
     /// Runs `tree` into a buffer of its own.
     fn capture(&mut self, tree: &Tree, data: Val) -> Res<String> {
         let outer = std::mem::take(&mut self.out);
-        let result = self.run(tree, Slot::plain(data));
+        let result = self.run(tree, &Slot::plain(data));
         let inner = std::mem::replace(&mut self.out, outer);
         result.map(|()| inner)
     }

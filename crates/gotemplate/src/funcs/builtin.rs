@@ -86,11 +86,7 @@ fn basic(v: &Val) -> Basic {
 }
 
 fn incompatible<T>(a: &Val, b: &Val) -> Result<T, FuncError> {
-    err(format!(
-        "incompatible types for comparison: {} and {}",
-        type_name(a),
-        type_name(b)
-    ))
+    err(format!("incompatible types for comparison: {} and {}", type_name(a), type_name(b)))
 }
 
 /// The order of two basic values, `None` when they have none (NaN).
@@ -108,11 +104,7 @@ fn order(a: &Val, b: &Val) -> Option<Ordering> {
 }
 
 fn comparable(a: Basic, b: Basic) -> bool {
-    a == b
-        || matches!(
-            (a, b),
-            (Basic::Int, Basic::Uint) | (Basic::Uint, Basic::Int)
-        )
+    a == b || matches!((a, b), (Basic::Int, Basic::Uint) | (Basic::Uint, Basic::Int))
 }
 
 fn equal(a: &Val, b: &Val) -> Result<bool, FuncError> {
@@ -121,29 +113,20 @@ fn equal(a: &Val, b: &Val) -> Result<bool, FuncError> {
         if comparable(ka, kb) {
             return Ok(order(a, b) == Some(Ordering::Equal));
         }
-        return if a.is_nil() || b.is_nil() {
-            Ok(false)
-        } else {
-            incompatible(a, b)
-        };
+        return if a.is_nil() || b.is_nil() { Ok(false) } else { incompatible(a, b) };
     }
     if a.is_nil() || b.is_nil() {
         return Ok(a.is_nil() && b.is_nil());
     }
     match (a, b) {
-        (Val::Object(x), Val::Object(y)) if x.kind() == y.kind() => Ok(std::rc::Rc::ptr_eq(x, y)
-            || (x.type_name() == y.type_name() && x.to_value() == y.to_value())),
+        (Val::Object(x), Val::Object(y)) if x.kind() == y.kind() => {
+            Ok(std::rc::Rc::ptr_eq(x, y) || (x.type_name() == y.type_name() && x.to_value() == y.to_value()))
+        }
         _ if kind(a) != kind(b) => {
-            let text = printf::sprintf(
-                "%s: %v, %s: %v",
-                &[a.clone(), named(a), named(b), b.clone()],
-            );
+            let text = printf::sprintf("%s: %v, %s: %v", &[a.clone(), named(a), named(b), b.clone()]);
             err(format!("non-comparable types {text}"))
         }
-        _ => err(format!(
-            "non-comparable type {}",
-            printf::sprintf("%s: %v", &[b.clone(), named(b)])
-        )),
+        _ => err(format!("non-comparable type {}", printf::sprintf("%s: %v", &[b.clone(), named(b)]))),
     }
 }
 
@@ -233,10 +216,7 @@ fn position(v: &Val, cap: usize) -> Result<usize, FuncError> {
         Val::UInt64(u) => u as i64,
         Val::Nil | Val::Missing => return err("cannot index slice/array with nil"),
         other => {
-            return err(format!(
-                "cannot index slice/array with type {}",
-                type_name(&other)
-            ));
+            return err(format!("cannot index slice/array with type {}", type_name(&other)));
         }
     };
     match usize::try_from(n) {
@@ -277,10 +257,7 @@ fn index(_: &mut Env<'_>, args: &[Val]) -> Res {
                 }
                 Some(entries) => {
                     let key = map_key(key)?;
-                    entries
-                        .into_iter()
-                        .find(|(k, _)| *k == key)
-                        .map_or(Val::Nil, |(_, v)| v)
+                    entries.into_iter().find(|(k, _)| *k == key).map_or(Val::Nil, |(_, v)| v)
                 }
                 None => return err(format!("can't index item of type {}", o.type_name())),
             },
@@ -298,10 +275,7 @@ fn map_key(v: &Val) -> Result<druse_object::Str, FuncError> {
     match underlying(v) {
         Val::Str(s) => Ok(s),
         Val::Nil | Val::Missing => err("value is nil; should be of type string"),
-        other => err(format!(
-            "value has type {}; should be string",
-            type_name(&other)
-        )),
+        other => err(format!("value has type {}; should be string", type_name(&other))),
     }
 }
 
@@ -376,16 +350,7 @@ fn text_of(args: &[Val]) -> String {
     if let [Val::Str(s)] = args {
         return s.to_string();
     }
-    let shown: Vec<Val> = args
-        .iter()
-        .map(|v| {
-            if v.is_nil() {
-                Val::str("<no value>")
-            } else {
-                v.clone()
-            }
-        })
-        .collect();
+    let shown: Vec<Val> = args.iter().map(|v| if v.is_nil() { Val::str("<no value>") } else { v.clone() }).collect();
     printf::sprint(&shown)
 }
 
@@ -428,7 +393,7 @@ fn urlquery(_: &mut Env<'_>, args: &[Val]) -> Res {
         match b {
             b' ' => out.push('+'),
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                out.push(char::from(*b))
+                out.push(char::from(*b));
             }
             b => out.push_str(&format!("%{b:02X}")),
         }

@@ -12,7 +12,7 @@ fn from_float(n: &mut Number, f: f64) {
     if n.int.is_none() && f.abs() < 9.3e18 && (f as i64) as f64 == f {
         n.int = Some(f as i64);
     }
-    if n.uint.is_none() && f >= 0.0 && f < 1.85e19 && (f as u64) as f64 == f {
+    if n.uint.is_none() && (0.0..1.85e19).contains(&f) && (f as u64) as f64 == f {
         n.uint = Some(f as u64);
     }
 }
