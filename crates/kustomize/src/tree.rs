@@ -92,6 +92,21 @@ pub trait FileTree: Send + Sync {
     }
 }
 
+impl<T: FileTree + ?Sized> FileTree for &T {
+    fn read(&self, path: &str) -> Result<Arc<[u8]>, TreeError> {
+        (**self).read(path)
+    }
+    fn kind(&self, path: &str) -> Option<Kind> {
+        (**self).kind(path)
+    }
+    fn list(&self, dir: &str) -> Result<Vec<String>, TreeError> {
+        (**self).list(dir)
+    }
+    fn canonical(&self, path: &str) -> String {
+        (**self).canonical(path)
+    }
+}
+
 impl<T: FileTree + ?Sized> FileTree for Arc<T> {
     fn read(&self, path: &str) -> Result<Arc<[u8]>, TreeError> {
         (**self).read(path)
