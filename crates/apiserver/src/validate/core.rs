@@ -1,0 +1,472 @@
+//! Services, configuration, storage, access: the rules of the kinds that are no workloads.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use druse_object::{Gvk, Map, Value};
+
+use super::meta::{immutable, labels, subdomain_field};
+use super::names::{config_key_errors, is_dns1123_label, is_dns1123_subdomain};
+use super::pod::{port_number, port_or_name};
+use crate::field::{FieldError, FieldErrorKind};
+use crate::schema::Quantity;
+
+type Errors = Vec<FieldError>;
+
+static NULL: Value = Value::Null;
+
+fn at<'a>(v: &'a Value, path: &[&str]) -> &'a Value {
+    path.iter().try_fold(v, |v, k| v.get(k)).unwrap_or(&NULL)
+}
+
+fn text<'a>(v: &'a Value, path: &[&str]) -> &'a str {
+    at(v, path).as_str().unwrap_or_default()
+}
+
+const MAX_DATA: usize = 1024 * 1024;
+
+/// Services.
+pub(crate) fn service(new: &Value, old: Option<&Value>, out: &mut Errors) {
+    let spec = at(new, &["spec"]);
+    let kind = text(spec, &["type"]);
+    let headless = text(spec, &["clusterIP"]) == "None";
+    let ports = at(spec, &["ports"]).items();
+    match kind {
+        "LoadBalancer" | "NodePort" if headless => {
+            out.push(FieldError::invalid("spec.clusterIPs[0]", "None", format!("may not be set to 'None' for {kind} services")));
+        }
+        "ExternalName" => {
+            if !text(spec, &["clusterIP"]).is_empty() {
+                out.push(FieldError::forbidden("spec.clusterIPs[0]", "may not be set for ExternalName services"));
+            }
+            let name = text(spec, &["externalName"]);
+            let name = name.strip_suffix('.').unwrap_or(name);
+            if name.is_empty() {
+                out.push(FieldError::required("spec.externalName", ""));
+            } else {
+                subdomain_field(name, "spec.externalName", out);
+            }
+        }
+        _ => {}
+    }
+    if ports.is_empty() && !headless && kind != "ExternalName" {
+        out.push(FieldError::required("spec.ports", ""));
+    }
+    let mut names = HashSet::new();
+    let mut used = HashSet::new();
+    for (i, p) in ports.iter().enumerate() {
+        let path = format!("spec.ports[{i}]");
+        let name = text(p, &["name"]);
+        if ports.len() > 1 && name.is_empty() {
+            out.push(FieldError::required(format!("{path}.name"), ""));
+        } else if !name.is_empty() {
+            for m in is_dns1123_label(name) {
+                out.push(FieldError::invalid(format!("{path}.name"), name, m));
+            }
+            if !names.insert(name) {
+                out.push(FieldError::duplicate(format!("{path}.name"), name));
+            }
+        }
+        port_number(p.get("port"), &format!("{path}.port"), out);
+        let protocol = text(p, &["protocol"]);
+        if protocol.is_empty() {
+            out.push(FieldError::required(format!("{path}.protocol"), ""));
+        } else if !["SCTP", "TCP", "UDP"].contains(&protocol) {
+            out.push(FieldError::not_supported(format!("{path}.protocol"), protocol, &["SCTP", "TCP", "UDP"]));
+        }
+        port_or_name(p.get("targetPort"), &format!("{path}.targetPort"), out);
+        let number = p.get("port").and_then(Value::as_i64).unwrap_or(0);
+        if !used.insert((protocol, number)) {
+            let mut key = Map::new();
+            key.insert("protocol", protocol);
+            key.insert("port", number);
+            out.push(FieldError::duplicate(path.as_str(), key));
+        }
+        if kind == "ClusterIP" && p.get("nodePort").and_then(Value::as_i64).is_some_and(|n| n != 0) {
+            out.push(FieldError::forbidden(format!("{path}.nodePort"), "may not be used when `type` is 'ClusterIP'"));
+        }
+    }
+    labels(spec.get("selector"), "spec.selector", out);
+    let affinity = text(spec, &["sessionAffinity"]);
+    if affinity.is_empty() {
+        out.push(FieldError::required("spec.sessionAffinity", ""));
+    } else if !["ClientIP", "None"].contains(&affinity) {
+        out.push(FieldError::not_supported("spec.sessionAffinity", affinity, &["ClientIP", "None"]));
+    }
+    for (i, ip) in at(spec, &["externalIPs"]).items().iter().enumerate() {
+        let ip = ip.as_str().unwrap_or_default();
+        if ip.parse::<IpAddr>().is_err() {
+            out.push(FieldError::invalid(format!("spec.externalIPs[{i}]"), ip, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"));
+        }
+    }
+    let types = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
+    if !types.contains(&kind) {
+        out.push(FieldError::not_supported("spec.type", kind, &types));
+    }
+    let ip = text(spec, &["clusterIP"]);
+    if !ip.is_empty() && ip != "None" && ip.parse::<IpAddr>().is_err() {
+        out.push(FieldError::invalid("spec.clusterIPs[0]", ip, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"));
+    }
+    let Some(old) = old.map(|o| at(o, &["spec"])) else { return };
+    let before = text(old, &["clusterIP"]);
+    if text(old, &["type"]) != "ExternalName" && kind != "ExternalName" && !before.is_empty() && ip != before {
+        out.push(FieldError::invalid("spec.clusterIPs[0]", at(spec, &["clusterIPs"]).clone(), "may not change once set"));
+    }
+}
+
+fn data_size(v: &Value, keys: &[&str]) -> usize {
+    keys.iter().flat_map(|k| at(v, &[k]).as_map()).flat_map(Map::iter).map(|(_, v)| v.as_str().map_or(0, str::len)).sum()
+}
+
+fn immutable_data(new: &Value, old: Option<&Value>, keys: &[&str], out: &mut Errors) {
+    let Some(old) = old else { return };
+    if at(old, &["immutable"]).as_bool() != Some(true) {
+        return;
+    }
+    if at(new, &["immutable"]).as_bool() != Some(true) {
+        out.push(FieldError::forbidden("immutable", "field is immutable when `immutable` is set"));
+    }
+    for key in keys {
+        if at(new, &[key]) != at(old, &[key]) {
+            out.push(FieldError::forbidden(*key, "field is immutable when `immutable` is set"));
+        }
+    }
+}
+
+/// ConfigMaps.
+pub(crate) fn config_map(new: &Value, old: Option<&Value>, out: &mut Errors) {
+    immutable_data(new, old, &["data", "binaryData"], out);
+    for key in ["data", "binaryData"] {
+        for (k, _) in at(new, &[key]).as_map().into_iter().flat_map(Map::iter) {
+            for m in config_key_errors(k) {
+                out.push(FieldError::invalid(format!("{key}[{k}]"), k.clone(), m));
+            }
+            if key == "data" && at(new, &["binaryData"]).get(k).is_some() {
+                out.push(FieldError::invalid(format!("data[{k}]"), k.clone(), "duplicate of key present in binaryData"));
+            }
+        }
+    }
+    if data_size(new, &["data"]) + data_size(new, &["binaryData"]) / 4 * 3 > MAX_DATA {
+        out.push(FieldError::new(FieldErrorKind::TooLong, "", None, format!("may not be more than {MAX_DATA} bytes")));
+    }
+}
+
+/// Secrets.
+pub(crate) fn secret(new: &Value, old: Option<&Value>, out: &mut Errors) {
+    if let Some(old) = old {
+        immutable(at(new, &["type"]), at(old, &["type"]), "type", out);
+    }
+    immutable_data(new, old, &["data"], out);
+    for (k, _) in at(new, &["data"]).as_map().into_iter().flat_map(Map::iter) {
+        for m in config_key_errors(k) {
+            out.push(FieldError::invalid(format!("data[{k}]"), k.clone(), m));
+        }
+    }
+    if data_size(new, &["data"]) / 4 * 3 > MAX_DATA {
+        out.push(FieldError::new(FieldErrorKind::TooLong, "data", None, format!("may not be more than {MAX_DATA} bytes")));
+    }
+    let needs: &[&str] = match text(new, &["type"]) {
+        "kubernetes.io/tls" => &["tls.crt", "tls.key"],
+        "kubernetes.io/dockercfg" => &[".dockercfg"],
+        "kubernetes.io/dockerconfigjson" => &[".dockerconfigjson"],
+        "kubernetes.io/ssh-auth" => &["ssh-privatekey"],
+        _ => &[],
+    };
+    for key in needs {
+        if at(new, &["data"]).get(key).is_none() {
+            out.push(FieldError::required(format!("data[{key}]"), ""));
+        }
+    }
+    if text(new, &["type"]) == "kubernetes.io/service-account-token"
+        && at(new, &["metadata", "annotations"]).get("kubernetes.io/service-account.name").is_none()
+    {
+        out.push(FieldError::required("metadata.annotations[kubernetes.io/service-account.name]", ""));
+    }
+}
+
+const ACCESS_MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
+
+fn access_modes(spec: &Value, out: &mut Errors) {
+    let modes = at(spec, &["accessModes"]).items();
+    if modes.is_empty() {
+        out.push(FieldError::required("spec.accessModes", "at least 1 access mode is required"));
+    }
+    for mode in modes.iter().filter_map(Value::as_str) {
+        if !ACCESS_MODES.contains(&mode) {
+            out.push(FieldError::not_supported("spec.accessModes", mode, &ACCESS_MODES));
+        }
+    }
+}
+
+/// Persistent volume claims.
+pub(crate) fn claim(new: &Value, old: Option<&Value>, out: &mut Errors) {
+    let spec = at(new, &["spec"]);
+    access_modes(spec, out);
+    let storage = at(spec, &["resources", "requests", "storage"]);
+    match storage.as_str().and_then(|s| Quantity::parse(s).ok()) {
+        None => out.push(FieldError::required("spec.resources[storage]", "")),
+        Some(q) if q.is_negative() || q.is_zero() => {
+            out.push(FieldError::invalid("spec.resources[storage]", storage.clone(), "must be greater than zero"));
+        }
+        Some(_) => {}
+    }
+    let Some(old) = old.map(|o| at(o, &["spec"])) else { return };
+    let bound = !text(old, &["volumeName"]).is_empty();
+    let fixed = |v: &Value| {
+        let mut m = v.as_map().cloned().unwrap_or_default();
+        for key in ["volumeAttributesClassName"] {
+            m.remove(key);
+        }
+        if !bound {
+            m.remove("volumeName");
+            if text(old, &["storageClassName"]).is_empty() {
+                m.remove("storageClassName");
+            }
+        }
+        let mut v = Value::Map(m);
+        if let Some(r) = v.get_mut("resources").and_then(|r| r.get_mut("requests")).and_then(Value::as_map_mut) {
+            r.remove("storage");
+        }
+        v
+    };
+    if fixed(spec) != fixed(old) {
+        out.push(FieldError::forbidden("spec", "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"));
+    }
+    let amount = |v: &Value| text(v, &["resources", "requests", "storage"]).to_string();
+    let (a, b) = (Quantity::parse(&amount(spec)), Quantity::parse(&amount(old)));
+    if let (Ok(new), Ok(old)) = (a, b)
+        && new < old
+    {
+        out.push(FieldError::forbidden("spec.resources.requests.storage", "field can not be less than status.capacity"));
+    }
+}
+
+/// Persistent volumes.
+pub(crate) fn volume(new: &Value, old: Option<&Value>, out: &mut Errors) {
+    let spec = at(new, &["spec"]);
+    access_modes(spec, out);
+    if at(spec, &["capacity"]).as_map().is_none_or(Map::is_empty) {
+        out.push(FieldError::required("spec.capacity", ""));
+    } else if at(spec, &["capacity", "storage"]).is_null() {
+        out.push(FieldError::not_supported("spec.capacity", at(spec, &["capacity"]).clone(), &["storage"]));
+    }
+    let plain = [
+        "accessModes", "capacity", "claimRef", "mountOptions", "nodeAffinity", "persistentVolumeReclaimPolicy",
+        "storageClassName", "volumeMode", "volumeAttributesClassName",
+    ];
+    let sources = |v: &Value| -> Map {
+        let mut m = v.as_map().cloned().unwrap_or_default();
+        m.retain(|k, _| !plain.contains(&k.as_str()));
+        m
+    };
+    if sources(spec).is_empty() {
+        out.push(FieldError::required("spec", "must specify a volume type"));
+    }
+    if let Some(old) = old.map(|o| at(o, &["spec"]))
+        && sources(old) != sources(spec)
+    {
+        out.push(FieldError::forbidden("spec.persistentvolumesource", "spec.persistentvolumesource is immutable after creation"));
+    }
+}
+
+/// Resource quotas.
+pub(crate) fn quota(new: &Value, out: &mut Errors) {
+    for (k, v) in at(new, &["spec", "hard"]).as_map().into_iter().flat_map(Map::iter) {
+        if v.as_str().and_then(|s| Quantity::parse(s).ok()).is_some_and(Quantity::is_negative) {
+            out.push(FieldError::invalid(format!("spec.hard[{k}]"), v.clone(), "must be greater than or equal to 0"));
+        }
+    }
+}
+
+/// Ingresses.
+pub(crate) fn ingress(new: &Value, out: &mut Errors) {
+    let spec = at(new, &["spec"]);
+    let rules = at(spec, &["rules"]).items();
+    if rules.is_empty() && spec.get("defaultBackend").is_none() {
+        out.push(FieldError::invalid("spec", rules.iter().cloned().collect::<Value>(), "either `defaultBackend` or `rules` must be specified"));
+    }
+    if let Some(b) = spec.get("defaultBackend") {
+        ingress_backend(b, "spec.defaultBackend", out);
+    }
+    for (i, rule) in rules.iter().enumerate() {
+        let path = format!("spec.rules[{i}]");
+        let host = text(rule, &["host"]);
+        if host.parse::<IpAddr>().is_ok() {
+            out.push(FieldError::invalid(format!("{path}.host"), host, "must be a DNS name, not an IP address"));
+        } else if !host.is_empty() {
+            let bare = host.strip_prefix("*.").unwrap_or(host);
+            for m in is_dns1123_subdomain(bare) {
+                out.push(FieldError::invalid(format!("{path}.host"), host, m));
+            }
+        }
+        let Some(http) = rule.get("http") else { continue };
+        let paths = at(http, &["paths"]).items();
+        if paths.is_empty() {
+            out.push(FieldError::required(format!("{path}.http.paths"), ""));
+        }
+        for (j, p) in paths.iter().enumerate() {
+            let path = format!("{path}.http.paths[{j}]");
+            let kind = text(p, &["pathType"]);
+            let types = ["Exact", "ImplementationSpecific", "Prefix"];
+            if kind.is_empty() {
+                out.push(FieldError::required(format!("{path}.pathType"), "pathType must be specified"));
+            } else if !types.contains(&kind) {
+                out.push(FieldError::not_supported(format!("{path}.pathType"), kind, &types));
+            } else if kind != "ImplementationSpecific" {
+                let value = text(p, &["path"]);
+                if !value.starts_with('/') {
+                    out.push(FieldError::invalid(format!("{path}.path"), value, "must be an absolute path"));
+                }
+            }
+            ingress_backend(at(p, &["backend"]), &format!("{path}.backend"), out);
+        }
+    }
+}
+
+fn ingress_backend(b: &Value, path: &str, out: &mut Errors) {
+    match (b.get("service"), b.get("resource")) {
+        (Some(_), Some(_)) => out.push(FieldError::invalid(path, "", "cannot set both resource and service backends")),
+        (None, None) => out.push(FieldError::required(path, "must specify one of `service` or `resource`")),
+        (Some(s), None) => {
+            let name = text(s, &["name"]);
+            if name.is_empty() {
+                out.push(FieldError::required(format!("{path}.service.name"), ""));
+            } else {
+                for m in super::names::is_dns1035_label(name) {
+                    out.push(FieldError::invalid(format!("{path}.service.name"), name, m));
+                }
+            }
+            let (number, port_name) = (at(s, &["port", "number"]), text(s, &["port", "name"]));
+            match (number.as_i64().is_some_and(|n| n != 0), !port_name.is_empty()) {
+                (true, true) => out.push(FieldError::invalid(path, "", "cannot set both port name & port number")),
+                (false, false) => out.push(FieldError::required(path, "port name or number is required")),
+                (true, false) => port_number(Some(number), &format!("{path}.service.port.number"), out),
+                (false, true) => {
+                    for m in super::names::port_name_errors(port_name) {
+                        out.push(FieldError::invalid(format!("{path}.service.port.name"), port_name, m));
+                    }
+                }
+            }
+        }
+        (None, Some(r)) => {
+            for key in ["kind", "name"] {
+                if text(r, &[key]).is_empty() {
+                    out.push(FieldError::required(format!("{path}.resource.{key}"), ""));
+                }
+            }
+        }
+    }
+}
+
+/// Roles.
+pub(crate) fn role(new: &Value, out: &mut Errors) {
+    for (i, rule) in at(new, &["rules"]).items().iter().enumerate() {
+        let path = format!("rules[{i}]");
+        let size = |key: &str| at(rule, &[key]).items().len();
+        if size("verbs") == 0 {
+            out.push(FieldError::required(format!("{path}.verbs"), "verbs must contain at least one value"));
+        }
+        if size("nonResourceURLs") > 0 {
+            if at(new, &["kind"]).as_str() == Some("Role") {
+                out.push(FieldError::invalid(format!("{path}.nonResourceURLs"), at(rule, &["nonResourceURLs"]).clone(), "namespaced rules cannot apply to non-resource URLs"));
+            }
+            if size("apiGroups") + size("resources") + size("resourceNames") > 0 {
+                out.push(FieldError::invalid(format!("{path}.nonResourceURLs"), at(rule, &["nonResourceURLs"]).clone(), "rules cannot apply to both regular resources and non-resource URLs"));
+            }
+            continue;
+        }
+        if size("apiGroups") == 0 {
+            out.push(FieldError::required(format!("{path}.apiGroups"), "resource rules must supply at least one api group"));
+        }
+        if size("resources") == 0 {
+            out.push(FieldError::required(format!("{path}.resources"), "resource rules must supply at least one resource"));
+        }
+    }
+}
+
+/// Role bindings.
+pub(crate) fn binding(new: &Value, old: Option<&Value>, gvk: &Gvk, out: &mut Errors) {
+    let role = at(new, &["roleRef"]);
+    let group = text(role, &["apiGroup"]);
+    if group != "rbac.authorization.k8s.io" {
+        out.push(FieldError::not_supported("roleRef.apiGroup", group, &["rbac.authorization.k8s.io"]));
+    }
+    let kinds: &[&str] = if gvk.kind == "RoleBinding" { &["ClusterRole", "Role"] } else { &["ClusterRole"] };
+    if !kinds.contains(&text(role, &["kind"])) {
+        out.push(FieldError::not_supported("roleRef.kind", text(role, &["kind"]), kinds));
+    }
+    if text(role, &["name"]).is_empty() {
+        out.push(FieldError::required("roleRef.name", ""));
+    }
+    for (i, s) in at(new, &["subjects"]).items().iter().enumerate() {
+        let path = format!("subjects[{i}]");
+        if text(s, &["name"]).is_empty() {
+            out.push(FieldError::required(format!("{path}.name"), ""));
+        }
+        let group = text(s, &["apiGroup"]);
+        match text(s, &["kind"]) {
+            "ServiceAccount" => {
+                if !group.is_empty() {
+                    out.push(FieldError::not_supported(format!("{path}.apiGroup"), group, &[""]));
+                }
+                if text(s, &["namespace"]).is_empty() {
+                    out.push(FieldError::required(format!("{path}.namespace"), ""));
+                }
+            }
+            "User" | "Group" => {
+                if group != "rbac.authorization.k8s.io" {
+                    out.push(FieldError::not_supported(format!("{path}.apiGroup"), group, &["rbac.authorization.k8s.io"]));
+                }
+            }
+            other => out.push(FieldError::not_supported(format!("{path}.kind"), other, &["ServiceAccount", "User", "Group"])),
+        }
+    }
+    if let Some(old) = old
+        && at(old, &["roleRef"]) != role
+    {
+        // Upstream shows the internal struct here, whose fields have no JSON names.
+        let mut shown = Map::new();
+        for (key, from) in [("APIGroup", "apiGroup"), ("Kind", "kind"), ("Name", "name")] {
+            shown.insert(key, text(role, &[from]));
+        }
+        out.push(FieldError::invalid("roleRef", shown, "cannot change roleRef"));
+    }
+}
+
+/// Storage classes.
+pub(crate) fn storage_class(new: &Value, old: Option<&Value>, out: &mut Errors) {
+    if text(new, &["provisioner"]).is_empty() {
+        out.push(FieldError::required("provisioner", ""));
+    }
+    let Some(old) = old else { return };
+    if at(new, &["parameters"]) != at(old, &["parameters"]) {
+        out.push(FieldError::forbidden("parameters", "updates to parameters are forbidden."));
+    }
+    if at(new, &["provisioner"]) != at(old, &["provisioner"]) {
+        out.push(FieldError::forbidden("provisioner", "updates to provisioner are forbidden."));
+    }
+    if at(new, &["reclaimPolicy"]) != at(old, &["reclaimPolicy"]) {
+        out.push(FieldError::forbidden("reclaimPolicy", "updates to reclaimPolicy are forbidden."));
+    }
+    immutable(at(new, &["volumeBindingMode"]), at(old, &["volumeBindingMode"]), "volumeBindingMode", out);
+}
+
+/// Priority classes.
+pub(crate) fn priority_class(new: &Value, old: Option<&Value>, out: &mut Errors) {
+    let name = text(new, &["metadata", "name"]);
+    let value = at(new, &["value"]).as_i64().unwrap_or(0);
+    if name.starts_with("system-") && old.is_none() {
+        let known = [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
+        if !known.contains(&(name, value)) {
+            out.push(FieldError::forbidden("metadata.name", format!("priority class names with 'system-' prefix are reserved for system use only. error: {name} is not a known system priority class")));
+        }
+    } else if value > 1_000_000_000 && old.is_none() {
+        out.push(FieldError::forbidden("value", "maximum allowed value of a user defined priority is 1000000000"));
+    }
+    if let Some(old) = old {
+        if at(old, &["value"]) != at(new, &["value"]) {
+            out.push(FieldError::forbidden("value", "may not be changed in an update."));
+        }
+        immutable(at(new, &["preemptionPolicy"]), at(old, &["preemptionPolicy"]), "preemptionPolicy", out);
+    }
+}

@@ -1,0 +1,331 @@
+//! Defaults of built-in kinds: a table by type, and the few that depend on something.
+//!
+//! Types are visited from the outside in, as upstream's generated defaulters do. A field counts as unset when it is
+//! absent: decoding has dropped the zero values of fields that are not pointers.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use druse_object::{Gvk, Map, Value};
+
+use crate::schema::{Node, Shape, Slot};
+
+static TABLE: LazyLock<HashMap<String, Map>> = LazyLock::new(|| {
+    let parsed = druse_object::json::parse(include_bytes!("../../data/defaults.json")).unwrap_or_default();
+    let Value::Map(types) = parsed else { return HashMap::new() };
+    types.into_iter().filter_map(|(k, v)| Some((k.to_string(), v.as_map()?.clone()))).collect()
+});
+
+const MAX_DEPTH: usize = 100;
+
+/// Fills in everything upstream's defaulters fill in for this kind. `value` is decoded.
+pub fn default_object(gvk: &Gvk, value: &mut Value) {
+    let Some(slot) = crate::schema::builtin_slot(gvk) else { return };
+    visit(value, slot.node(), 0);
+}
+
+fn visit(value: &mut Value, node: &Node, depth: usize) {
+    if depth > MAX_DEPTH {
+        return;
+    }
+    if let Some(name) = &node.name {
+        if let (Some(defaults), Value::Map(map)) = (TABLE.get(name.as_str()), &mut *value) {
+            fill(map, defaults);
+        }
+        conditional(name, value);
+    }
+    match value {
+        Value::Map(map) => {
+            for (key, v) in map.iter_mut() {
+                if let Some(slot) = node.child(key)
+                    && reaches_struct(slot)
+                {
+                    visit(v, slot.node(), depth + 1);
+                }
+            }
+        }
+        Value::Array(items) => {
+            if let Some(slot) = &node.items
+                && reaches_struct(slot)
+            {
+                items.iter_mut().for_each(|v| visit(v, slot.node(), depth + 1));
+            }
+        }
+        _ => {}
+    }
+}
+
+fn reaches_struct(slot: &Slot) -> bool {
+    matches!(slot.node().shape, Shape::Object | Shape::List)
+}
+
+/// Sets what is absent; goes into maps that are there.
+fn fill(map: &mut Map, defaults: &Map) {
+    for (key, default) in defaults.iter() {
+        match (map.get_mut(key), default) {
+            (None | Some(Value::Null), _) => {
+                map.insert(key.clone(), default.clone());
+            }
+            (Some(Value::Map(inner)), Value::Map(d)) => fill(inner, d),
+            _ => {}
+        }
+    }
+}
+
+fn set(value: &mut Value, key: &str, to: impl Into<Value>) {
+    if let Some(map) = value.as_map_mut()
+        && map.get(key).is_none_or(Value::is_null)
+    {
+        map.insert(key, to);
+    }
+}
+
+/// The pull policy an image's tag asks for.
+fn pull_policy(image: &str) -> &'static str {
+    let name = image.split('@').next().unwrap_or_default();
+    let digest = image.contains('@');
+    let tag = name.rsplit('/').next().and_then(|last| last.split_once(':')).map(|(_, t)| t);
+    match tag {
+        Some("latest") => "Always",
+        None if !digest => "Always",
+        _ => "IfNotPresent",
+    }
+}
+
+fn conditional(name: &str, value: &mut Value) {
+    let Some(short) = name.strip_prefix("io.k8s.api.").or_else(|| name.strip_prefix("io.k8s.apiextensions-apiserver.pkg.apis.")) else {
+        return;
+    };
+    match short {
+        "core.v1.Container" | "core.v1.EphemeralContainer" => {
+            let policy = pull_policy(value.str_at(["image"]).unwrap_or_default());
+            set(value, "imagePullPolicy", policy);
+        }
+        "core.v1.ImageVolumeSource" => {
+            let policy = pull_policy(value.str_at(["reference"]).unwrap_or_default());
+            set(value, "pullPolicy", policy);
+        }
+        "core.v1.Volume" if value.as_map().is_some_and(|m| m.keys().all(|k| k == "name")) => {
+            set(value, "emptyDir", Map::new());
+        }
+        "core.v1.Pod" => pod(value),
+        "core.v1.Namespace" => {
+            let name = value.str_at(["metadata", "name"]).unwrap_or_default().to_string();
+            if !name.is_empty()
+                && let Some(labels) = value.make_map_at(["metadata", "labels"])
+            {
+                labels.insert("kubernetes.io/metadata.name", name);
+            }
+        }
+        "core.v1.Service" => service(value),
+        "core.v1.NodeStatus" => {
+            if let Some(capacity) = value.get("capacity").cloned() {
+                set(value, "allocatable", capacity);
+            }
+        }
+        "core.v1.LimitRangeItem" if value.str_at(["type"]) == Some("Container") => limit_range(value),
+        "core.v1.ReplicationController" => {
+            let labels = value.at(["spec", "template", "metadata", "labels"]).cloned();
+            if let Some(labels) = labels {
+                if let Some(spec) = value.get_mut("spec") {
+                    set(spec, "selector", labels.clone());
+                }
+                inherit_labels(value, labels);
+            }
+        }
+        "apps.v1.DeploymentStrategy" if value.str_at(["type"]) == Some("RollingUpdate") => {
+            set(value, "rollingUpdate", Map::new());
+            if let Some(r) = value.get_mut("rollingUpdate") {
+                set(r, "maxUnavailable", "25%");
+                set(r, "maxSurge", "25%");
+            }
+        }
+        "apps.v1.DaemonSetUpdateStrategy" if value.str_at(["type"]) == Some("RollingUpdate") => {
+            set(value, "rollingUpdate", Map::new());
+            if let Some(r) = value.get_mut("rollingUpdate") {
+                set(r, "maxUnavailable", 1);
+                set(r, "maxSurge", 0);
+            }
+        }
+        "apps.v1.StatefulSetUpdateStrategy" => {
+            if value.get("type").is_none() {
+                set(value, "type", "RollingUpdate");
+                set(value, "rollingUpdate", Map::new());
+            }
+            if value.str_at(["type"]) == Some("RollingUpdate")
+                && let Some(r) = value.get_mut("rollingUpdate")
+            {
+                set(r, "partition", 0);
+            }
+        }
+        "batch.v1.Job" => job(value),
+        "batch.v1.JobTemplateSpec" => {}
+        "networking.v1.NetworkPolicySpec" if value.get("policyTypes").is_none_or(|v| v.items().is_empty()) => {
+            let mut types = vec![Value::from("Ingress")];
+            if value.get("egress").is_some_and(|v| !v.items().is_empty()) {
+                types.push("Egress".into());
+            }
+            if let Some(m) = value.as_map_mut() {
+                m.insert("policyTypes", types);
+            }
+        }
+        "rbac.v1.Subject" if matches!(value.str_at(["kind"]), Some("User" | "Group")) => {
+            set(value, "apiGroup", "rbac.authorization.k8s.io");
+        }
+        "autoscaling.v2.HorizontalPodAutoscalerSpec" => hpa(value),
+        "resource.v1.ExactDeviceRequest" | "resource.v1.DeviceSubRequest" => {
+            set(value, "allocationMode", "ExactCount");
+            if value.str_at(["allocationMode"]) == Some("ExactCount") {
+                set(value, "count", 1);
+            }
+        }
+        "apiextensions.v1.CustomResourceDefinition" => crate::crd::default_crd(value),
+        _ => {}
+    }
+}
+
+fn inherit_labels(value: &mut Value, labels: Value) {
+    if let Some(meta) = value.make_map_at(["metadata"])
+        && meta.get("labels").and_then(Value::as_map).is_none_or(Map::is_empty)
+    {
+        meta.insert("labels", labels);
+    }
+}
+
+fn pod(value: &mut Value) {
+    let host_network = value.at(["spec", "hostNetwork"]).and_then(Value::as_bool) == Some(true);
+    for list in ["containers", "initContainers"] {
+        let Some(items) = value.get_mut("spec").and_then(|s| s.get_mut(list)).and_then(Value::as_array_mut) else { continue };
+        for c in items {
+            if let Some(Value::Map(limits)) = c.at(["resources", "limits"]).cloned()
+                && let Some(requests) = c.make_map_at(["resources", "requests"])
+            {
+                for (k, v) in limits {
+                    if !requests.contains_key(&k) {
+                        requests.insert(k, v);
+                    }
+                }
+            }
+            if host_network {
+                for port in c.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
+                    if let Some(n) = port.get("containerPort").cloned() {
+                        set(port, "hostPort", n);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn service(value: &mut Value) {
+    let Some(spec) = value.get_mut("spec") else { return };
+    set(spec, "sessionAffinity", "None");
+    set(spec, "type", "ClusterIP");
+    match spec.str_at(["sessionAffinity"]) {
+        Some("ClientIP") => {
+            if spec.at(["sessionAffinityConfig", "clientIP", "timeoutSeconds"]).is_none()
+                && let Some(m) = spec.make_map_at(["sessionAffinityConfig", "clientIP"])
+            {
+                m.insert("timeoutSeconds", 10800);
+            }
+        }
+        _ => {
+            if let Some(m) = spec.as_map_mut() {
+                m.remove("sessionAffinityConfig");
+            }
+        }
+    }
+    for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
+        set(port, "protocol", "TCP");
+        let unset = matches!(port.get("targetPort"), None | Some(Value::Null | Value::Int(0))) || port.str_at(["targetPort"]) == Some("");
+        if unset
+            && let Some(n) = port.get("port").cloned()
+            && let Some(m) = port.as_map_mut()
+        {
+            m.insert("targetPort", n);
+        }
+    }
+    let kind = spec.str_at(["type"]).unwrap_or_default().to_string();
+    let external_ips = kind == "ClusterIP" && spec.get("externalIPs").is_some_and(|v| !v.items().is_empty());
+    if kind == "NodePort" || kind == "LoadBalancer" || external_ips {
+        set(spec, "externalTrafficPolicy", "Cluster");
+    }
+    if ["NodePort", "LoadBalancer", "ClusterIP"].contains(&kind.as_str()) {
+        set(spec, "internalTrafficPolicy", "Cluster");
+    }
+    if kind == "LoadBalancer" {
+        set(spec, "allocateLoadBalancerNodePorts", true);
+        let ingress = value.get_mut("status").and_then(|s| s.get_mut("loadBalancer")).and_then(|l| l.get_mut("ingress"));
+        for i in ingress.and_then(Value::as_array_mut).into_iter().flatten() {
+            if i.str_at(["ip"]).is_some_and(|s| !s.is_empty()) {
+                set(i, "ipMode", "VIP");
+            }
+        }
+    }
+}
+
+fn limit_range(value: &mut Value) {
+    let of = |value: &Value, key: &str| value.get(key).and_then(Value::as_map).cloned().unwrap_or_default();
+    let mut default = of(value, "default");
+    let mut request = of(value, "defaultRequest");
+    let copy = |from: Map, to: &mut Map| {
+        for (k, v) in from {
+            if !to.contains_key(&k) {
+                to.insert(k, v);
+            }
+        }
+    };
+    copy(of(value, "max"), &mut default);
+    copy(default.clone(), &mut request);
+    copy(of(value, "min"), &mut request);
+    let Some(m) = value.as_map_mut() else { return };
+    for (key, list) in [("default", default), ("defaultRequest", request)] {
+        if !list.is_empty() {
+            m.insert(key, list);
+        }
+    }
+}
+
+fn job(value: &mut Value) {
+    let labels = value.at(["spec", "template", "metadata", "labels"]).cloned();
+    if let Some(labels) = labels {
+        inherit_labels(value, labels);
+    }
+    let Some(spec) = value.get_mut("spec") else { return };
+    if spec.get("completions").is_none() && spec.get("parallelism").is_none() {
+        set(spec, "completions", 1);
+    }
+    set(spec, "parallelism", 1);
+    let per_index = spec.get("backoffLimitPerIndex").is_some();
+    set(spec, "backoffLimit", if per_index { i32::MAX } else { 6 });
+    let policy = spec.get("podFailurePolicy").is_some();
+    set(spec, "podReplacementPolicy", if policy { "Failed" } else { "TerminatingOrFailed" });
+    set(spec, "completionMode", "NonIndexed");
+    set(spec, "suspend", false);
+    set(spec, "manualSelector", false);
+}
+
+fn hpa(value: &mut Value) {
+    if value.get("metrics").is_none_or(|v| v.items().is_empty()) {
+        let metric = druse_object::json::parse(
+            br#"[{"type":"Resource","resource":{"name":"cpu","target":{"type":"Utilization","averageUtilization":80}}}]"#,
+        );
+        if let (Ok(metric), Some(m)) = (metric, value.as_map_mut()) {
+            m.insert("metrics", metric);
+        }
+    }
+    let Some(behavior) = value.get_mut("behavior") else { return };
+    for (key, text) in [
+        (
+            "scaleUp",
+            r#"{"stabilizationWindowSeconds":0,"selectPolicy":"Max","policies":[{"type":"Pods","value":4,"periodSeconds":15},{"type":"Percent","value":100,"periodSeconds":15}]}"#,
+        ),
+        ("scaleDown", r#"{"selectPolicy":"Max","policies":[{"type":"Percent","value":100,"periodSeconds":15}]}"#),
+    ] {
+        let Ok(Value::Map(defaults)) = druse_object::json::parse(text.as_bytes()) else { continue };
+        set(behavior, key, Map::new());
+        if let Some(Value::Map(m)) = behavior.get_mut(key) {
+            fill(m, &defaults);
+        }
+    }
+}

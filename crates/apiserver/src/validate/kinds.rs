@@ -1,0 +1,84 @@
+//! Which rules hold for which kind.
+
+use druse_object::{Gvk, Value};
+
+use super::names::NameRule;
+use super::{core, meta, pod, schema_rules, workload};
+use crate::field::FieldError;
+
+/// How a kind's names are judged.
+fn name_rule(gvk: &Gvk) -> NameRule {
+    match (gvk.group.as_str(), gvk.kind.as_str()) {
+        ("", "Namespace") => NameRule::Label,
+        ("", "Service") => NameRule::Label1035,
+        ("rbac.authorization.k8s.io", _) => NameRule::PathSegment,
+        ("certificates.k8s.io", "CertificateSigningRequest") => NameRule::Subdomain,
+        _ => NameRule::Subdomain,
+    }
+}
+
+/// Whether objects of a built-in kind live in a namespace is the registry's knowledge; rules here take it from the
+/// object: a namespace that has been set was allowed.
+fn has_namespace(value: &Value) -> bool {
+    value.str_at(["metadata", "namespace"]).is_some_and(|s| !s.is_empty())
+}
+
+/// Judges a new object of a built-in kind; it is decoded, defaulted and admitted.
+#[must_use]
+pub fn validate_create(gvk: &Gvk, value: &Value) -> Vec<FieldError> {
+    let mut out = meta::validate_metadata(value, has_namespace(value), name_rule(gvk), true);
+    rules(gvk, value, None, &mut out);
+    finish(gvk, value, None, out)
+}
+
+/// Judges a change of an object of a built-in kind.
+#[must_use]
+pub fn validate_update(gvk: &Gvk, new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut out = meta::validate_metadata_update(new, old, true);
+    rules(gvk, new, Some(old), &mut out);
+    finish(gvk, new, Some(old), out)
+}
+
+/// Adds what the schema alone says where the kind's own rules said nothing about it.
+fn finish(gvk: &Gvk, value: &Value, old: Option<&Value>, mut out: Vec<FieldError>) -> Vec<FieldError> {
+    let more = schema_rules::check(gvk, value, old);
+    for e in more {
+        let covered = out.iter().any(|o| o.field == e.field || o.field.starts_with(&format!("{}.", e.field)));
+        if !covered {
+            out.push(e);
+        }
+    }
+    out
+}
+
+fn rules(gvk: &Gvk, new: &Value, old: Option<&Value>, out: &mut Vec<FieldError>) {
+    match (gvk.group.as_str(), gvk.kind.as_str()) {
+        ("", "Pod") => pod::pod(new, old, out),
+        ("", "ReplicationController") => workload::replication_controller(new, out),
+        ("", "Service") => core::service(new, old, out),
+        ("", "ConfigMap") => core::config_map(new, old, out),
+        ("", "Secret") => core::secret(new, old, out),
+        ("", "PersistentVolumeClaim") => core::claim(new, old, out),
+        ("", "PersistentVolume") => core::volume(new, old, out),
+        ("", "ResourceQuota") => core::quota(new, out),
+        ("", "ServiceAccount") => {}
+        ("apps", "Deployment") => workload::deployment(new, old, out),
+        ("apps", "ReplicaSet") => workload::replica_set(new, old, out),
+        ("apps", "DaemonSet") => workload::daemon_set(new, old, out),
+        ("apps", "StatefulSet") => workload::stateful_set(new, old, out),
+        ("batch", "Job") => workload::job(new, old, out),
+        ("batch", "CronJob") => workload::cron_job(new, out),
+        ("networking.k8s.io", "Ingress") => core::ingress(new, out),
+        ("rbac.authorization.k8s.io", "Role" | "ClusterRole") => core::role(new, out),
+        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => core::binding(new, old, gvk, out),
+        ("storage.k8s.io", "StorageClass") => core::storage_class(new, old, out),
+        ("scheduling.k8s.io", "PriorityClass") => core::priority_class(new, old, out),
+        ("policy", "PodDisruptionBudget") => workload::disruption_budget(new, out),
+        ("autoscaling", "HorizontalPodAutoscaler") => workload::autoscaler(new, out),
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => out.extend(match old {
+            None => crate::crd::validate_crd(new),
+            Some(old) => crate::crd::validate_crd_update(new, old),
+        }),
+        _ => {}
+    }
+}

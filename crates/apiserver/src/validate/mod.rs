@@ -1,0 +1,22 @@
+//! What built-in kinds mean beyond their schemas: defaults, and the rules an object and a change to it must obey.
+//!
+//! Defaults are data by type (`data/defaults.json`), applied wherever the type occurs, with a few conditional ones in
+//! [`defaults`]. Rules follow upstream's validation functions in order, field paths and words; the kinds people
+//! meet most are covered in full words, the rest by their metadata, required text fields and enumerations.
+
+mod core;
+mod defaults;
+mod kinds;
+mod meta;
+mod names;
+mod pod;
+mod schema_rules;
+#[cfg(test)]
+mod tests;
+mod workload;
+
+pub use defaults::default_object;
+pub use kinds::{validate_create, validate_update};
+pub(crate) use meta::embedded_metadata;
+pub use meta::{validate_metadata, validate_metadata_update};
+pub use names::{NameRule, is_dns1123_label, is_dns1123_subdomain, is_qualified_name, label_value_errors};
