@@ -1,0 +1,41 @@
+//! The labels and annotations that Flux writes on what it applies.
+
+use druse_object::{Map, Object, Value};
+
+use crate::api::{CommonMetadata, HELM_GROUP, KUSTOMIZE_GROUP};
+
+/// Sets the labels that say which Kustomization applied an object (after its common metadata).
+pub fn set_kustomization_owner(objects: &mut [Object], namespace: &str, name: &str) {
+    set_origin(objects, KUSTOMIZE_GROUP, namespace, name);
+}
+
+/// Sets the labels that say which HelmRelease applied an object (after its common metadata).
+pub fn set_release_owner(objects: &mut [Object], namespace: &str, name: &str) {
+    set_origin(objects, HELM_GROUP, namespace, name);
+}
+
+fn set_origin(objects: &mut [Object], group: &str, namespace: &str, name: &str) {
+    for o in objects {
+        o.set_label(format!("{group}/name"), name);
+        o.set_label(format!("{group}/namespace"), namespace);
+    }
+}
+
+/// Sets a unit's common labels and annotations on its objects; they win over the objects' own.
+pub fn set_common_metadata(objects: &mut [Object], common: &CommonMetadata) {
+    for o in objects {
+        put(o, "labels", &common.labels);
+        put(o, "annotations", &common.annotations);
+    }
+}
+
+fn put(object: &mut Object, field: &str, entries: &Map) {
+    if entries.is_empty() {
+        return;
+    }
+    if let Some(target) = object.value.make_map_at(["metadata", field]) {
+        for (k, v) in entries.iter() {
+            target.insert(k.clone(), Value::clone(v));
+        }
+    }
+}
