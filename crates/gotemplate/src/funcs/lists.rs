@@ -44,10 +44,14 @@ pub const TABLE: &[Entry] = &[
 ];
 
 /// The items of a list; `what` is Go's complaint about anything else, followed by its kind.
-fn items<'a>(v: &'a Val, what: &str) -> Result<&'a Rc<Vec<Val>>, FuncError> {
+fn items(v: &Val, what: &str) -> Result<Rc<Vec<Val>>, FuncError> {
     match v {
-        Val::List(l) => Ok(l),
+        Val::List(l) => Ok(Rc::clone(l)),
         Val::Nil | Val::Missing => err(NIL_DEREFERENCE),
+        // A Go slice type with methods, such as `.Capabilities.APIVersions`.
+        Val::Object(o) if matches!(o.kind(), "slice" | "array") => {
+            Ok(Rc::new(o.entries().unwrap_or_default().into_iter().map(|(_, item)| item).collect()))
+        }
         other => err(format!("{what} {}", gofmt::kind(other))),
     }
 }
