@@ -184,6 +184,9 @@ impl Run<'_> {
                 }
                 return match map.get(name) {
                     Some(v) => Ok(Slot::element(v)),
+                    // Helm's `.Values` is a map type with this one method that charts call; types of maps are not
+                    // told apart here, so any map has it.
+                    None if name == "AsMap" => Ok(Slot::plain(Val::Map(map.clone()))),
                     None if self.opts.strict => {
                         self.fail(tree, format!("map has no entry for key {}", strconv::quote(name)))
                     }
