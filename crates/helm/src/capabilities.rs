@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 
 use druse_gotemplate::{Env, FuncError, GoObject, Val};
-use druse_object::{Map, Value};
+use druse_object::{Map, Str, Value};
 
 use crate::error::HelmError;
 
@@ -296,6 +296,10 @@ impl GoObject for ApiVersionsObject {
             }
             _ => None,
         }
+    }
+    fn entries(&self) -> Option<Vec<(Str, Val)>> {
+        self.asked.borrow_mut().insert("*".into());
+        Some(self.inner.iter().map(|v| (Str::default(), Val::str(v))).collect())
     }
     fn display(&self) -> String {
         // The whole list was looked at: any change to it may change the output.

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use druse_gotemplate::exec::{FuncMap, TemplateError, TemplateSet};
+use druse_gotemplate::funcs;
 use druse_gotemplate::parse::{self, Tree};
 
 use crate::chart::Chart;
 use crate::error::HelmError;
 use crate::node::Node;
 
-static FUNCS: LazyLock<FuncMap> = LazyLock::new(FuncMap::go);
+static FUNCS: LazyLock<FuncMap> = LazyLock::new(|| FuncMap::go().with(funcs::helm_funcs()));
 
 /// How many different sets of subcharts a chart keeps parsed templates for.
 const MAX_SETS: usize = 16;
