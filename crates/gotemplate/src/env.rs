@@ -32,13 +32,7 @@ pub trait Host {
     ///
     /// # Errors
     /// When the cluster that should answer could not.
-    fn lookup(
-        &self,
-        api_version: &str,
-        kind: &str,
-        namespace: &str,
-        name: &str,
-    ) -> Result<Value, String>;
+    fn lookup(&self, api_version: &str, kind: &str, namespace: &str, name: &str) -> Result<Value, String>;
     /// `getHostByName`: an address, or an empty string where names are not resolved (Helm's own default).
     fn resolve_host(&self, name: &str) -> String;
 }

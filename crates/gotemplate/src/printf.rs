@@ -312,6 +312,7 @@ impl Printer<'_> {
                 _ => self.bad(v, verb),
             },
             Val::Str(s) => self.string(v, s, verb),
+            Val::List(_) if self.flags.sharp_v && v.is_nil_list() => self.out.push_str("[]interface {}(nil)"),
             Val::List(items) => {
                 self.out.push_str(if self.flags.sharp_v { "[]interface {}{" } else { "[" });
                 for (i, item) in items.iter().enumerate() {

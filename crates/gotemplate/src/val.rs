@@ -37,6 +37,9 @@ pub enum Val {
     Object(Rc<dyn GoObject>),
 }
 
+/// How deep nested values are followed, in levels; deeper data is taken to be cyclic.
+pub const MAX_DEPTH: usize = 1000;
+
 /// A shared immutable list.
 pub type List = Rc<Vec<Val>>;
 
@@ -93,11 +96,7 @@ pub trait GoObject {
     fn field(&self, name: &str, env: &mut Env<'_>) -> Option<Result<Val, FuncError>>;
     /// A method called with arguments. `None`: there is no such method.
     fn call(&self, name: &str, args: &[Val], env: &mut Env<'_>) -> Option<Result<Val, FuncError>> {
-        if args.is_empty() {
-            self.field(name, env)
-        } else {
-            None
-        }
+        if args.is_empty() { self.field(name, env) } else { None }
     }
     /// Entries, for types that can be ranged and indexed like maps (`.Files`, `.Subcharts`); `None` for others.
     fn entries(&self) -> Option<Vec<(Str, Val)>> {
@@ -128,11 +127,7 @@ impl Val {
             Value::Float(f) => Val::Float(*f),
             Value::String(s) => Val::Str(s.clone()),
             Value::Array(a) => Val::List(Rc::new(a.iter().map(Val::from_values).collect())),
-            Value::Map(m) => Val::Map(MapRef::new(
-                m.iter()
-                    .map(|(k, v)| (k.clone(), Val::from_values(v)))
-                    .collect(),
-            )),
+            Value::Map(m) => Val::Map(MapRef::new(m.iter().map(|(k, v)| (k.clone(), Val::from_values(v))).collect())),
         }
     }
 
@@ -142,21 +137,22 @@ impl Val {
         match v {
             Value::Int(i) => Val::Int64(*i),
             Value::UInt(u) => Val::UInt64(*u),
-            Value::Array(a) => {
-                Val::List(Rc::new(a.iter().map(Val::from_value_with_ints).collect()))
+            Value::Array(a) => Val::List(Rc::new(a.iter().map(Val::from_value_with_ints).collect())),
+            Value::Map(m) => {
+                Val::Map(MapRef::new(m.iter().map(|(k, v)| (k.clone(), Val::from_value_with_ints(v))).collect()))
             }
-            Value::Map(m) => Val::Map(MapRef::new(
-                m.iter()
-                    .map(|(k, v)| (k.clone(), Val::from_value_with_ints(v)))
-                    .collect(),
-            )),
             other => Val::from_values(other),
         }
     }
 
-    /// The plain value this holds; a missing value is null.
+    /// The plain value this holds; a missing value is null. Deeper than [`MAX_DEPTH`] levels (a map that holds itself)
+    /// everything is null.
     #[must_use]
     pub fn to_value(&self) -> Value {
+        self.plain(0)
+    }
+
+    fn plain(&self, depth: usize) -> Value {
         match self {
             Val::Nil | Val::Missing => Value::Null,
             Val::Bool(b) => Value::Bool(*b),
@@ -165,13 +161,9 @@ impl Val {
             Val::Float(f) => Value::Float(*f),
             Val::Str(s) => Value::String(s.clone()),
             Val::List(_) if self.is_nil_list() => Value::Null,
-            Val::List(l) => Value::Array(l.iter().map(Val::to_value).collect()),
-            Val::Map(m) => Value::Map(
-                m.borrow()
-                    .iter()
-                    .map(|(k, v)| (k.clone(), v.to_value()))
-                    .collect::<Map>(),
-            ),
+            Val::List(_) | Val::Map(_) if depth > MAX_DEPTH => Value::Null,
+            Val::List(l) => Value::Array(l.iter().map(|v| v.plain(depth + 1)).collect()),
+            Val::Map(m) => Value::Map(m.borrow().iter().map(|(k, v)| (k.clone(), v.plain(depth + 1))).collect::<Map>()),
             Val::Object(o) => o.to_value(),
         }
     }

@@ -115,8 +115,9 @@ fn equal(a: &Val, b: &Val) -> Result<bool, FuncError> {
         }
         return if a.is_nil() || b.is_nil() { Ok(false) } else { incompatible(a, b) };
     }
-    if a.is_nil() || b.is_nil() {
-        return Ok(a.is_nil() && b.is_nil());
+    let nil = |v: &Val| v.is_nil() || v.is_nil_list();
+    if a.is_nil() || b.is_nil() || (kind(a) == kind(b) && (nil(a) || nil(b))) {
+        return Ok(nil(a) && nil(b));
     }
     match (a, b) {
         (Val::Object(x), Val::Object(y)) if x.kind() == y.kind() => {
