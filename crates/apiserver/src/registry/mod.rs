@@ -12,7 +12,7 @@ use druse_object::{Gvk, Str};
 use foldhash::fast::RandomState;
 use parking_lot::RwLock;
 
-pub use data::{builtin, BuiltinError};
+pub use data::{BuiltinError, builtin, storage_hash};
 
 /// One served version of a resource.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -109,6 +109,30 @@ fn conditional(name: &str, value: &mut Value) {
             set(value, "emptyDir", Map::new());
         }
         "core.v1.Pod" => pod(value),
+        "core.v1.PodSpec" => {
+            // One account under two names: the old name follows the new one.
+            let name = ["serviceAccountName", "serviceAccount"].iter().find_map(|k| value.str_at([k]).filter(|s| !s.is_empty()));
+            if let (Some(name), Some(map)) = (name.map(str::to_string), value.as_map_mut()) {
+                map.insert("serviceAccountName", name.as_str());
+                map.insert("serviceAccount", name);
+            }
+        }
+        "core.v1.Secret" => {
+            use base64::Engine;
+            if let Some(Value::Map(plain)) = value.as_map_mut().and_then(|m| m.remove("stringData"))
+                && let Some(data) = value.make_map_at(["data"])
+            {
+                for (k, v) in plain {
+                    data.insert(k, base64::engine::general_purpose::STANDARD.encode(v.as_str().unwrap_or_default()));
+                }
+            }
+        }
+        "apps.v1.StatefulSetSpec" => {
+            for claim in value.get_mut("volumeClaimTemplates").and_then(Value::as_array_mut).into_iter().flatten() {
+                set(claim, "apiVersion", "v1");
+                set(claim, "kind", "PersistentVolumeClaim");
+            }
+        }
         "core.v1.Namespace" => {
             let name = value.str_at(["metadata", "name"]).unwrap_or_default().to_string();
             if !name.is_empty()

@@ -1,0 +1,125 @@
+//! Admission: what may change or refuse a write after it has been read and before it is stored.
+//!
+//! Plugins run in upstream's order, all mutating ones first. A plugin is asynchronous so that webhooks fit in.
+
+mod namespace;
+mod pods;
+mod storage;
+
+use druse_object::Value;
+use futures::future::BoxFuture;
+
+use crate::auth::User;
+use crate::registry::Resource;
+use crate::server::Shared;
+use crate::status::Status;
+
+/// What is being done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// A new object.
+    Create,
+    /// A changed object.
+    Update,
+    /// A deletion.
+    Delete,
+    /// A connection (exec, proxy).
+    Connect,
+}
+
+/// A write under review.
+#[derive(Debug)]
+pub struct Review<'a> {
+    /// What is being done.
+    pub operation: Operation,
+    /// To which resource.
+    pub resource: &'a Resource,
+    /// In which version.
+    pub version: &'a str,
+    /// On which subresource; empty for none.
+    pub subresource: &'a str,
+    /// In which namespace; empty when cluster-scoped.
+    pub namespace: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// The new state, in the version asked for; `None` for deletions.
+    pub object: Option<&'a mut Value>,
+    /// The state before; `None` for creations.
+    pub old: Option<&'a Value>,
+    /// Who asks.
+    pub user: &'a User,
+    /// Whether nothing will be kept.
+    pub dry_run: bool,
+}
+
+impl Review<'_> {
+    /// Whether this creates an object of a built-in type (its main resource).
+    #[must_use]
+    pub fn creates(&self, stored_as: &str) -> bool {
+        self.operation == Operation::Create && self.subresource.is_empty() && self.resource.stored_as == stored_as
+    }
+}
+
+/// One admission plugin.
+pub trait Plugin: Send + Sync {
+    /// Its upstream name.
+    fn name(&self) -> &'static str;
+    /// Changes the object, or refuses.
+    fn mutate<'a>(&'a self, _shared: &'a Shared, _review: &'a mut Review<'_>) -> BoxFuture<'a, Result<(), Status>> {
+        Box::pin(futures::future::ready(Ok(())))
+    }
+    /// Refuses, or not.
+    fn validate<'a>(&'a self, _shared: &'a Shared, _review: &'a mut Review<'_>) -> BoxFuture<'a, Result<(), Status>> {
+        Box::pin(futures::future::ready(Ok(())))
+    }
+}
+
+/// The plugins in order.
+#[derive(Default)]
+pub struct Chain {
+    plugins: Vec<Box<dyn Plugin>>,
+}
+
+impl Chain {
+    /// The built-in plugins.
+    #[must_use]
+    pub fn builtin() -> Self {
+        Self {
+            plugins: vec![
+                Box::new(namespace::Lifecycle),
+                Box::new(pods::ServiceAccount),
+                Box::new(pods::DefaultTolerationSeconds),
+                Box::new(pods::Priority),
+                Box::new(storage::InUseProtection),
+                Box::new(storage::DefaultClasses),
+            ],
+        }
+    }
+
+    /// Adds a plugin after the others.
+    pub fn push(&mut self, plugin: Box<dyn Plugin>) {
+        self.plugins.push(plugin);
+    }
+
+    /// Lets every plugin change the object.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub async fn mutate(&self, shared: &Shared, review: &mut Review<'_>) -> Result<(), Status> {
+        for p in &self.plugins {
+            p.mutate(shared, review).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks every plugin.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub async fn validate(&self, shared: &Shared, review: &mut Review<'_>) -> Result<(), Status> {
+        for p in &self.plugins {
+            p.validate(shared, review).await?;
+        }
+        Ok(())
+    }
+}

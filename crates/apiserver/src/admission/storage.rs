@@ -1,0 +1,89 @@
+//! What volumes, claims and ingresses get: protection while in use, and default classes.
+
+use druse_object::Value;
+use futures::future::{BoxFuture, ready};
+
+use super::{Plugin, Review};
+use crate::server::Shared;
+use crate::status::Status;
+
+/// `StorageObjectInUseProtection`
+pub struct InUseProtection;
+
+impl Plugin for InUseProtection {
+    fn name(&self) -> &'static str {
+        "StorageObjectInUseProtection"
+    }
+
+    fn mutate<'a>(&'a self, _: &'a Shared, review: &'a mut Review<'_>) -> BoxFuture<'a, Result<(), Status>> {
+        let finalizer = if review.creates("persistentvolumeclaims") {
+            Some("kubernetes.io/pvc-protection")
+        } else if review.creates("persistentvolumes") {
+            Some("kubernetes.io/pv-protection")
+        } else {
+            None
+        };
+        if let (Some(f), Some(o)) = (finalizer, review.object.as_deref_mut())
+            && let Some(meta) = o.make_map_at(["metadata"])
+        {
+            let mut list = meta.get("finalizers").map(|v| v.items().to_vec()).unwrap_or_default();
+            if !list.iter().any(|x| x.as_str() == Some(f)) {
+                list.push(f.into());
+            }
+            meta.insert("finalizers", list);
+        }
+        Box::pin(ready(Ok(())))
+    }
+}
+
+/// `DefaultStorageClass` and `DefaultIngressClass`
+pub struct DefaultClasses;
+
+/// The newest object with an annotation set to `true`.
+fn default_of(shared: &Shared, stored_as: &str, annotation: &str) -> Option<Value> {
+    let mut found: Vec<Value> = shared
+        .objects(stored_as, "")
+        .into_iter()
+        .filter(|c| c.at(["metadata", "annotations"]).and_then(|a| a.get(annotation)).and_then(Value::as_str) == Some("true"))
+        .collect();
+    let made = |v: &Value| v.str_at(["metadata", "creationTimestamp"]).unwrap_or_default().to_owned();
+    found.sort_by(|a, b| made(b).cmp(&made(a)).then_with(|| a.str_at(["metadata", "name"]).cmp(&b.str_at(["metadata", "name"]))));
+    found.into_iter().next()
+}
+
+impl Plugin for DefaultClasses {
+    fn name(&self) -> &'static str {
+        "DefaultStorageClass"
+    }
+
+    fn mutate<'a>(&'a self, shared: &'a Shared, review: &'a mut Review<'_>) -> BoxFuture<'a, Result<(), Status>> {
+        let (stored_as, annotation, field, old) = if review.creates("persistentvolumeclaims") {
+            (
+                "storageclasses.storage.k8s.io",
+                "storageclass.kubernetes.io/is-default-class",
+                "storageClassName",
+                "volume.beta.kubernetes.io/storage-class",
+            )
+        } else if review.creates("ingresses.networking.k8s.io") {
+            (
+                "ingressclasses.networking.k8s.io",
+                "ingressclass.kubernetes.io/is-default-class",
+                "ingressClassName",
+                "kubernetes.io/ingress.class",
+            )
+        } else {
+            return Box::pin(ready(Ok(())));
+        };
+        if let Some(o) = review.object.as_deref_mut() {
+            let chosen = o.at(["spec", field]).is_some_and(|v| !v.is_null())
+                || o.at(["metadata", "annotations"]).is_some_and(|a| a.get(old).is_some());
+            if !chosen
+                && let Some(class) = default_of(shared, stored_as, annotation)
+                && let Some(spec) = o.make_map_at(["spec"])
+            {
+                spec.insert(field, class.str_at(["metadata", "name"]).unwrap_or_default());
+            }
+        }
+        Box::pin(ready(Ok(())))
+    }
+}

@@ -1,0 +1,43 @@
+//! Controllers that a control plane without them would not be one: CRDs taking effect, namespaces emptied,
+//! dependents collected, what every namespace is born with.
+//!
+//! They work on the server's state directly and write through the same handlers as every client.
+
+mod crds;
+mod garbage;
+mod namespaces;
+mod source;
+
+pub use namespaces::furnish;
+pub(crate) use crds::{CLEANUP as CRD_CLEANUP, CRDS};
+
+use std::sync::Arc;
+
+use druse_object::Value;
+
+use crate::registry::Resource;
+use crate::server::Shared;
+
+/// What has to happen at once after a write, before its client is answered.
+pub fn after_write(shared: &Arc<Shared>, resource: &Resource, new: Option<&Value>, old: Option<&Value>) {
+    if resource.stored_as == crds::CRDS {
+        crds::changed(shared, new, old);
+    }
+}
+
+/// Reads the CRDs in the store into the table; before the first request.
+pub fn load(shared: &Arc<Shared>) {
+    for crd in shared.objects(crds::CRDS, "") {
+        crds::serve(shared, &crd);
+    }
+    for service in shared.objects("services", "") {
+        shared.allocators.learn(&service);
+    }
+}
+
+/// Starts the controllers; they end when the server closes.
+pub fn start(shared: &Arc<Shared>) {
+    tokio::spawn(crds::run(shared.clone()));
+    tokio::spawn(namespaces::run(shared.clone()));
+    tokio::spawn(garbage::run(shared.clone()));
+}

@@ -1,0 +1,153 @@
+//! Create.
+
+use std::sync::Arc;
+
+use druse_object::{Str, Value};
+
+use super::{Answer, Call};
+use crate::admission::{Operation, Review};
+use crate::convert;
+use crate::managed;
+use crate::meta;
+use crate::server::now;
+use crate::status::Status;
+use crate::store::{Encoded, Expect, Key, StoreError, Stored, Write};
+use crate::strategy;
+
+/// What a write made.
+#[derive(Debug)]
+pub enum Made {
+    /// A stored object.
+    Stored(Arc<Stored>),
+    /// What a dry run would have stored, in the version asked for.
+    Dry(Value),
+}
+
+impl Made {
+    /// The answer.
+    pub fn answer(&self, call: &Call, code: u16) -> Answer {
+        match self {
+            Made::Stored(o) => call.view.object(code, o),
+            Made::Dry(v) => Ok(call.view.answer(code, v.clone())),
+        }
+    }
+}
+
+/// POST on a collection.
+pub async fn create(call: &Call) -> Answer {
+    if !call.info.name.is_empty() {
+        return Err(Status::method_not_supported());
+    }
+    if call.resource.namespaced && call.info.namespace.is_empty() {
+        return Err(Status::method_not_supported());
+    }
+    let dry = call.dry_run()?;
+    let mut warnings = Vec::new();
+    let object = call.body_object(&mut warnings)?;
+    if object.str_at(["metadata", "resourceVersion"]).is_some_and(|v| !v.is_empty()) {
+        return Err(Status::internal("resourceVersion should not be set on objects to be created"));
+    }
+    let manager = call.manager();
+    let made = insert(call, object, Some(&manager), dry).await?;
+    Ok(call.warn(made.answer(call, 201)?, &warnings))
+}
+
+/// How often a generated name is tried anew when it is taken.
+const NAME_TRIES: usize = 8;
+
+/// Admits and stores a new object, read and defaulted. `manager` records field ownership as an update's; `None` leaves
+/// what the object says (an apply has recorded it already).
+pub async fn insert(call: &Call, mut object: Value, manager: Option<&str>, dry: bool) -> Result<Made, Status> {
+    call.fit_namespace(&mut object)?;
+    let schema = call.schema()?;
+    let generated = meta::wants_generated_name(&object);
+    let mut tries = 0;
+    loop {
+        let mut new = object.clone();
+        if generated {
+            meta::generate_name(&mut new);
+        }
+        strategy::clear_for_create(&call.resource, &call.version, &mut new);
+        if let Some(manager) = manager {
+            managed::record(None, &mut new, manager, "", &now(), &schema, generated);
+        }
+        let name = Str::from(new.str_at(["metadata", "name"]).unwrap_or_default());
+        let mut review = Review {
+            operation: Operation::Create,
+            resource: &call.resource,
+            version: &call.version,
+            subresource: "",
+            namespace: call.namespace(),
+            name: &name,
+            object: Some(&mut new),
+            old: None,
+            user: &call.user,
+            dry_run: dry,
+        };
+        call.shared.admission.mutate(&call.shared, &mut review).await?;
+        meta::fill_for_create(&call.resource, &mut new);
+        strategy::prepare_create(&call.resource, &mut new);
+        let mut errors = meta::validate_create(&call.resource, &new);
+        errors.extend(crate::validate::validate_create(&call.gvk(), &new));
+        errors.extend(schema.validate(&new, None));
+        if !errors.is_empty() {
+            return Err(Status::invalid(&call.resource.group, &call.resource.kind, &name, &errors));
+        }
+        let key = Key::new(call.resource.stored_as.clone(), call.namespace(), name.clone());
+        if call.shared.store.get(&key).is_some() && !generated {
+            return Err(Status::already_exists(call.named(&name)));
+        }
+        let allocated = call.resource.stored_as == "services";
+        if allocated {
+            call.shared
+                .allocators
+                .allocate(&mut new, None)
+                .map_err(|e| Status::invalid("", "Service", &name, &[e]))?;
+        }
+        let give_back = |new: &Value| {
+            if allocated {
+                call.shared.allocators.release(new, None);
+            }
+        };
+        let mut review = Review {
+            operation: Operation::Create,
+            resource: &call.resource,
+            version: &call.version,
+            subresource: "",
+            namespace: call.namespace(),
+            name: &name,
+            object: Some(&mut new),
+            old: None,
+            user: &call.user,
+            dry_run: dry,
+        };
+        if let Err(e) = call.shared.admission.validate(&call.shared, &mut review).await {
+            give_back(&new);
+            return Err(e);
+        }
+        if dry {
+            give_back(&new);
+            return Ok(Made::Dry(new));
+        }
+        let stored = convert::to_stored(new.clone(), &call.resource, &call.version)?;
+        let write = Write { key, expect: Expect::Absent, object: Some(Encoded::of(&stored)), delete: false };
+        match call.shared.store.write(write).await {
+            Ok(o) => {
+                crate::controllers::after_write(&call.shared, &call.resource, Some(&stored), None);
+                return Ok(Made::Stored(o));
+            }
+            Err(StoreError::Conflict) if generated && tries < NAME_TRIES => {
+                give_back(&new);
+                tries += 1;
+            }
+            Err(StoreError::Conflict) => {
+                give_back(&new);
+                return Err(Status::already_exists(call.named(&name)));
+            }
+            Err(e) => {
+                give_back(&new);
+                return Err(e.into());
+            }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! From an authorized request to an answer.
+
+mod call;
+mod create;
+mod delete;
+mod discovery;
+mod info;
+mod patch;
+mod pods;
+mod read;
+mod reviews;
+mod subresource;
+mod update;
+mod watch;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use tower::Service;
+
+use crate::auth::User;
+use crate::body::Body;
+use crate::request::RequestInfo;
+use crate::response;
+use crate::server::Shared;
+use crate::status::Status;
+
+pub use call::Call;
+pub(crate) use create::insert;
+pub(crate) use delete::{Options as DeleteOptions, remove};
+pub(crate) use update::{Mode, change};
+
+/// What every handler answers.
+pub type Answer = Result<Response<Body>, Status>;
+
+/// The innermost service: admits and stores.
+#[derive(Clone, Debug)]
+pub struct Handlers {
+    shared: Arc<Shared>,
+}
+
+impl Handlers {
+    /// Over a server's state.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+}
+
+impl Service<Request<Bytes>> for Handlers {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Bytes>) -> Self::Future {
+        let shared = self.shared.clone();
+        async move { Ok(handle(shared, request).await.unwrap_or_else(|s| response::status(&s))) }.boxed()
+    }
+}
+
+async fn handle(shared: Arc<Shared>, request: Request<Bytes>) -> Answer {
+    let (parts, body) = request.into_parts();
+    let info = parts.extensions.get::<Arc<RequestInfo>>().cloned();
+    let info = info.ok_or_else(|| Status::internal("request without target"))?;
+    let user = parts.extensions.get::<User>().cloned().unwrap_or_else(User::anonymous);
+    if !info.is_resource {
+        return info::path(&shared, &info, &parts.method, &parts.headers).await;
+    }
+    let call = Call::new(shared, info, user, parts.method, parts.headers, body)?;
+    let sub = call.info.subresource.clone();
+    if !sub.is_empty() {
+        return subresource::dispatch(&call, &sub).await;
+    }
+    if !call.resource.allows(call.info.verb) {
+        return Err(Status::method_not_supported());
+    }
+    if !call.resource.is_stored() {
+        return reviews::create(&call).await;
+    }
+    match call.info.verb {
+        "get" => read::get(&call),
+        "list" => read::list(&call),
+        "watch" => watch::watch(&call),
+        "create" => create::create(&call).await,
+        "update" => update::update(&call).await,
+        "patch" => patch::patch(&call).await,
+        "delete" => delete::delete(&call).await,
+        "deletecollection" => delete::collection(&call).await,
+        _ => Err(Status::method_not_supported()),
+    }
+}

@@ -1,0 +1,216 @@
+//! Patch: JSON, merge, strategic merge, and server-side apply.
+
+use druse_object::{Map, Value, patch};
+
+use super::call::{parse_json, parse_yaml};
+use super::create::Made;
+use super::update::{Mode, change};
+use super::{Answer, Call};
+use crate::apply::{self, ApplyError};
+use crate::negotiate::content_type;
+use crate::server::now;
+use crate::status::Status;
+
+/// How a patch is to be read.
+enum Kind {
+    Json,
+    Merge,
+    Strategic,
+    Apply,
+}
+
+/// PATCH on an object.
+pub async fn patch(call: &Call) -> Answer {
+    patch_sub(call, "").await
+}
+
+/// PATCH on an object or on a subresource that has its form.
+pub async fn patch_sub(call: &Call, subresource: &str) -> Answer {
+    let kind = match content_type(&call.headers) {
+        "application/json-patch+json" => Kind::Json,
+        "application/merge-patch+json" => Kind::Merge,
+        "application/strategic-merge-patch+json" if !call.resource.custom => Kind::Strategic,
+        "application/apply-patch+yaml" => Kind::Apply,
+        _ if call.resource.custom => {
+            return Err(Status::unsupported_media_type(
+                "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml, application/apply-patch+cbor",
+            ));
+        }
+        _ => {
+            return Err(Status {
+                details: Some(Map::new()),
+                ..Status::unsupported_media_type("415: Unsupported Media Type")
+            });
+        }
+    };
+    match kind {
+        Kind::Apply => apply_patch(call, subresource).await,
+        kind => other_patch(call, subresource, &kind).await,
+    }
+}
+
+async fn other_patch(call: &Call, subresource: &str, kind: &Kind) -> Answer {
+    let dry = call.dry_run()?;
+    let name = call.info.name.as_str();
+    if call.info.query.get("force").is_some() {
+        let e = crate::FieldError::forbidden("force", "may not be specified for non-apply patch");
+        return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &[e]));
+    }
+    let body = parse_json(&call.body)
+        .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
+    let schema = call.schema()?;
+    let manager = call.manager();
+    let mut warnings = Vec::new();
+    let made = change(call, name, subresource, Mode::Update(&manager), dry, &mut |old, _| {
+        let mut new = old.clone();
+        match kind {
+            Kind::Json => {
+                // Upstream does not say which operation failed.
+                patch::json_patch(&mut new, &body).map_err(|_| Status {
+                    details: Some(Map::new()),
+                    ..Status::new(
+                        422,
+                        "Invalid",
+                        "the server rejected our request due to an error in our request",
+                    )
+                })?;
+            }
+            Kind::Merge => {
+                if body.as_map().is_none() {
+                    return Err(Status::bad_request("error decoding patch: json: cannot unmarshal into Go value of type map[string]interface {}"));
+                }
+                patch::merge_patch(&mut new, &body);
+            }
+            _ => patch::strategic_merge(&mut new, &body, Some(schema.merge_schema()))
+                .map_err(|e| Status::bad_request(e.to_string()))?,
+        }
+        warnings.clear();
+        let mut new = call.read_object(new, Vec::new(), &mut warnings).map_err(|s| {
+            if s.reason != "BadRequest" || s.message.contains("strict decoding error") {
+                return s;
+            }
+            let shown = String::from_utf8_lossy(&call.body).into_owned();
+            Status::invalid("", "", "", &[crate::FieldError::invalid("patch", shown, s.message)])
+        })?;
+        let given = new.str_at(["metadata", "name"]).unwrap_or_default();
+        if given != name {
+            return Err(Status::bad_request(format!(
+                "the name of the object ({given}) does not match the name on the URL ({name})"
+            )));
+        }
+        call.fit_namespace(&mut new)?;
+        Ok(new)
+    })
+    .await?;
+    Ok(call.warn(made.answer(call, 200)?, &warnings))
+}
+
+async fn apply_patch(call: &Call, subresource: &str) -> Answer {
+    let dry = call.dry_run()?;
+    let name = call.info.name.as_str();
+    let manager = call.info.query.get("fieldManager").unwrap_or_default().to_owned();
+    if manager.is_empty() {
+        let e = crate::FieldError::required("fieldManager", "is required for apply patch");
+        return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &[e]));
+    }
+    let force = call.info.query.flag("force");
+    let schema = call.schema()?;
+    let mut applied =
+        parse_yaml(&call.body).map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
+    let mut warnings = Vec::new();
+    check_applied(call, name, &mut applied)?;
+    call.check_applied_fields(&mut applied, &mut warnings)?;
+    let failed = |e: ApplyError| apply_status(&e);
+    loop {
+        let exists = call.shared.stored(&call.resource, call.namespace(), name).is_some();
+        if !exists {
+            if !subresource.is_empty() {
+                return Err(Status::not_found(call.named(name)));
+            }
+            if applied.str_at(["metadata", "uid"]).is_some_and(|u| !u.is_empty()) {
+                let why = format!(
+                    "uid mismatch: the provided object specified uid {}, and no existing object was found",
+                    applied.str_at(["metadata", "uid"]).unwrap_or_default()
+                );
+                return Err(Status::conflict(call.named(name), why));
+            }
+            let mut new = apply::apply(None, &applied, &manager, force, subresource, &now(), &schema).map_err(failed)?;
+            schema.default(&mut new);
+            match super::create::insert(call, new, None, dry).await {
+                Err(e) if e.reason == "AlreadyExists" => continue,
+                made => return Ok(call.warn(made?.answer(call, 201)?, &warnings)),
+            }
+        }
+        let done = change(call, name, subresource, Mode::Apply, dry, &mut |old, stored| {
+            let mut new =
+                apply::apply(Some(old), &applied, &manager, force, subresource, &now(), &schema).map_err(failed)?;
+            schema.default(&mut new);
+            let rv = applied.str_at(["metadata", "resourceVersion"]).unwrap_or_default();
+            let rv = if rv.is_empty() { stored.rv.to_string() } else { rv.to_owned() };
+            if let Some(m) = new.make_map_at(["metadata"]) {
+                m.insert("resourceVersion", rv);
+            }
+            Ok(new)
+        })
+        .await;
+        match done {
+            Err(e) if e.reason == "NotFound" && subresource.is_empty() => {}
+            made => {
+                let made: Made = made?;
+                return Ok(call.warn(made.answer(call, 200)?, &warnings));
+            }
+        }
+    }
+}
+
+fn check_applied(call: &Call, name: &str, applied: &mut Value) -> Result<(), Status> {
+    if applied.as_map().is_none() {
+        return Err(Status::bad_request("error decoding YAML: the applied configuration is no object"));
+    }
+    let given = applied.str_at(["metadata", "name"]).unwrap_or_default().to_owned();
+    if given.is_empty() {
+        if let Some(m) = applied.make_map_at(["metadata"]) {
+            m.insert("name", name);
+        }
+    } else if given != name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({given}) does not match the name on the URL ({name})"
+        )));
+    }
+    let namespaced = call.resource.namespaced;
+    if namespaced {
+        call.fit_namespace(applied)?;
+    }
+    Ok(())
+}
+
+impl Call {
+    /// Checks an applied configuration's type, and reports unknown fields as asked; the configuration itself is left
+    /// as sent, without defaults.
+    fn check_applied_fields(&self, applied: &mut Value, warnings: &mut Vec<String>) -> Result<(), Status> {
+        self.read_object(applied.clone(), Vec::new(), warnings).map(|_| ())
+    }
+}
+
+fn apply_status(e: &ApplyError) -> Status {
+    let message = e.to_string();
+    match e {
+        ApplyError::BadRequest(_) => Status::bad_request(message),
+        ApplyError::Schema(_) => Status::new(500, "", message),
+        ApplyError::Conflicts(list) => {
+            let causes: Vec<Value> = list
+                .iter()
+                .map(|c| {
+                    let mut m = Map::new();
+                    m.insert("reason", "FieldManagerConflict");
+                    m.insert("message", format!("conflict with {}", c.manager));
+                    m.insert("field", c.field.as_str());
+                    Value::Map(m)
+                })
+                .collect();
+            let mut details = Map::new();
+            details.insert("causes", causes);
+            Status { details: Some(details), ..Status::new(409, "Conflict", message) }
+        }
+    }
+}

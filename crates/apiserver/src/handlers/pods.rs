@@ -1,0 +1,176 @@
+//! Subresources of pods. Containers are simulated: what needs a running process says so.
+
+use druse_object::{Map, Value};
+
+use super::delete::{Options, Removed, remove};
+use super::subresource::selects;
+use super::update::{Mode, change};
+use super::{Answer, Call};
+use crate::field::FieldError;
+use crate::response;
+use crate::server::now;
+use crate::status::{Named, Status};
+
+/// Puts a pod on a node.
+pub async fn bind(call: &Call) -> Answer {
+    let dry = call.dry_run()?;
+    let name = call.info.name.as_str();
+    let body = call.body_value("Binding")?;
+    let node = body.str_at(["target", "name"]).unwrap_or_default().to_owned();
+    let kind = body.str_at(["target", "kind"]).unwrap_or_default();
+    let mut errors = Vec::new();
+    if !matches!(kind, "" | "Node") {
+        errors.push(FieldError::not_supported("target.kind", kind, &["Node", "<empty>"]));
+    }
+    if node.is_empty() {
+        errors.push(FieldError::required("target.name", ""));
+    }
+    if !errors.is_empty() {
+        return Err(Status::invalid("", "Binding", name, &errors));
+    }
+    let annotations = body.at(["metadata", "annotations"]).cloned();
+    change(call, name, "binding", Mode::System, dry, &mut |old, _| {
+        if old.str_at(["metadata", "deletionTimestamp"]).is_some() {
+            return Err(Status::conflict(
+                Named { group: "", resource: "pods/binding", name },
+                format!("pod {name} is being deleted, cannot be assigned to a host"),
+            ));
+        }
+        if let Some(is) = old.str_at(["spec", "nodeName"]).filter(|n| !n.is_empty()) {
+            return Err(Status::conflict(
+                Named { group: "", resource: "pods/binding", name },
+                format!("pod {name} is already assigned to node \"{is}\""),
+            ));
+        }
+        let mut new = old.clone();
+        if let Some(spec) = new.make_map_at(["spec"]) {
+            spec.insert("nodeName", node.as_str());
+        }
+        if let (Some(a), Some(m)) =
+            (annotations.as_ref().and_then(Value::as_map), new.make_map_at(["metadata", "annotations"]))
+        {
+            for (k, v) in a.iter() {
+                m.insert(k.clone(), v.clone());
+            }
+        }
+        set_condition(&mut new, "PodScheduled");
+        Ok(new)
+    })
+    .await?;
+    Ok(response::status(&Status::success(201, None)))
+}
+
+fn set_condition(pod: &mut Value, kind: &str) {
+    let Some(status) = pod.make_map_at(["status"]) else { return };
+    let list = status.entry_or_null("conditions");
+    if list.is_null() {
+        *list = Value::Array(Vec::new());
+    }
+    let Some(list) = list.as_array_mut() else { return };
+    let mut c = Map::new();
+    c.insert("type", kind);
+    c.insert("status", "True");
+    c.insert("lastProbeTime", Value::Null);
+    c.insert("lastTransitionTime", now());
+    list.retain(|c| c.str_at(["type"]) != Some(kind));
+    list.push(Value::Map(c));
+}
+
+/// Deletes a pod unless a disruption budget forbids it.
+pub async fn evict(call: &Call) -> Answer {
+    let name = call.info.name.as_str();
+    let pod = call
+        .shared
+        .object("pods", call.namespace(), name)
+        .ok_or_else(|| Status::not_found(call.named(name)))?;
+    let body = call.body_value("Eviction")?;
+    let ended = matches!(pod.str_at(["status", "phase"]), Some("Succeeded" | "Failed" | "Pending"));
+    if !ended {
+        let budgets = call.shared.objects("poddisruptionbudgets.policy", call.namespace());
+        let matching: Vec<&Value> = budgets.iter().filter(|b| selects(&b["spec"]["selector"], &pod)).collect();
+        if matching.len() > 1 {
+            return Err(Status::internal(
+                "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
+            ));
+        }
+        for b in matching {
+            let allowed = b.at(["status", "disruptionsAllowed"]).and_then(Value::as_i64).unwrap_or(0);
+            if allowed <= 0 {
+                let budget = b.str_at(["metadata", "name"]).unwrap_or_default();
+                let healthy = b.at(["status", "currentHealthy"]).and_then(Value::as_i64).unwrap_or(0);
+                let needed = b.at(["status", "desiredHealthy"]).and_then(Value::as_i64).unwrap_or(0);
+                let mut cause = Map::new();
+                cause.insert("reason", "DisruptionBudget");
+                cause.insert(
+                    "message",
+                    format!(
+                        "The disruption budget {budget} needs {needed} healthy pods and has {healthy} currently"
+                    ),
+                );
+                return Err(Status::new(
+                    429,
+                    "TooManyRequests",
+                    "Cannot evict pod as it would violate the pod's disruption budget.",
+                )
+                .with_causes(vec![Value::Map(cause)]));
+            }
+        }
+    }
+    let options = Options {
+        grace: body.at(["deleteOptions", "gracePeriodSeconds"]).and_then(Value::as_i64),
+        dry_run: call.dry_run()?,
+        ..Options::default()
+    };
+    match remove(call, name, &options).await? {
+        Removed::Gone(_) | Removed::Waits(_) => Ok(response::status(&Status::success(201, None))),
+    }
+}
+
+/// The log of a container: there is none.
+pub fn log(call: &Call) -> Answer {
+    let name = call.info.name.as_str();
+    let pod = call
+        .shared
+        .object("pods", call.namespace(), name)
+        .ok_or_else(|| Status::not_found(call.named(name)))?;
+    let containers: Vec<&str> =
+        pod["spec"]["containers"].items().iter().filter_map(|c| c.str_at(["name"])).collect();
+    let inits: Vec<&str> =
+        pod["spec"]["initContainers"].items().iter().filter_map(|c| c.str_at(["name"])).collect();
+    let container = match call.info.query.get("container").filter(|c| !c.is_empty()) {
+        Some(c) if containers.contains(&c) || inits.contains(&c) => c,
+        Some(c) => {
+            return Err(Status::bad_request(format!("container {c} is not valid for pod {name}")));
+        }
+        None => match (containers.as_slice(), inits.is_empty()) {
+            ([one], true) => one,
+            (all, none) => {
+                let mut choose = format!("a container name must be specified for pod {name}, choose one of: [{}]", all.join(" "));
+                if !none {
+                    choose.push_str(&format!(" or one of the init containers: [{}]", inits.join(" ")));
+                }
+                return Err(Status::bad_request(choose));
+            }
+        },
+    };
+    if pod.str_at(["spec", "nodeName"]).unwrap_or_default().is_empty() {
+        return Err(Status::bad_request(format!("pod {name} does not have a host assigned")));
+    }
+    let text = format!(
+        "simulated: container \"{container}\" of pod \"{name}\" is not a process on this machine and writes no log\n"
+    );
+    Ok(response::text(200, "text/plain", text))
+}
+
+/// What needs a running container or a network to it.
+pub fn no_container(call: &Call, sub: &str) -> Answer {
+    let name = call.info.name.as_str();
+    if call.shared.stored(&call.resource, call.namespace(), name).is_none() {
+        return Err(Status::not_found(call.named(name)));
+    }
+    Err(Status::new(
+        501,
+        "NotImplemented",
+        format!("{sub} of {} \"{name}\": simulated, there is no process or network behind it", call.resource.singular),
+    ))
+}

@@ -1,0 +1,212 @@
+//! Get and list.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
+use druse_object::{Map, Value, json};
+
+use super::{Answer, Call};
+use crate::field::FieldError;
+use crate::selector::{FieldSelector, LabelSelector, Selector};
+use crate::status::Status;
+use crate::store::{Stored, WatchError};
+
+/// GET on an object.
+pub fn get(call: &Call) -> Answer {
+    if let Some(text) = call.info.query.get("resourceVersion") {
+        check_reached(call, parse_rv(text)?)?;
+    }
+    let name = call.info.name.as_str();
+    match call.shared.stored(&call.resource, call.namespace(), name) {
+        Some(o) => call.view.object(200, &o),
+        None => Err(Status::not_found(call.named(name))),
+    }
+}
+
+/// The selectors of a request.
+///
+/// # Errors
+/// 400 when one is malformed.
+pub fn selector(call: &Call) -> Result<Selector, Status> {
+    let query = &call.info.query;
+    let labels = LabelSelector::parse(query.get("labelSelector").unwrap_or_default())?;
+    let mut fields = FieldSelector::parse(
+        query.get("fieldSelector").unwrap_or_default(),
+        &call.resource,
+        &call.version,
+    )?;
+    if !call.info.name.is_empty() {
+        let one = format!("metadata.name={}", call.info.name);
+        fields = FieldSelector::parse(&one, &call.resource, &call.version)?;
+    }
+    Ok(Selector { labels, fields })
+}
+
+/// A resource version parameter; empty is 0.
+///
+/// # Errors
+/// 500 with Go's words, as upstream answers.
+pub fn parse_rv(text: &str) -> Result<u64, Status> {
+    if text.is_empty() {
+        return Ok(0);
+    }
+    text.parse().map_err(|_| {
+        let e = FieldError::invalid(
+            "resourceVersion",
+            text,
+            format!("strconv.ParseUint: parsing {}: invalid syntax", crate::field::go_quote(text)),
+        );
+        Status::new(500, "", e.to_string())
+    })
+}
+
+/// 504 when a resource version has not been reached.
+///
+/// # Errors
+/// That 504.
+pub fn check_reached(call: &Call, rv: u64) -> Result<(), Status> {
+    let current = call.shared.store.revision();
+    if rv <= current {
+        return Ok(());
+    }
+    Err(too_large(rv, current))
+}
+
+/// The 504 for a resource version from the future.
+#[must_use]
+pub fn too_large(rv: u64, current: u64) -> Status {
+    let mut cause = Map::new();
+    cause.insert("reason", "ResourceVersionTooLarge");
+    cause.insert("message", "Too large resource version");
+    let mut details = Map::new();
+    details.insert("causes", Value::Array(vec![Value::Map(cause)]));
+    details.insert("retryAfterSeconds", 1i64);
+    Status {
+        details: Some(details),
+        ..Status::new(504, "Timeout", format!("Timeout: Too large resource version: {rv}, current: {current}"))
+    }
+}
+
+struct Continue {
+    rv: u64,
+    namespace: String,
+    name: String,
+}
+
+impl Continue {
+    fn parse(text: &str) -> Result<Self, Status> {
+        let bad = |why: &str| Status::bad_request(format!("continue key is not valid: {why}"));
+        let bytes = B64.decode(text).map_err(|e| bad(&e.to_string()))?;
+        let v = json::parse(&bytes).map_err(|e| bad(&e.to_string()))?;
+        if v.str_at(["v"]) != Some("meta.k8s.io/v1") {
+            return Err(bad("server does not recognize this encoded version"));
+        }
+        let rv = v["rv"].as_i64().and_then(|n| u64::try_from(n).ok()).ok_or_else(|| bad("incorrect encoded start resourceVersion"))?;
+        let start = v.str_at(["start"]).unwrap_or_default();
+        let (namespace, name) = start.split_once('/').ok_or_else(|| bad("encoded start key is malformed"))?;
+        Ok(Self { rv, namespace: namespace.into(), name: name.into() })
+    }
+
+    fn text(rv: u64, last: &Stored) -> String {
+        let mut m = Map::new();
+        m.insert("v", "meta.k8s.io/v1");
+        m.insert("rv", rv);
+        m.insert("start", format!("{}/{}", last.namespace, last.name));
+        B64.encode(json::to_string(&Value::Map(m)))
+    }
+}
+
+fn invalid_options(errors: &[FieldError]) -> Status {
+    Status::invalid("meta.k8s.io", "ListOptions", "", errors)
+}
+
+/// GET on a collection.
+pub fn list(call: &Call) -> Answer {
+    let query = &call.info.query;
+    let selector = selector(call)?;
+    let matching = query.get("resourceVersionMatch").unwrap_or_default();
+    let rv_text = query.get("resourceVersion").unwrap_or_default();
+    let continues = query.get("continue").filter(|c| !c.is_empty());
+    if query.flag("sendInitialEvents") {
+        return Err(invalid_options(&[FieldError::forbidden(
+            "sendInitialEvents",
+            "sendInitialEvents is forbidden for list",
+        )]));
+    }
+    if !matching.is_empty() {
+        let mut errors = Vec::new();
+        if rv_text.is_empty() {
+            errors.push(FieldError::forbidden(
+                "resourceVersionMatch",
+                "resourceVersionMatch is forbidden unless resourceVersion is provided",
+            ));
+        }
+        if continues.is_some() {
+            errors.push(FieldError::forbidden(
+                "resourceVersionMatch",
+                "resourceVersionMatch is forbidden when continue is provided",
+            ));
+        }
+        if !matches!(matching, "Exact" | "NotOlderThan") {
+            errors.push(FieldError::not_supported("resourceVersionMatch", matching, &["Exact", "NotOlderThan", ""]));
+        } else if matching == "Exact" && rv_text == "0" {
+            errors.push(FieldError::forbidden(
+                "resourceVersionMatch",
+                "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+            ));
+        }
+        if !errors.is_empty() {
+            return Err(invalid_options(&errors));
+        }
+    }
+    let limit = match query.get("limit") {
+        None | Some("") => 0,
+        Some(text) => text.parse::<i64>().map_err(|_| {
+            Status::bad_request(format!("strconv.ParseInt: parsing {}: invalid syntax", crate::field::go_quote(text)))
+        })?,
+    };
+    let limit = if limit <= 0 { usize::MAX } else { usize::try_from(limit).unwrap_or(usize::MAX) };
+    let rv = parse_rv(rv_text)?;
+    check_reached(call, rv)?;
+    let token = continues.map(Continue::parse).transpose()?;
+    let at = match &token {
+        Some(t) => Some(t.rv),
+        // With a limit, an older state asked for without saying how means exactly that one.
+        None if rv > 0 && (matching == "Exact" || (matching.is_empty() && limit != usize::MAX)) => Some(rv),
+        None => None,
+    };
+    let expired = |e: WatchError| match (&token, e) {
+        (Some(_), _) => Status::expired(
+            "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.",
+        ),
+        (None, WatchError::Expired { .. }) => Status::expired(format!("The resourceVersion for the provided list is too old: {e}")),
+    };
+    let after = token.as_ref().map(|t| (t.namespace.as_str(), t.name.as_str()));
+    let wanted = if selector.is_empty() { limit } else { usize::MAX };
+    let page = call
+        .shared
+        .store
+        .list(&call.resource.stored_as, call.namespace(), after, wanted, at)
+        .map_err(expired)?;
+    let mut items: Vec<Arc<Stored>> = page.items;
+    let mut remaining = page.remaining;
+    let mut count_known = true;
+    if !selector.is_empty() {
+        items.retain(|o| selector.matches(o));
+        remaining = items.len().saturating_sub(limit);
+        items.truncate(limit);
+        count_known = false;
+    }
+    let mut meta = Map::new();
+    meta.insert("resourceVersion", page.rv.to_string());
+    if remaining > 0
+        && let Some(last) = items.last()
+    {
+        meta.insert("continue", Continue::text(page.rv, last));
+        if count_known {
+            meta.insert("remainingItemCount", remaining);
+        }
+    }
+    call.view.list(&items, meta)
+}

@@ -1,0 +1,273 @@
+//! Resources that only answer: tokens, and reviews of tokens, access and identity.
+
+use druse_object::{Map, Str, Value};
+
+use super::{Answer, Call};
+use crate::auth::{Attributes, Decision, User};
+use crate::field::FieldError;
+use crate::managed;
+use crate::response;
+use crate::server::{now, timestamp};
+use crate::status::Status;
+
+/// POST on a review resource.
+pub async fn create(call: &Call) -> Answer {
+    if call.info.verb != "create" {
+        return Err(Status::method_not_supported());
+    }
+    let mut warnings = Vec::new();
+    let mut object = call.body_object(&mut warnings)?;
+    let schema = call.schema()?;
+    if let Some(m) = object.make_map_at(["metadata"]) {
+        m.remove("creationTimestamp");
+    }
+    managed::record(None, &mut object, &call.manager(), "", &now(), &schema, false);
+    let status = match call.resource.plural.as_str() {
+        "tokenreviews" => token_review(call, &object)?,
+        "selfsubjectreviews" => {
+            let mut s = Map::new();
+            s.insert("userInfo", call.user.to_value());
+            s
+        }
+        "selfsubjectaccessreviews" => access(call, &call.user, &object["spec"])?,
+        "subjectaccessreviews" | "localsubjectaccessreviews" => {
+            let user = reviewed_user(call, &object["spec"])?;
+            access(call, &user, &object["spec"])?
+        }
+        "selfsubjectrulesreviews" => rules(call, &object["spec"]),
+        // A binding made directly is the pod's binding subresource.
+        "bindings" => return Err(Status::bad_request("use the pods/binding subresource")),
+        _ => return Err(Status::method_not_supported()),
+    };
+    if let Some(m) = object.as_map_mut() {
+        m.insert("status", status);
+    }
+    Ok(call.warn(response::value(201, &object, call.view.accepted.format), &warnings))
+}
+
+fn token_review(call: &Call, object: &Value) -> Result<Map, Status> {
+    let token = object.str_at(["spec", "token"]).unwrap_or_default();
+    if token.is_empty() {
+        return Err(Status::bad_request("token is required for TokenReview in authentication"));
+    }
+    let audiences: Vec<&str> = object["spec"]["audiences"].items().iter().filter_map(Value::as_str).collect();
+    let mut status = Map::new();
+    match call.shared.authenticate(token, &audiences) {
+        Some((user, granted)) => {
+            status.insert("authenticated", true);
+            status.insert("user", user.to_value());
+            let granted: Vec<Str> = if granted.is_empty() && audiences.is_empty() {
+                vec![call.shared.issuer.audience().into()]
+            } else {
+                granted
+            };
+            if !granted.is_empty() {
+                status.insert("audiences", granted.into_iter().collect::<Value>());
+            }
+        }
+        None => {
+            status.insert("user", Map::new());
+            status.insert("error", "[invalid bearer token, service account token is not accepted]");
+        }
+    }
+    Ok(status)
+}
+
+fn attributes_of(spec: &Value) -> Attributes {
+    let text = |v: &Value, k: &str| Str::from(v[k].as_str().unwrap_or_default());
+    match spec.get("resourceAttributes") {
+        Some(r) => Attributes {
+            verb: text(r, "verb"),
+            namespace: text(r, "namespace"),
+            group: text(r, "group"),
+            resource: text(r, "resource"),
+            subresource: text(r, "subresource"),
+            name: text(r, "name"),
+            path: Str::default(),
+        },
+        None => {
+            let n = &spec["nonResourceAttributes"];
+            Attributes { verb: text(n, "verb"), path: text(n, "path"), ..Attributes::default() }
+        }
+    }
+}
+
+fn access(call: &Call, user: &User, spec: &Value) -> Result<Map, Status> {
+    let both = spec.get("resourceAttributes").is_some();
+    if both == spec.get("nonResourceAttributes").is_some() {
+        let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+        let e = FieldError::invalid("spec.resourceAttributes", spec["resourceAttributes"].clone(), why);
+        return Err(Status::invalid("authorization.k8s.io", &call.resource.kind, "", &[e]));
+    }
+    let mut status = Map::new();
+    match call.shared.authorizer.decide(user, &attributes_of(spec)) {
+        Decision::Allow(reason) => {
+            status.insert("allowed", true);
+            if !reason.is_empty() {
+                status.insert("reason", reason);
+            }
+        }
+        Decision::NoOpinion => {
+            status.insert("allowed", false);
+        }
+    }
+    Ok(status)
+}
+
+fn reviewed_user(call: &Call, spec: &Value) -> Result<User, Status> {
+    let name = spec.str_at(["user"]).unwrap_or_default();
+    let groups: Vec<Str> = spec["groups"].items().iter().filter_map(Value::as_str).map(Str::from).collect();
+    if name.is_empty() && groups.is_empty() {
+        let e = FieldError::invalid("spec.user", "", "at least one of user or group must be specified");
+        return Err(Status::invalid("authorization.k8s.io", &call.resource.kind, "", &[e]));
+    }
+    Ok(User { name: name.into(), groups, ..User::default() })
+}
+
+fn rules(call: &Call, spec: &Value) -> Map {
+    let namespace = spec.str_at(["namespace"]).unwrap_or_default();
+    let list = |l: &[Str]| l.iter().cloned().collect::<Value>();
+    let (mut resources, mut paths) = (Vec::new(), Vec::new());
+    for r in call.shared.authorizer.rules(&call.user, namespace) {
+        let mut m = Map::new();
+        m.insert("verbs", list(&r.verbs));
+        if r.paths.is_empty() {
+            m.insert("apiGroups", list(&r.groups));
+            m.insert("resources", list(&r.resources));
+            if !r.names.is_empty() {
+                m.insert("resourceNames", list(&r.names));
+            }
+            resources.push(Value::Map(m));
+        } else {
+            m.insert("nonResourceURLs", list(&r.paths));
+            paths.push(Value::Map(m));
+        }
+    }
+    let mut status = Map::new();
+    status.insert("resourceRules", resources);
+    status.insert("nonResourceRules", paths);
+    status.insert("incomplete", false);
+    status
+}
+
+/// POST on a ServiceAccount's token.
+pub async fn token(call: &Call) -> Answer {
+    let name = call.info.name.as_str();
+    let ns = call.namespace();
+    let account = call
+        .shared
+        .object("serviceaccounts", ns, name)
+        .ok_or_else(|| Status::not_found(call.named(name)))?;
+    let body = call.body_value("TokenRequest")?;
+    let spec = &body["spec"];
+    let seconds = spec.get("expirationSeconds").and_then(Value::as_i64).unwrap_or(3600);
+    let mut errors = Vec::new();
+    if seconds < 600 {
+        let e = FieldError::invalid("spec.expirationSeconds", seconds, "may not specify a duration less than 10 minutes");
+        errors.push(e);
+    } else if seconds > 1 << 32 {
+        let e = FieldError::invalid("spec.expirationSeconds", seconds, "may not specify a duration larger than 2^32 seconds");
+        errors.push(e);
+    }
+    if !errors.is_empty() {
+        return Err(Status::invalid("authentication.k8s.io", "TokenRequest", "", &errors));
+    }
+    let mut audiences: Vec<Str> = spec["audiences"].items().iter().filter_map(Value::as_str).map(Str::from).collect();
+    if audiences.is_empty() {
+        audiences.push(call.shared.issuer.audience().into());
+    }
+    let uid = account.str_at(["metadata", "uid"]).unwrap_or_default();
+    let mut bound = Map::new();
+    bound.insert("namespace", ns);
+    let mut sa = Map::new();
+    sa.insert("name", name);
+    sa.insert("uid", uid);
+    bound.insert("serviceaccount", sa);
+    if let Some(r) = spec.get("boundObjectRef").filter(|r| !r.is_null()) {
+        bind_claims(call, r, &mut bound)?;
+    }
+    let issued = jiff::Timestamp::now().as_second();
+    let mut claims = Map::new();
+    claims.insert("aud", audiences.iter().cloned().collect::<Value>());
+    claims.insert("exp", issued + seconds);
+    claims.insert("iat", issued);
+    claims.insert("iss", call.shared.issuer.url());
+    claims.insert("jti", uuid::Uuid::new_v4().to_string());
+    claims.insert("kubernetes.io", bound);
+    claims.insert("nbf", issued);
+    claims.insert("sub", format!("system:serviceaccount:{ns}:{name}"));
+    let shared = call.shared.clone();
+    // Signing may wait for the issuer's key being made.
+    let token = tokio::task::spawn_blocking(move || shared.issuer.sign(&Value::Map(claims)))
+        .await
+        .map_err(Status::internal)?
+        .map_err(Status::internal)?;
+    let mut meta = Map::new();
+    meta.insert("name", name);
+    meta.insert("namespace", ns);
+    meta.insert("uid", uid);
+    meta.insert("creationTimestamp", timestamp(issued));
+    let mut out_spec = Map::new();
+    out_spec.insert("audiences", audiences.into_iter().collect::<Value>());
+    out_spec.insert("expirationSeconds", seconds);
+    out_spec.insert("boundObjectRef", spec["boundObjectRef"].clone());
+    let mut status = Map::new();
+    status.insert("token", token);
+    status.insert("expirationTimestamp", timestamp(issued + seconds));
+    let mut m = Map::new();
+    m.insert("kind", "TokenRequest");
+    m.insert("apiVersion", "authentication.k8s.io/v1");
+    m.insert("metadata", meta);
+    m.insert("spec", out_spec);
+    m.insert("status", status);
+    Ok(response::value(201, &Value::Map(m), call.view.accepted.format))
+}
+
+fn bind_claims(call: &Call, r: &Value, bound: &mut Map) -> Result<(), Status> {
+    let text = |k: &str| r[k].as_str().unwrap_or_default();
+    let (kind, name, uid) = (text("kind"), text("name"), text("uid"));
+    let ns = call.namespace();
+    let (claim, stored_as, namespace) = match kind {
+        "Pod" => ("pod", "pods", ns),
+        "Secret" => ("secret", "secrets", ns),
+        "Node" => ("node", "nodes", ""),
+        _ => {
+            return Err(Status::bad_request(format!(
+                "cannot bind token for serviceaccount \"{}\" to object of type {}: unsupported",
+                call.info.name,
+                text("apiVersion")
+            )));
+        }
+    };
+    let missing = crate::status::Named { group: "", resource: stored_as, name };
+    let object = call.shared.object(stored_as, namespace, name).ok_or_else(|| Status::not_found(missing))?;
+    let is = object.str_at(["metadata", "uid"]).unwrap_or_default();
+    if !uid.is_empty() && uid != is {
+        return Err(Status::conflict(
+            missing,
+            format!("the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"),
+        ));
+    }
+    if kind == "Pod" {
+        let account = object.str_at(["spec", "serviceAccountName"]).unwrap_or_default();
+        if account != call.info.name {
+            return Err(Status::bad_request(format!(
+                "cannot bind token for serviceaccount \"{}\" to pod running with different serviceaccount name.",
+                call.info.name
+            )));
+        }
+        if let Some(node) = object.str_at(["spec", "nodeName"]).filter(|n| !n.is_empty()) {
+            let mut m = Map::new();
+            m.insert("name", node);
+            if let Some(n) = call.shared.object("nodes", "", node) {
+                m.insert("uid", n["metadata"]["uid"].clone());
+            }
+            bound.insert("node", m);
+        }
+    }
+    let mut m = Map::new();
+    m.insert("name", name);
+    m.insert("uid", is);
+    bound.insert(claim, m);
+    Ok(())
+}

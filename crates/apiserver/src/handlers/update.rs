@@ -1,0 +1,184 @@
+//! Update, and the one way every kind of change to an existing object goes.
+
+use std::sync::Arc;
+
+use druse_object::Value;
+
+use super::create::Made;
+use super::{Answer, Call};
+use crate::admission::{Operation, Review};
+use crate::convert;
+use crate::managed;
+use crate::meta;
+use crate::server::now;
+use crate::status::Status;
+use crate::store::{Encoded, Expect, Key, StoreError, Stored, Write};
+use crate::strategy;
+
+/// How a change came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode<'a> {
+    /// A whole object or a patch: ownership of what differs goes to this manager.
+    Update(&'a str),
+    /// A server-side apply, which has recorded ownership itself.
+    Apply,
+    /// The server's own bookkeeping: no ownership, no validation of what was there.
+    System,
+}
+
+/// PUT on an object.
+pub async fn update(call: &Call) -> Answer {
+    update_sub(call, "").await
+}
+
+/// PUT on an object or on a subresource that has its form.
+pub async fn update_sub(call: &Call, subresource: &str) -> Answer {
+    let dry = call.dry_run()?;
+    let mut warnings = Vec::new();
+    let mut object = call.body_object(&mut warnings)?;
+    let name = call.info.name.as_str();
+    let given = object.str_at(["metadata", "name"]).unwrap_or_default().to_owned();
+    if given.is_empty() {
+        if let Some(m) = object.make_map_at(["metadata"]) {
+            m.insert("name", name);
+        }
+    } else if given != name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({given}) does not match the name on the URL ({name})"
+        )));
+    }
+    call.fit_namespace(&mut object)?;
+    let exists = call.shared.stored(&call.resource, call.namespace(), name).is_some();
+    if !exists && subresource.is_empty() && strategy::created_by_update(&call.resource) {
+        if let Some(m) = object.make_map_at(["metadata"]) {
+            m.remove("resourceVersion");
+        }
+        let made = super::create::insert(call, object, Some(&call.manager()), dry).await?;
+        return Ok(call.warn(made.answer(call, 201)?, &warnings));
+    }
+    if call.resource.custom && object.str_at(["metadata", "resourceVersion"]).unwrap_or_default().is_empty() && exists {
+        let e = crate::FieldError::invalid("metadata.resourceVersion", 0i64, "must be specified for an update");
+        return Err(Status::invalid(&call.resource.group, &call.resource.kind, name, &[e]));
+    }
+    let manager = call.manager();
+    let made = change(call, name, subresource, Mode::Update(&manager), dry, &mut |_, _| Ok(object.clone())).await?;
+    Ok(call.warn(made.answer(call, 200)?, &warnings))
+}
+
+/// Makes a new state out of the current one: gets the current object in the version asked for and its stored form.
+pub type Step<'a> = dyn FnMut(&Value, &Arc<Stored>) -> Result<Value, Status> + Send + 'a;
+
+/// Changes one object: computes the new state, admits and stores it, and starts over when another write came first.
+/// `step` answers the whole new object, read and defaulted. A state equal to the old one is not written.
+pub async fn change(
+    call: &Call,
+    name: &str,
+    subresource: &str,
+    mode: Mode<'_>,
+    dry: bool,
+    step: &mut Step<'_>,
+) -> Result<Made, Status> {
+    let schema = call.schema()?;
+    let resource = &call.resource;
+    let key = Key::new(resource.stored_as.clone(), call.namespace(), name);
+    loop {
+        let Some(stored) = call.shared.store.get(&key) else {
+            return Err(Status::not_found(call.named(name)));
+        };
+        let old_stored = stored.value()?;
+        let old = convert::to_version(old_stored.clone(), resource, &call.version)?;
+        let mut new = step(&old, &stored)?;
+        let asked = new.str_at(["metadata", "resourceVersion"]).unwrap_or_default();
+        if !asked.is_empty() && asked != "0" && asked != stored.rv.to_string() {
+            return Err(Status::modified(call.named(name)));
+        }
+        if let (Some(uid), Some(is)) = (new.str_at(["metadata", "uid"]), old.str_at(["metadata", "uid"]))
+            && !uid.is_empty()
+            && uid != is
+        {
+            let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {is}");
+            return Err(Status::conflict(call.named(name), why));
+        }
+        meta::carry_over(&old, &mut new);
+        strategy::reset_fields(resource, &call.version, subresource, &old, &mut new);
+        if let Mode::Update(manager) = mode {
+            managed::record(Some(&old), &mut new, manager, subresource, &now(), &schema, false);
+        }
+        let mut review = Review {
+            operation: Operation::Update,
+            resource,
+            version: &call.version,
+            subresource,
+            namespace: call.namespace(),
+            name,
+            object: Some(&mut new),
+            old: Some(&old),
+            user: &call.user,
+            dry_run: dry,
+        };
+        if mode != Mode::System {
+            call.shared.admission.mutate(&call.shared, &mut review).await?;
+        }
+        strategy::prepare_update(resource, subresource, &old, &mut new);
+        managed::keep_times_if_same(&old, &mut new);
+        if mode != Mode::System {
+            let mut errors = meta::validate_update(resource, &old, &new);
+            if subresource.is_empty() {
+                errors.extend(crate::validate::validate_update(&call.gvk(), &new, &old));
+            }
+            errors.extend(schema.validate(&new, Some(&old)));
+            if !errors.is_empty() {
+                return Err(Status::invalid(&resource.group, &resource.kind, name, &errors));
+            }
+        }
+        let service = resource.stored_as == "services" && subresource.is_empty();
+        if service && !dry {
+            call.shared
+                .allocators
+                .allocate(&mut new, Some(&old))
+                .map_err(|e| Status::invalid("", "Service", name, &[e]))?;
+        }
+        if mode != Mode::System {
+            let mut review = Review {
+                operation: Operation::Update,
+                resource,
+                version: &call.version,
+                subresource,
+                namespace: call.namespace(),
+                name,
+                object: Some(&mut new),
+                old: Some(&old),
+                user: &call.user,
+                dry_run: dry,
+            };
+            call.shared.admission.validate(&call.shared, &mut review).await?;
+        }
+        if dry {
+            return Ok(Made::Dry(new));
+        }
+        let next = convert::to_stored(new, resource, &call.version)?;
+        let encoded = Encoded::of(&next);
+        let gone = meta::is_finished_deletion(&next);
+        if !gone && encoded.same_as(&stored) {
+            return Ok(Made::Stored(stored));
+        }
+        let write =
+            Write { key: key.clone(), expect: Expect::At(stored.rv), object: Some(encoded), delete: gone };
+        match call.shared.store.write(write).await {
+            Ok(o) => {
+                if service {
+                    call.shared.allocators.release(&old_stored, (!gone).then_some(&next));
+                }
+                let after = (!gone).then_some(&next);
+                crate::controllers::after_write(&call.shared, resource, after, Some(&old_stored));
+                return Ok(Made::Stored(o));
+            }
+            Err(StoreError::Conflict) => {
+                if service {
+                    call.shared.allocators.release(&next, Some(&old_stored));
+                }
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+}

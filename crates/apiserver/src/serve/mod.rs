@@ -1,0 +1,146 @@
+//! The service over TLS: certificates, the accept loop, the kubeconfig.
+
+mod tls;
+
+use std::convert::Infallible;
+use std::fs;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tower::Service;
+
+use crate::auth::{self, User};
+use crate::body::Body;
+
+pub use tls::{Certificates, TlsError};
+
+/// How long a client may take for its TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How many handshakes may be under way at once.
+const HANDSHAKES: usize = 512;
+
+/// Writes a file that only its owner may read, whole or not at all.
+///
+/// # Errors
+/// What the system says.
+pub fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".new");
+    let temporary = path.with_file_name(name);
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
+    }
+    let mut f = options.open(&temporary)?;
+    f.write_all(content)?;
+    f.sync_all()?;
+    fs::rename(&temporary, path)
+}
+
+/// Serves until `stop` turns true, then lets running requests finish.
+pub async fn run<S>(
+    listener: TcpListener,
+    certificates: &Certificates,
+    service: S,
+    mut stop: tokio::sync::watch::Receiver<bool>,
+) -> Result<(), TlsError>
+where
+    S: Service<Request<hyper::body::Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(certificates.server_config()?));
+    let slots = Arc::new(tokio::sync::Semaphore::new(HANDSHAKES));
+    let graceful = hyper_util::server::graceful::GracefulShutdown::new();
+    loop {
+        let accepted = tokio::select! {
+            a = listener.accept() => a,
+            _ = stop.wait_for(|s| *s) => break,
+        };
+        let Ok((stream, _)) = accepted else {
+            // Out of file descriptors, most likely: let some go.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            continue;
+        };
+        let _ = stream.set_nodelay(true);
+        let Ok(slot) = slots.clone().acquire_owned().await else { break };
+        let (acceptor, service, watcher) = (acceptor.clone(), service.clone(), graceful.watcher());
+        tokio::spawn(async move {
+            let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await else { return };
+            drop(slot);
+            let user = stream.get_ref().1.peer_certificates().and_then(|c| c.first()).and_then(|c| auth::subject(c));
+            let service = WithPeer { inner: service, user };
+            let mut builder = Builder::new(TokioExecutor::new());
+            builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(30));
+            builder.http2().timer(TokioTimer::new()).max_concurrent_streams(250);
+            let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
+            // A connection's end is the client's affair.
+            let _ = watcher.watch(connection.into_owned()).await;
+        });
+    }
+    drop(listener);
+    let _ = tokio::time::timeout(Duration::from_secs(5), graceful.shutdown()).await;
+    Ok(())
+}
+
+/// Puts the client certificate's user into each request.
+#[derive(Clone)]
+struct WithPeer<S> {
+    inner: S,
+    user: Option<User>,
+}
+
+impl<S, B> Service<Request<B>> for WithPeer<S>
+where
+    S: Service<Request<B>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> S::Future {
+        if let Some(u) = &self.user {
+            request.extensions_mut().insert(auth::PeerUser(u.clone()));
+        }
+        self.inner.call(request)
+    }
+}
+
+/// A kubeconfig for a server, as YAML text.
+#[must_use]
+pub fn kubeconfig(server: &str, ca_pem: &str, token: &str) -> String {
+    use base64::Engine as _;
+    let ca = base64::engine::general_purpose::STANDARD.encode(ca_pem);
+    format!(
+        "apiVersion: v1\nkind: Config\nclusters:\n- name: druse\n  cluster:\n    server: {server}\n    certificate-authority-data: {ca}\ncontexts:\n- name: druse\n  context:\n    cluster: druse\n    user: admin\ncurrent-context: druse\nusers:\n- name: admin\n  user:\n    token: {token}\n"
+    )
+}
+
+/// The URL of an address that clients on this machine can use.
+#[must_use]
+pub fn url(address: SocketAddr) -> String {
+    let ip = address.ip();
+    if ip.is_unspecified() { format!("https://127.0.0.1:{}", address.port()) } else { format!("https://{address}") }
+}
+
+/// A random bearer token.
+#[must_use]
+pub fn random_token() -> String {
+    let bytes: [u8; 24] = rand::random();
+    hex::encode(bytes)
+}
+

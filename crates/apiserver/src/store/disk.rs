@@ -1,0 +1,207 @@
+//! The durable side: one redb file.
+//!
+//! `objects`: `resource \0 namespace \0 name` → resource version (8 bytes, big-endian), CRC-32 of the text (4), length
+//! of the head (2), the text. `numbers`: `revision`, and `deleted:RESOURCE`, the resource version of a type's last
+//! deletion. redb's commit is atomic and fsynced; it locks the file, which keeps a second process out.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use druse_object::Str;
+use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+
+use super::commit::Accepted;
+use super::watch::ChangeKind;
+use super::{StoreError, Stored};
+
+const OBJECTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("objects");
+const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
+const FORMAT: u64 = 1;
+const FIXED: usize = 14;
+
+/// An open file.
+#[derive(Debug)]
+pub(super) struct Disk {
+    db: Database,
+}
+
+/// A type's objects, and the resource version of its last change.
+type LoadedKind = (Str, BTreeMap<(Str, Str), Arc<Stored>>, u64);
+
+/// What a file holds.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    pub revision: u64,
+    pub kinds: Vec<LoadedKind>,
+}
+
+fn corrupt(e: impl std::fmt::Display) -> StoreError {
+    StoreError::Corrupt(e.to_string())
+}
+
+fn failed(e: impl std::fmt::Display) -> StoreError {
+    StoreError::Write(e.to_string())
+}
+
+fn checksum(text: &[u8]) -> u32 {
+    let mut crc = flate2::Crc::new();
+    crc.update(text);
+    crc.sum()
+}
+
+/// Makes the directory, readable by its owner only, and keeps Git from taking it up.
+pub(crate) fn prepare(dir: &Path) -> Result<(), StoreError> {
+    let wrong = |path: &Path, cause: std::io::Error| StoreError::Directory {
+        path: path.to_owned(),
+        cause: cause.to_string(),
+    };
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt as _;
+        builder.mode(0o700);
+    }
+    builder.create(dir).map_err(|e| wrong(dir, e))?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(|e| wrong(dir, e))?;
+    }
+    let ignore = dir.join(".gitignore");
+    match fs::OpenOptions::new().write(true).create_new(true).open(&ignore) {
+        Ok(mut f) => f.write_all(b"*\n").map_err(|e| wrong(&ignore, e))?,
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(e) => return Err(wrong(&ignore, e)),
+    }
+    Ok(())
+}
+
+impl Disk {
+    pub fn open(dir: &Path) -> Result<(Self, Loaded), StoreError> {
+        prepare(dir)?;
+        let path: PathBuf = dir.join("store.redb");
+        let db = Database::builder().set_cache_size(8 << 20).create(&path).map_err(|e| match e {
+            DatabaseError::DatabaseAlreadyOpen => StoreError::Locked(dir.to_owned()),
+            DatabaseError::Storage(redb::StorageError::Io(e)) if e.kind() != std::io::ErrorKind::InvalidData => {
+                StoreError::Directory { path: path.clone(), cause: e.to_string() }
+            }
+            other => StoreError::Corrupt(format!("{}: {other}", path.display())),
+        })?;
+        let tx = db.begin_write().map_err(failed)?;
+        {
+            tx.open_table(OBJECTS).map_err(corrupt)?;
+            let mut numbers = tx.open_table(NUMBERS).map_err(corrupt)?;
+            let format = numbers.get("format").map_err(corrupt)?.map(|v| v.value());
+            match format {
+                None => {
+                    numbers.insert("format", FORMAT).map_err(failed)?;
+                }
+                Some(FORMAT) => {}
+                Some(other) => {
+                    return Err(StoreError::Corrupt(format!(
+                        "{}: format {other} is not the one this program reads ({FORMAT})",
+                        path.display()
+                    )));
+                }
+            }
+        }
+        tx.commit().map_err(failed)?;
+        let disk = Self { db };
+        let loaded = disk.load()?;
+        Ok((disk, loaded))
+    }
+
+    fn load(&self) -> Result<Loaded, StoreError> {
+        let tx = self.db.begin_read().map_err(corrupt)?;
+        let numbers = tx.open_table(NUMBERS).map_err(corrupt)?;
+        let mut loaded = Loaded {
+            revision: numbers.get("revision").map_err(corrupt)?.map_or(0, |v| v.value()),
+            kinds: Vec::new(),
+        };
+        let mut last: BTreeMap<Str, u64> = BTreeMap::new();
+        for row in numbers.iter().map_err(corrupt)? {
+            let (k, v) = row.map_err(corrupt)?;
+            if let Some(resource) = k.value().strip_prefix("deleted:") {
+                last.insert(resource.into(), v.value());
+            }
+        }
+        let mut kinds: BTreeMap<Str, BTreeMap<(Str, Str), Arc<Stored>>> = BTreeMap::new();
+        for row in tx.open_table(OBJECTS).map_err(corrupt)?.iter().map_err(corrupt)? {
+            let (k, v) = row.map_err(corrupt)?;
+            let (resource, object) = read(k.value(), v.value())?;
+            let newest = last.entry(resource.clone()).or_default();
+            *newest = object.rv.max(*newest);
+            if object.rv > loaded.revision {
+                return Err(corrupt("an object is newer than the store"));
+            }
+            kinds
+                .entry(resource)
+                .or_default()
+                .insert((object.namespace.clone(), object.name.clone()), Arc::new(object));
+        }
+        loaded.kinds = last
+            .into_iter()
+            .map(|(resource, rv)| {
+                let objects = kinds.remove(&resource).unwrap_or_default();
+                (resource, objects, rv)
+            })
+            .collect();
+        Ok(loaded)
+    }
+
+    /// Writes changes durably: all, or, on an error, none.
+    pub fn commit(&self, accepted: &[Accepted], revision: u64) -> Result<(), StoreError> {
+        let tx = self.db.begin_write().map_err(failed)?;
+        {
+            let mut objects = tx.open_table(OBJECTS).map_err(failed)?;
+            let mut numbers = tx.open_table(NUMBERS).map_err(failed)?;
+            for a in accepted {
+                let key = [a.key.resource.as_bytes(), a.key.namespace.as_bytes(), a.key.name.as_bytes()].join(&0);
+                let o = &a.change.object;
+                if a.change.kind == ChangeKind::Deleted {
+                    objects.remove(key.as_slice()).map_err(failed)?;
+                    numbers.insert(format!("deleted:{}", a.key.resource).as_str(), o.rv).map_err(failed)?;
+                } else {
+                    let mut record = Vec::with_capacity(o.json.len() + FIXED);
+                    record.extend_from_slice(&o.rv.to_be_bytes());
+                    record.extend_from_slice(&checksum(&o.json).to_be_bytes());
+                    record.extend_from_slice(&o.head.to_be_bytes());
+                    record.extend_from_slice(&o.json);
+                    objects.insert(key.as_slice(), record.as_slice()).map_err(failed)?;
+                }
+            }
+            numbers.insert("revision", revision).map_err(failed)?;
+        }
+        tx.commit().map_err(failed)
+    }
+}
+
+fn read(key: &[u8], record: &[u8]) -> Result<(Str, Stored), StoreError> {
+    let shown = String::from_utf8_lossy(key).replace('\0', "/");
+    let damaged = |what: &str| StoreError::Corrupt(format!("object {shown}: {what}"));
+    let mut parts = key.split(|b| *b == 0).map(std::str::from_utf8);
+    let (Some(Ok(resource)), Some(Ok(namespace)), Some(Ok(name)), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(damaged("its key is malformed"));
+    };
+    let (rv, rest) = record.split_first_chunk::<8>().ok_or_else(|| damaged("its record is cut short"))?;
+    let (crc, rest) = rest.split_first_chunk::<4>().ok_or_else(|| damaged("its record is cut short"))?;
+    let (head, text) = rest.split_first_chunk::<2>().ok_or_else(|| damaged("its record is cut short"))?;
+    if checksum(text) != u32::from_be_bytes(*crc) {
+        return Err(damaged("checksum mismatch"));
+    }
+    let stored = Stored::new(
+        namespace.into(),
+        name.into(),
+        u64::from_be_bytes(*rv),
+        u16::from_be_bytes(*head),
+        Bytes::copy_from_slice(text),
+    );
+    Ok((resource.into(), stored))
+}

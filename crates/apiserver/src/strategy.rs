@@ -1,0 +1,263 @@
+//! What upstream's storage strategies do kind by kind around a write: which fields a client may set where, initial
+//! status, generations.
+
+use druse_object::{Map, Value};
+
+use crate::registry::Resource;
+
+/// Built-in kinds whose `metadata.generation` counts changes of what is wanted.
+const GENERATIONS: &[&str] = &[
+    "pods",
+    "replicationcontrollers",
+    "deployments.apps",
+    "daemonsets.apps",
+    "replicasets.apps",
+    "statefulsets.apps",
+    "jobs.batch",
+    "cronjobs.batch",
+    "ingresses.networking.k8s.io",
+    "ingressclasses.networking.k8s.io",
+    "networkpolicies.networking.k8s.io",
+    "poddisruptionbudgets.policy",
+    "endpointslices.discovery.k8s.io",
+    "priorityclasses.scheduling.k8s.io",
+    "mutatingwebhookconfigurations.admissionregistration.k8s.io",
+    "validatingwebhookconfigurations.admissionregistration.k8s.io",
+    "validatingadmissionpolicies.admissionregistration.k8s.io",
+    "validatingadmissionpolicybindings.admissionregistration.k8s.io",
+    "mutatingadmissionpolicies.admissionregistration.k8s.io",
+    "mutatingadmissionpolicybindings.admissionregistration.k8s.io",
+    "customresourcedefinitions.apiextensions.k8s.io",
+    "flowschemas.flowcontrol.apiserver.k8s.io",
+    "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io",
+    "deviceclasses.resource.k8s.io",
+];
+
+/// Kinds that a PUT to a missing name creates.
+const CREATED_BY_UPDATE: &[&str] = &[
+    "events",
+    "endpoints",
+    "limitranges",
+    "leases.coordination.k8s.io",
+    "roles.rbac.authorization.k8s.io",
+    "rolebindings.rbac.authorization.k8s.io",
+    "clusterroles.rbac.authorization.k8s.io",
+    "clusterrolebindings.rbac.authorization.k8s.io",
+    "services",
+];
+
+/// Whether a kind's objects carry a generation.
+#[must_use]
+pub fn counts_generations(resource: &Resource) -> bool {
+    resource.custom || GENERATIONS.contains(&resource.stored_as.as_str())
+}
+
+/// Whether a PUT creates what is missing.
+#[must_use]
+pub fn created_by_update(resource: &Resource) -> bool {
+    CREATED_BY_UPDATE.contains(&resource.stored_as.as_str())
+}
+
+fn has_status(resource: &Resource, version: &str) -> bool {
+    resource.version(version).is_some_and(|v| v.subresources.iter().any(|s| s.name == "status"))
+}
+
+/// Drops from a new object what only the server or the status subresource sets.
+pub fn clear_for_create(resource: &Resource, version: &str, o: &mut Value) {
+    if has_status(resource, version)
+        && let Some(m) = o.as_map_mut()
+        && m.contains_key("status")
+    {
+        if resource.custom {
+            m.remove("status");
+        } else {
+            m.insert("status", initial_status(resource));
+        }
+    }
+}
+
+/// The status a new built-in object shows.
+fn initial_status(resource: &Resource) -> Value {
+    let mut s = Map::new();
+    match resource.stored_as.as_str() {
+        "services" | "ingresses.networking.k8s.io" => {
+            s.insert("loadBalancer", Map::new());
+        }
+        "pods" | "persistentvolumeclaims" | "persistentvolumes" => {
+            s.insert("phase", "Pending");
+        }
+        "namespaces" => {
+            s.insert("phase", "Active");
+        }
+        "replicasets.apps" | "replicationcontrollers" | "statefulsets.apps" => {
+            s.insert("replicas", 0i64);
+        }
+        "daemonsets.apps" => {
+            for f in ["currentNumberScheduled", "desiredNumberScheduled", "numberMisscheduled", "numberReady"] {
+                s.insert(f, 0i64);
+            }
+        }
+        "poddisruptionbudgets.policy" => {
+            for f in ["currentHealthy", "desiredHealthy", "disruptionsAllowed", "expectedPods"] {
+                s.insert(f, 0i64);
+            }
+        }
+        "horizontalpodautoscalers.autoscaling" => {
+            s.insert("desiredReplicas", 0i64);
+            s.insert("currentMetrics", Value::Null);
+        }
+        _ => {}
+    }
+    Value::Map(s)
+}
+
+/// Completes a new object.
+pub fn prepare_create(resource: &Resource, o: &mut Value) {
+    match resource.stored_as.as_str() {
+        "namespaces" => {
+            if let Some(spec) = o.make_map_at(["spec"])
+                && !spec.get("finalizers").is_some_and(|f| f.items().iter().any(|f| f.as_str() == Some("kubernetes")))
+            {
+                let mut list = spec.get("finalizers").map(|f| f.items().to_vec()).unwrap_or_default();
+                list.push("kubernetes".into());
+                spec.insert("finalizers", list);
+            }
+            if let Some(status) = o.make_map_at(["status"]) {
+                status.insert("phase", "Active");
+            }
+        }
+        "pods" => {
+            let class = qos(o);
+            if let Some(status) = o.make_map_at(["status"]) {
+                status.insert("phase", "Pending");
+                status.insert("qosClass", class);
+            }
+        }
+        "services" | "ingresses.networking.k8s.io" => {
+            if let Some(status) = o.make_map_at(["status"])
+                && !status.contains_key("loadBalancer")
+            {
+                status.insert("loadBalancer", Map::new());
+            }
+        }
+        "persistentvolumeclaims" | "persistentvolumes" => {
+            if let Some(status) = o.make_map_at(["status"]) {
+                status.insert("phase", "Pending");
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A pod's quality of service class.
+fn qos(pod: &Value) -> &'static str {
+    let containers = || {
+        let spec = &pod["spec"];
+        spec["containers"].items().iter().chain(spec["initContainers"].items())
+    };
+    let amounts = |c: &Value, what: &str| -> Vec<(String, String)> {
+        let Some(m) = c["resources"][what].as_map() else { return Vec::new() };
+        m.iter()
+            .filter(|(k, v)| {
+                matches!(k.as_str(), "cpu" | "memory") && v.as_str().map_or(!v.is_null(), |s| s.trim_matches('0') != "")
+            })
+            .map(|(k, v)| (k.to_string(), v.as_str().map_or_else(|| druse_object::json::to_string(v), str::to_owned)))
+            .collect()
+    };
+    let mut any = false;
+    let mut guaranteed = true;
+    for c in containers() {
+        let (limits, requests) = (amounts(c, "limits"), amounts(c, "requests"));
+        any |= !limits.is_empty() || !requests.is_empty();
+        let full = limits.len() == 2 && requests.iter().all(|r| limits.contains(r));
+        guaranteed &= full;
+    }
+    match (any, guaranteed) {
+        (false, _) => "BestEffort",
+        (true, true) => "Guaranteed",
+        (true, false) => "Burstable",
+    }
+}
+
+/// Puts back what this way of writing may not change: the status on the main resource, the rest on `status`.
+pub fn reset_fields(resource: &Resource, version: &str, subresource: &str, old: &Value, new: &mut Value) {
+    let restore = |new: &mut Value, key: &str| {
+        let Some(m) = new.as_map_mut() else { return };
+        match old.get(key) {
+            Some(v) => {
+                m.insert(key, v.clone());
+            }
+            None => {
+                m.remove(key);
+            }
+        }
+    };
+    match subresource {
+        "" if has_status(resource, version) => restore(new, "status"),
+        "status" => {
+            let keys: Vec<String> = [old, &*new]
+                .iter()
+                .filter_map(|v| v.as_map())
+                .flat_map(|m| m.keys().map(ToString::to_string))
+                .filter(|k| !matches!(k.as_str(), "status" | "metadata" | "apiVersion" | "kind"))
+                .collect();
+            for k in keys {
+                restore(new, &k);
+            }
+            let fixed: &[&str] = if resource.custom {
+                &["labels", "annotations", "finalizers", "ownerReferences", "generateName"]
+            } else if resource.group == "apps" || resource.group == "batch" {
+                &["labels"]
+            } else if resource.stored_as == "pods" {
+                &["ownerReferences"]
+            } else {
+                &[]
+            };
+            for key in fixed {
+                let was = old.at(["metadata", key]).cloned();
+                if let Some(m) = new.make_map_at(["metadata"]) {
+                    match was {
+                        Some(v) => {
+                            m.insert(*key, v);
+                        }
+                        None => {
+                            m.remove(key);
+                        }
+                    }
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Completes a changed object: its generation, and what follows from the change.
+pub fn prepare_update(resource: &Resource, subresource: &str, old: &Value, new: &mut Value) {
+    if subresource == "status" || subresource == "binding" || !counts_generations(resource) {
+        return;
+    }
+    let wanted = |v: &Value| -> Value {
+        match (resource.custom, v) {
+            (true, Value::Map(m)) => {
+                let mut m = m.clone();
+                m.remove("metadata");
+                m.remove("status");
+                Value::Map(m)
+            }
+            (false, Value::Map(m)) => {
+                let mut m = m.clone();
+                for k in ["metadata", "status", "apiVersion", "kind"] {
+                    m.remove(k);
+                }
+                Value::Map(m)
+            }
+            _ => Value::Null,
+        }
+    };
+    if wanted(old) != wanted(new)
+        && let Some(m) = new.make_map_at(["metadata"])
+    {
+        let g = m.get("generation").and_then(Value::as_i64).unwrap_or(0);
+        m.insert("generation", g + 1);
+    }
+}

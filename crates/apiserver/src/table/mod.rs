@@ -1,0 +1,81 @@
+//! Tables: objects as rows for people, with the columns kubectl shows.
+//!
+//! Columns of built-in kinds are data (`data/columns.tsv`, written by `xtask api-columns` from the upstream printers);
+//! what stands in their cells is in [`cells`]. Custom kinds bring their own columns; everything else has name and age.
+
+mod cells;
+mod columns;
+mod path;
+mod time;
+
+use druse_object::{Map, Value};
+
+use crate::registry::{PrinterColumn, Resource};
+use crate::response::{Include, metadata_only};
+
+/// A column as it is sent.
+fn definition(c: &PrinterColumn) -> Value {
+    let mut m = Map::new();
+    m.insert("name", c.name.clone());
+    m.insert("type", c.kind.clone());
+    m.insert("format", c.format.clone());
+    m.insert("description", c.description.clone());
+    m.insert("priority", c.priority);
+    Value::Map(m)
+}
+
+/// Objects (in the version asked for) as a table. `list` is a list's metadata; without it a single object's resource
+/// version is shown. Later parts of a watch leave the columns out.
+#[must_use]
+pub fn of(
+    resource: &Resource,
+    version: &str,
+    objects: &[Value],
+    list: Option<Map>,
+    include: Include,
+    with_columns: bool,
+) -> Value {
+    let columns = columns::of(resource, version);
+    let meta = list.unwrap_or_else(|| {
+        let mut m = Map::new();
+        if let Some(rv) = objects.first().and_then(|o| o.at(["metadata", "resourceVersion"])) {
+            m.insert("resourceVersion", rv.clone());
+        }
+        m
+    });
+    let rows: Vec<Value> = objects
+        .iter()
+        .map(|o| {
+            let mut row = Map::new();
+            row.insert("cells", cells::row(resource, &columns, o));
+            match include {
+                Include::None => row.insert("object", Value::Null),
+                Include::Metadata => row.insert("object", metadata_only(o)),
+                Include::Object => row.insert("object", o.clone()),
+            };
+            Value::Map(row)
+        })
+        .collect();
+    let mut m = table(meta);
+    let definitions = if with_columns { columns.iter().map(definition).collect() } else { Value::Null };
+    m.insert("columnDefinitions", definitions);
+    m.insert("rows", rows);
+    Value::Map(m)
+}
+
+fn table(meta: Map) -> Map {
+    let mut m = Map::new();
+    m.insert("kind", "Table");
+    m.insert("apiVersion", "meta.k8s.io/v1");
+    m.insert("metadata", meta);
+    m
+}
+
+/// A watch's bookmark as a table.
+#[must_use]
+pub fn bookmark(meta: Map) -> Value {
+    let mut m = table(meta);
+    m.insert("columnDefinitions", Value::Null);
+    m.insert("rows", Value::Array(Vec::new()));
+    Value::Map(m)
+}
