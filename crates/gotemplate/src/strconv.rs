@@ -55,6 +55,9 @@ fn escape_into(out: &mut String, c: char, mark: char, ascii: bool) {
         '\r' => out.push_str("\\r"),
         '\t' => out.push_str("\\t"),
         '\x0b' => out.push_str("\\v"),
+        c if let Some(byte) = crate::funcs::bytes::byte_of(c) => {
+            let _ = write!(out, "\\x{byte:02x}");
+        }
         c => {
             let n = u32::from(c);
             let _ = if n < 0x20 || n == 0x7f {
@@ -97,11 +100,8 @@ pub fn unquote(literal: &str) -> Option<Cow<'_, str>> {
                 unit.push_to(&mut out);
                 rest = tail;
             }
-            // Escapes can make bytes that are not UTF-8; ours are always text.
-            Some(Cow::Owned(match String::from_utf8(out) {
-                Ok(s) => s,
-                Err(e) => String::from_utf8_lossy(e.as_bytes()).into_owned(),
-            }))
+            // Escapes can make bytes that are not UTF-8.
+            Some(Cow::Owned(crate::funcs::bytes::from_bytes(&out).to_string()))
         }
         _ => None,
     }
