@@ -1,2 +1,33 @@
-//! Chores that generate checked-in data from named sources.
-fn main() {}
+//! The repository's chores, in one place.
+//!
+//! `cargo xtask test`: all tests, with the real tools they compare with.
+//! `cargo xtask ci`: formatting, lints and all tests, as CI runs them.
+//!
+//! And the generators of checked-in data, each from a named source:
+//!
+//! `cargo xtask schemas OPENAPI_DIR GO_MODULE_DIR...`: the embedded API's schemas.
+//! `cargo xtask merge-keys SWAGGER.json`: how kustomize's patches merge lists.
+//! `cargo xtask api-resources DISCOVERY_DIR OUT`: the embedded API's resource table.
+
+mod api_resources;
+mod dev;
+mod merge_keys;
+mod schemas;
+
+use std::path::Path;
+
+fn main() -> std::io::Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.split_first() {
+        Some((chore, rest)) if chore == "test" => dev::test(rest),
+        Some((chore, [])) if chore == "ci" => dev::ci(),
+        Some((chore, rest)) if chore == "schemas" => schemas::run(rest),
+        Some((chore, [from, to])) if chore == "api-resources" => {
+            api_resources::run(Path::new(from), Path::new(to)).map_err(std::io::Error::other)
+        }
+        Some((chore, [source])) if chore == "merge-keys" => {
+            merge_keys::run(source).map_err(|e| std::io::Error::other(e.to_string()))
+        }
+        _ => Err(std::io::Error::other("usage: xtask test | ci | merge-keys SWAGGER.json | schemas OPENAPI_DIR GO_MODULE_DIR... | api-resources DISCOVERY_DIR OUT")),
+    }
+}
