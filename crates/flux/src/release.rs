@@ -318,9 +318,21 @@ pub fn render(
         skip_schema_validation: action.as_ref().is_some_and(|a| a.disable_schema_validation),
         ..RenderOptions::default()
     };
-    let rendered = druse_helm::render(chart, values, release, capabilities, host, &options)?;
+    let mut unchecked = None;
+    let rendered = match druse_helm::render(chart, values, release, capabilities, host, &options) {
+        Err(druse_helm::HelmError::Schema(message)) if only_unfetched_schemas(&message) => {
+            unchecked = Some(message);
+            let options = RenderOptions { skip_schema_validation: true, ..options };
+            druse_helm::render(chart, values, release, capabilities, host, &options)?
+        }
+        other => other?,
+    };
     let mut crds = Vec::new();
     let mut warnings = rendered.warnings.clone();
+    if let Some(message) = unchecked {
+        let urls: Vec<&str> = message.split('"').skip(1).step_by(2).collect();
+        warnings.push(format!("values were not checked: the chart's schema names {}, which is not fetched", urls.join(", ")));
+    }
     for file in &rendered.crds {
         for object in file.objects()? {
             if object.kind() == "CustomResourceDefinition" {
@@ -355,6 +367,12 @@ pub fn render(
         manifest: rendered.manifest_text(),
         asked_api_versions: rendered.asked_api_versions,
     })
+}
+
+/// Whether all that a schema check has to say is that schemas at URLs were not fetched. Such a chart is rendered
+/// unchecked: its values are not known to be wrong.
+fn only_unfetched_schemas(message: &str) -> bool {
+    message.lines().all(|l| l.is_empty() || l.starts_with("failing loading ") || (l.ends_with(':') && !l.starts_with(['-', ' '])))
 }
 
 fn hook(object: Object) -> ReleaseHook {

@@ -1,1 +1,25 @@
-//! From a tree to a plan: units in dependency order, every object with its provenance.
+//! From a tree to a plan: all units of a homelab's repository in dependency order, every object with its provenance.
+//!
+//! [`locate()`] finds the tree around a path, [`plan()`] renders it: roots are found ([`scan`]), every unit is rendered
+//! with the same code the controllers run (`druse-flux`), and what a unit makes (further units, sources, ConfigMaps,
+//! CustomResourceDefinitions) is given to the others until nothing changes any more ([`fixpoint`]). The result is a
+//! pure function of the tree, the artifacts and the options: same inputs, same plan, on any number of threads.
+//!
+//! Knows nothing of any running cluster: what only one could answer is listed as unresolved.
+
+pub mod fixpoint;
+pub mod kinds;
+mod locate;
+pub mod model;
+pub mod render;
+pub mod scan;
+pub mod sources;
+mod world;
+
+pub use fixpoint::plan;
+pub use kinds::Kinds;
+pub use locate::{PlanError, TreeInput, locate, locate_revision};
+pub use model::{
+    ChartInfo, Plan, PlanOptions, ServedKind, SourceInfo, StandIn, StandIns, TreeSource, Unit, UnitError, UnitId, UnitKind,
+    UnitState,
+};

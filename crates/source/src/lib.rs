@@ -1,1 +1,20 @@
-//! Git, OCI, Helm repository artifacts; the cache; offline mirrors.
+//! Artifacts: charts and file trees from Helm repositories, OCI registries and Git, from offline mirrors and the cache.
+//!
+//! [`Fetcher`] is the way in: it asks the mirrors, then the cache, then the network (unless told not to), and when
+//! nobody has what was asked for its error says what was looked for and where. Mirrors: [`mirror`]. A revision of a
+//! local Git repository as a file tree: [`git_tree`]. Knows nothing of Kubernetes.
+//!
+//! Not supported, and said so by the error: Git over SSH, buckets, signature verification.
+
+pub mod cache;
+mod error;
+pub mod fetcher;
+pub mod git_tree;
+pub mod index;
+pub mod mirror;
+pub mod request;
+
+pub use error::SourceError;
+pub use fetcher::{Fetcher, FetcherOptions};
+pub use mirror::Mirror;
+pub use request::{Artifact, Auth, ChartArtifact, ChartRequest, GitReference, GitRequest, OciReference, OciRequest, Origin, TreeArtifact};

@@ -1,0 +1,382 @@
+//! Renders one unit against a state of the plan: the step the fixpoint repeats.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use druse_flux::api::{HelmRelease, Kustomization, KustomizationSpec};
+use druse_flux::release::{CrdsPolicy, ReleaseHook, compose_values};
+use druse_flux::{FluxError, generator, graph, labels, release, substitute};
+use druse_gotemplate::env::Host;
+use druse_helm::{Capabilities, Release, SeededHost};
+use druse_kustomize::DocCache;
+use druse_object::{Map, Object, Value};
+
+use crate::kinds::crd_kind;
+use crate::model::{ChartInfo, PlanOptions, ServedKind, SourceInfo, StandIn, UnitError, UnitId, UnitKind};
+use crate::sources::{SourceFailure, SourceTree, Sources};
+use crate::world::{Name, Reads, Recorder, World};
+
+/// What all renders of a plan share.
+pub(crate) struct Context<'a> {
+    pub(crate) sources: Sources<'a>,
+    pub(crate) options: &'a PlanOptions,
+    pub(crate) documents: DocCache,
+}
+
+/// What one render of a unit gave.
+#[derive(Clone, Default)]
+pub(crate) struct Output {
+    pub(crate) definition: Option<Arc<Object>>,
+    pub(crate) objects: Vec<Object>,
+    pub(crate) hooks: Vec<ReleaseHook>,
+    pub(crate) errors: Vec<UnitError>,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) unresolved: Vec<String>,
+    pub(crate) source: Option<SourceInfo>,
+    pub(crate) chart: Option<ChartInfo>,
+    pub(crate) stand_in: Option<(StandIn, String)>,
+    pub(crate) depends_on: Vec<UnitId>,
+    pub(crate) suspended: bool,
+    pub(crate) reads: Reads,
+    /// The namespace of objects that name none.
+    pub(crate) default_namespace: String,
+    /// What other units may look up.
+    pub(crate) named: Vec<(Name, Arc<Object>)>,
+    /// The units among its objects.
+    pub(crate) units: Vec<(UnitId, Arc<Object>)>,
+    /// The kinds its CRDs define.
+    pub(crate) kinds: Vec<ServedKind>,
+}
+
+/// The unit that an object defines, if it defines one.
+pub(crate) fn unit_id(object: &Object, default_namespace: &str) -> Option<UnitId> {
+    let kind = if Kustomization::is(object) {
+        UnitKind::Kustomization
+    } else if HelmRelease::is(object) {
+        UnitKind::HelmRelease
+    } else {
+        return None;
+    };
+    let namespace = if object.namespace().is_empty() { default_namespace } else { object.namespace() };
+    Some(UnitId { kind, namespace: namespace.into(), name: object.name().into() })
+}
+
+/// Renders a unit.
+pub(crate) fn render_unit(context: &Context<'_>, id: &UnitId, definition: &Arc<Object>, world: &World) -> Output {
+    let recorder = Recorder::new(world);
+    // A definition that names no namespace lies in that of its id.
+    let mut named = (**definition).clone();
+    if named.namespace().is_empty()
+        && let Some(meta) = named.metadata_mut()
+    {
+        meta.insert("namespace", id.namespace.clone());
+    }
+    let mut out = match id.kind {
+        UnitKind::Kustomization => render_kustomization(context, &named, &recorder),
+        UnitKind::HelmRelease => render_release(context, id, &named, &recorder, world),
+    };
+    let (api, all_api) = (std::mem::take(&mut out.reads.api), out.reads.all_api.take());
+    out.reads = Reads { api, all_api, ..recorder.into_reads() };
+    out.definition = Some(Arc::clone(definition));
+    let errors = std::mem::take(&mut out.errors);
+    out.errors = errors.into_iter().map(|e| e.at(&definition.provenance)).collect();
+    let name: Arc<str> = id.to_string().into();
+    for o in out.objects.iter_mut().chain(out.hooks.iter_mut().map(|h| &mut h.object)) {
+        o.provenance.unit = Some(Arc::clone(&name));
+    }
+    index(&mut out);
+    out
+}
+
+fn index(out: &mut Output) {
+    for object in &out.objects {
+        out.kinds.extend(crd_kind(object));
+        let namespace =
+            if object.namespace().is_empty() { out.default_namespace.as_str() } else { object.namespace() };
+        let unit = unit_id(object, namespace);
+        if unit.is_none() && !World::keeps(object) {
+            continue;
+        }
+        let shared = Arc::new(object.clone());
+        match unit {
+            Some(id) => out.units.push((id, shared)),
+            None => {
+                let name = (object.kind().to_string(), namespace.to_string(), object.name().to_string());
+                out.named.push((name, shared));
+            }
+        }
+    }
+}
+
+fn depends_on(kind: UnitKind, namespace: &str, refs: &[druse_flux::api::DependencyRef]) -> Vec<UnitId> {
+    let mut out: Vec<UnitId> = refs
+        .iter()
+        .map(|r| {
+            let (namespace, name) = graph::resolve(r, namespace);
+            UnitId { kind, namespace: namespace.into(), name: name.into() }
+        })
+        .collect();
+    out.sort();
+    out.dedup();
+    out
+}
+
+fn flux_error(e: FluxError, prefix: &str) -> UnitError {
+    let remedy = match &e {
+        FluxError::ConfigNotFound { .. } => {
+            Some("make it part of the tree, or mark the reference optional; what only a live cluster holds is not invented")
+        }
+        FluxError::PathNotFound(_) => Some("correct spec.path, or check that the source's ignore rules leave the folder in"),
+        FluxError::Version { .. } => Some("use a version that Flux still serves"),
+        FluxError::Substitution { .. } => {
+            Some("write $${…} where the text is meant literally, or label the object kustomize.toolkit.fluxcd.io/substitute: disabled")
+        }
+        _ => None,
+    };
+    match e {
+        FluxError::Build(build) => UnitError {
+            message: format!("kustomize build failed: {}", build.message),
+            file: build.file.as_ref().map(|f| format!("{prefix}{f}")),
+            line: build.line,
+            remedy: build.remedy,
+        },
+        other => UnitError { remedy: remedy.map(str::to_string), ..UnitError::new(other) },
+    }
+}
+
+fn note_unresolved(out: &mut Output, e: &FluxError) {
+    if let FluxError::ConfigNotFound { field, kind, namespace, name } = e {
+        out.unresolved.push(format!("{kind} {namespace}/{name} ({field})"));
+    }
+}
+
+fn render_kustomization(context: &Context<'_>, definition: &Object, recorder: &Recorder<'_>) -> Output {
+    let mut out = Output::default();
+    let ks = match Kustomization::read(definition) {
+        Ok(ks) => ks,
+        Err(e) => {
+            out.errors.push(flux_error(e, ""));
+            return out;
+        }
+    };
+    out.depends_on = depends_on(UnitKind::Kustomization, &ks.namespace, &ks.spec.depends_on);
+    if ks.spec.suspend {
+        out.suspended = true;
+        return out;
+    }
+    let source = match context.sources.tree(recorder, &ks.spec.source_ref, &ks.namespace) {
+        Ok(source) => source,
+        Err(failure) => {
+            let stand_in = failure.source.as_ref().and_then(|s| context.options.stand_ins.for_source(&s.url));
+            fail_source(&mut out, failure, stand_in);
+            return out;
+        }
+    };
+    out.source = Some(source.info.clone());
+    match build_kustomization(context, &ks, &source, recorder, &mut out) {
+        Ok(objects) => out.objects = objects,
+        Err(e) => {
+            note_unresolved(&mut out, &e);
+            out.errors.push(flux_error(e, &source.prefix));
+        }
+    }
+    if !source.prefix.is_empty() {
+        for o in &mut out.objects {
+            o.provenance.file = o.provenance.file.as_deref().map(|f| format!("{}{f}", source.prefix).into());
+        }
+    }
+    out
+}
+
+fn fail_source(out: &mut Output, failure: SourceFailure, stand_in: Option<StandIn>) {
+    out.source = failure.source;
+    out.chart = failure.chart;
+    match stand_in {
+        Some(stand_in) if failure.not_at_hand => {
+            out.kinds.extend(stand_in.kinds.iter().cloned());
+            out.stand_in = Some((stand_in, failure.error.message));
+        }
+        _ => out.errors.push(failure.error),
+    }
+}
+
+fn build_kustomization(
+    context: &Context<'_>,
+    ks: &Kustomization,
+    source: &SourceTree,
+    recorder: &Recorder<'_>,
+    out: &mut Output,
+) -> Result<Vec<Object>, FluxError> {
+    let mut objects = generator::build(&*source.tree, &ks.spec, Some(&context.documents))?;
+    if let Some(decryption) = &ks.spec.decryption {
+        for o in objects.iter().filter(|o| o.value.get("sops").is_some()) {
+            out.unresolved.push(format!(
+                "{} is encrypted with {} and is not decrypted by this version",
+                o.key(),
+                if decryption.provider.is_empty() { "sops" } else { &decryption.provider }
+            ));
+        }
+    }
+    substitute_all(context, &ks.spec, &ks.namespace, recorder, &mut objects, out)?;
+    if let Some(common) = &ks.spec.common_metadata {
+        labels::set_common_metadata(&mut objects, common);
+    }
+    labels::set_kustomization_owner(&mut objects, &ks.namespace, &ks.name);
+    Ok(objects)
+}
+
+fn substitute_all(
+    context: &Context<'_>,
+    spec: &KustomizationSpec,
+    namespace: &str,
+    recorder: &Recorder<'_>,
+    objects: &mut [Object],
+    out: &mut Output,
+) -> Result<(), FluxError> {
+    let Some(post_build) = &spec.post_build else { return Ok(()) };
+    let collected = substitute::collect(post_build, namespace, recorder)?;
+    out.warnings.extend(collected.skipped.iter().map(|s| format!("substituteFrom: {s} does not exist and is optional")));
+    let options = substitute::Options {
+        strict: context.options.strict_substitution,
+        always: spec.substitute_strategy.as_deref() == Some("Always"),
+    };
+    for o in objects {
+        let at = o.provenance.clone();
+        if let Err(e) = substitute::substitute(o, &collected.variables, options) {
+            // One object's fault is reported at that object; Flux fails the whole unit, and so does this.
+            out.errors.push(flux_error(e, "").at(&at));
+        }
+    }
+    Ok(())
+}
+
+/// A host that answers `lookup` with nothing, and remembers what was looked up.
+struct PlanHost {
+    seeded: Mutex<SeededHost<'static>>,
+    looked_up: Mutex<Vec<String>>,
+}
+
+impl Host for PlanHost {
+    fn random(&self, template: &str, function: &str, count: u32, out: &mut [u8]) {
+        self.seeded.lock().unwrap_or_else(PoisonError::into_inner).random(template, function, count, out);
+    }
+    fn now_unix_nanos(&self) -> i128 {
+        SeededHost::DEFAULT_NOW
+    }
+    fn lookup(&self, api_version: &str, kind: &str, namespace: &str, name: &str) -> Result<Value, String> {
+        let what = match (namespace, name) {
+            (_, "") => format!("all {kind} ({api_version})"),
+            ("", name) => format!("{kind} {name} ({api_version})"),
+            (ns, name) => format!("{kind} {ns}/{name} ({api_version})"),
+        };
+        self.looked_up.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+        Ok(Value::Map(Map::new()))
+    }
+    fn resolve_host(&self, _: &str) -> String {
+        String::new()
+    }
+}
+
+fn render_release(context: &Context<'_>, id: &UnitId, definition: &Object, recorder: &Recorder<'_>, world: &World) -> Output {
+    let mut out = Output::default();
+    let hr = match HelmRelease::read(definition) {
+        Ok(hr) => hr,
+        Err(e) => {
+            out.errors.push(flux_error(e, ""));
+            return out;
+        }
+    };
+    out.default_namespace = hr.release_namespace().to_string();
+    out.depends_on = depends_on(UnitKind::HelmRelease, &hr.namespace, &hr.spec.depends_on);
+    if hr.spec.suspend {
+        out.suspended = true;
+        return out;
+    }
+    let Some(crds) = CrdsPolicy::on_install(&hr.spec) else {
+        out.errors.push(
+            UnitError::new("spec.install.crds is no CRD policy").help("use Skip, Create or CreateReplace"),
+        );
+        return out;
+    };
+    let chart = match context.sources.chart(recorder, &hr) {
+        Ok(chart) => chart,
+        Err(failure) => {
+            let stand_in = failure.chart.as_ref().and_then(|c| context.options.stand_ins.for_chart(&c.name));
+            fail_source(&mut out, failure, stand_in);
+            return out;
+        }
+    };
+    out.kinds.extend(context.options.stand_ins.registered_by(&chart.info.name));
+    out.source = Some(chart.source);
+    out.chart = Some(chart.info);
+    let composed = match compose_values(&hr, recorder) {
+        Ok(composed) => composed,
+        Err(e) => {
+            note_unresolved(&mut out, &e);
+            out.errors.push(flux_error(e, ""));
+            return out;
+        }
+    };
+    out.warnings.extend(composed.skipped.iter().map(|s| format!("valuesFrom: {s} does not exist and is optional")));
+    let host = PlanHost { seeded: Mutex::new(SeededHost::new(id.to_string())), looked_up: Mutex::default() };
+    let capabilities =
+        Capabilities { kube_version: context.options.kube_version.clone(), api_versions: Arc::clone(&world.api_versions) };
+    let release = Release::install(hr.release_name(), hr.release_namespace());
+    match release::render(&hr, &chart.chart, &composed.values, &release, &capabilities, &host) {
+        Ok(rendered) => {
+            if crds != CrdsPolicy::Skip {
+                out.objects.extend(rendered.crds);
+            }
+            out.objects.extend(rendered.objects);
+            out.hooks = rendered.hooks;
+            out.warnings.extend(rendered.warnings);
+            for asked in rendered.asked_api_versions {
+                if asked == "*" {
+                    out.reads.all_api = Some(Arc::clone(&world.api_versions));
+                } else {
+                    let served = world.api_versions.has(&asked);
+                    out.reads.api.insert(asked, served);
+                }
+            }
+        }
+        Err(e) => {
+            // What it asked for is not known; any change of what is served may help it.
+            out.reads.all_api = Some(Arc::clone(&world.api_versions));
+            let chart = out.chart.as_ref().map(|c| format!("chart {} {}: ", c.name, c.version)).unwrap_or_default();
+            let mut error = flux_error(e, "");
+            error.message.insert_str(0, &chart);
+            out.errors.push(error);
+        }
+    }
+    let mut looked_up = host.looked_up.into_inner().unwrap_or_else(PoisonError::into_inner);
+    looked_up.sort();
+    looked_up.dedup();
+    out.unresolved.extend(looked_up.into_iter().map(|l| format!("lookup of {l}")));
+    out
+}
+
+/// The kinds that a release's chart defines in `crds/`, as far as they can be known before rendering.
+pub(crate) fn chart_kinds(context: &Context<'_>, id: &UnitId, definition: &Arc<Object>, world: &World) -> Vec<ServedKind> {
+    let recorder = Recorder::new(world);
+    let mut named = (**definition).clone();
+    if named.namespace().is_empty()
+        && let Some(meta) = named.metadata_mut()
+    {
+        meta.insert("namespace", id.namespace.clone());
+    }
+    let Ok(hr) = HelmRelease::read(&named) else { return Vec::new() };
+    if hr.spec.suspend || CrdsPolicy::on_install(&hr.spec) == Some(CrdsPolicy::Skip) {
+        return Vec::new();
+    }
+    let Ok(chart) = context.sources.chart(&recorder, &hr) else { return Vec::new() };
+    let mut out = Vec::new();
+    let mut charts = vec![&*chart.chart];
+    while let Some(chart) = charts.pop() {
+        charts.extend(chart.dependencies.iter().map(|d| &**d));
+        for file in chart.files.iter().filter(|f| f.name.starts_with("crds/")) {
+            for doc in druse_object::yaml::documents(&file.text(), druse_object::yaml::Dialect::Sigs).into_iter().flatten() {
+                out.extend(crd_kind(&Object::new(doc.value)));
+            }
+        }
+    }
+    out
+}
