@@ -27,6 +27,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Kustomize(commands::kustomize::Args),
+    Template(commands::template::Args),
     /// Print a shell completion script
     Completion {
         /// The shell to complete for
@@ -39,6 +41,8 @@ fn main() -> ExitCode {
     cli.globals.init_logging();
     let globals = &cli.globals;
     let result = match cli.command {
+        Command::Kustomize(args) => commands::kustomize::run(&args, globals),
+        Command::Template(args) => commands::template::run(&args, globals),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "druse", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

@@ -1,1 +1,4 @@
 //! One module a command.
+
+pub mod kustomize;
+pub mod template;
