@@ -1,0 +1,1 @@
+//! The network: Helm repositories, OCI registries and Git servers.
