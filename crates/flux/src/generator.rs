@@ -234,11 +234,19 @@ fn is_local(path: &str) -> bool {
 }
 
 /// Builds a Kustomization's folder: [`generate`], then kustomize. Every result has a name, kind and API version.
-/// Variables are not substituted and origin labels not set yet. `cache` may be shared by all builds of one tree.
+/// Variables are not substituted and origin labels not set yet.
 ///
 /// # Errors
 /// When the kustomization cannot be made or built.
-pub fn build(
+pub fn build(tree: &dyn FileTree, spec: &KustomizationSpec) -> Result<Vec<Object>, FluxError> {
+    build_cached(tree, spec, None)
+}
+
+/// As [`build`], with parsed files shared by several builds.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_cached(
     tree: &dyn FileTree,
     spec: &KustomizationSpec,
     cache: Option<&druse_kustomize::DocCache>,

@@ -17,8 +17,8 @@ use crate::kinds::Kinds;
 use crate::locate::TreeInput;
 use crate::model::{Plan, PlanOptions, ServedKind, Unit, UnitError, UnitId, UnitKind, UnitState};
 use crate::render::{Context, Output, chart_kinds, render_unit, unit_id};
-use crate::scan::{Scan, scan};
-use crate::sources::{Sources, identify_tree};
+use crate::scan::Scan;
+use crate::sources::Sources;
 use crate::world::{Name, World};
 
 /// After so many rounds the plan is what it is. Each level of units in units takes a round, so that is deep.
@@ -30,15 +30,16 @@ type Definitions = BTreeMap<UnitId, (Arc<Object>, Vec<UnitId>)>;
 
 /// Makes the plan of a tree. Never fails as a whole: what is wrong is an error of the unit it is wrong with.
 #[must_use]
-pub fn plan(input: &TreeInput, fetcher: &Fetcher, options: &PlanOptions) -> Plan {
-    let scan = scan(&*input.tree);
-    let urls = identify_tree(input, &scan);
-    let tree_sources = urls.found.clone();
-    let context = Context {
-        sources: Sources::new(input, fetcher, urls),
-        options,
-        documents: druse_kustomize::DocCache::new(),
-    };
+pub fn plan(input: &TreeInput, fetcher: &Arc<Fetcher>, options: &PlanOptions) -> Plan {
+    plan_with(&Sources::new(input.clone(), Arc::clone(fetcher)), options)
+}
+
+/// As [`plan`], with sources that others go on using: what was fetched and parsed is kept.
+#[must_use]
+pub fn plan_with(sources: &Sources, options: &PlanOptions) -> Plan {
+    let scan = &sources.scan;
+    let tree_sources = sources.tree_sources().to_vec();
+    let context = Context { sources, options, documents: druse_kustomize::DocCache::new() };
     let mut state = State { context: &context, base: base_kinds(options), roots: BTreeMap::new(), scanned: HashMap::new(), outputs: BTreeMap::new() };
     let mut warnings = Vec::new();
     if tree_sources.is_empty() && scan.objects.iter().any(|o| Kustomization::is(o)) {
@@ -46,7 +47,7 @@ pub fn plan(input: &TreeInput, fetcher: &Fetcher, options: &PlanOptions) -> Plan
             "no source of the tree's Kustomizations was taken to be the tree itself: none has a remote of its repository as URL, and their paths are not in the tree".into(),
         );
     }
-    state.find_roots(&scan, &mut warnings);
+    state.find_roots(scan, &mut warnings);
     if !state.settle() {
         warnings.push(format!("units still change each other after {MAX_ROUNDS} rounds; the plan is the last one"));
     }

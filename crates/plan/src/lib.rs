@@ -13,10 +13,11 @@ mod locate;
 pub mod model;
 pub mod render;
 pub mod scan;
+#[allow(clippy::result_large_err, reason = "a failure is rare and carries all that a report needs")]
 pub mod sources;
 mod world;
 
-pub use fixpoint::plan;
+pub use fixpoint::{plan, plan_with};
 pub use kinds::Kinds;
 pub use locate::{PlanError, TreeInput, locate, locate_revision};
 pub use model::{

@@ -255,6 +255,13 @@ pub struct StandIn {
     pub kinds: Vec<ServedKind>,
 }
 
+impl fmt::Display for StandIn {
+    /// The component's name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.component)
+    }
+}
+
 /// Which components can stand in for what was not fetched.
 pub trait StandIns: Send + Sync {
     /// The component that stands in for a chart of this name.

@@ -17,7 +17,7 @@ use crate::world::{Name, Reads, Recorder, World};
 
 /// What all renders of a plan share.
 pub(crate) struct Context<'a> {
-    pub(crate) sources: Sources<'a>,
+    pub(crate) sources: &'a Sources,
     pub(crate) options: &'a PlanOptions,
     pub(crate) documents: DocCache,
 }
@@ -206,7 +206,7 @@ fn build_kustomization(
     recorder: &Recorder<'_>,
     out: &mut Output,
 ) -> Result<Vec<Object>, FluxError> {
-    let mut objects = generator::build(&*source.tree, &ks.spec, Some(&context.documents))?;
+    let mut objects = generator::build_cached(&*source.tree, &ks.spec, Some(&context.documents))?;
     if let Some(decryption) = &ks.spec.decryption {
         for o in objects.iter().filter(|o| o.value.get("sops").is_some()) {
             out.unresolved.push(format!(

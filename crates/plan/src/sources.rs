@@ -9,7 +9,7 @@ use druse_flux::api::{
     Bucket, FluxSpec as _, GitRepository, GitRepositorySpec, HelmChart, HelmChartSpec, HelmRelease, HelmRepository,
     Kustomization, OciRepository, OciRepositorySpec, SourceRef,
 };
-use druse_flux::config::ConfigSource as _;
+use druse_flux::config::ConfigData;
 use druse_flux::generator::clean_path;
 use druse_flux::sourceignore::ArtifactTree;
 use druse_helm::{Chart, File, Values};
@@ -20,40 +20,54 @@ use druse_source::{Auth, ChartRequest, Fetcher, GitReference, GitRequest, OciRef
 
 use crate::locate::TreeInput;
 use crate::model::{ChartInfo, SourceInfo, TreeSource, UnitError};
-use crate::scan::Scan;
-use crate::world::Recorder;
+use crate::scan::{Scan, scan};
 
 /// The largest chart read from a folder, in bytes.
 const MAX_CHART_FOLDER: u64 = 64 * 1024 * 1024;
 /// How deep a chart's folders may be.
 const MAX_DEPTH: usize = 32;
 
+/// Where source objects are looked up: the plan's own objects, or a cluster's.
+pub trait Lookup: Sync {
+    /// A source object (`GitRepository`, `HelmRepository`, …) by kind, namespace and name.
+    fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<Arc<Object>>;
+    /// The entries of a Secret with credentials.
+    fn secret(&self, namespace: &str, name: &str) -> Option<ConfigData>;
+}
+
 /// Files for a Kustomization.
 #[derive(Clone)]
-pub(crate) struct SourceTree {
-    pub(crate) info: SourceInfo,
-    pub(crate) tree: Arc<dyn FileTree>,
-    /// Put before file names, where they are not the tree's own.
-    pub(crate) prefix: String,
+pub struct SourceTree {
+    /// What is known of the source.
+    pub info: SourceInfo,
+    /// The artifact: ignore rules are applied.
+    pub tree: Arc<dyn FileTree>,
+    /// Put before file names in provenances, where they are not the tree's own.
+    pub prefix: String,
 }
 
 /// A chart for a HelmRelease.
 #[derive(Clone)]
-pub(crate) struct SourceChart {
-    pub(crate) info: ChartInfo,
-    pub(crate) source: SourceInfo,
-    pub(crate) chart: Arc<Chart>,
+pub struct SourceChart {
+    /// What is known of the chart.
+    pub info: ChartInfo,
+    /// What is known of its source.
+    pub source: SourceInfo,
+    /// The chart, parsed; shared by all that use it.
+    pub chart: Arc<Chart>,
 }
 
 /// Why there are no files or no chart.
 #[derive(Clone, Debug)]
-pub(crate) struct SourceFailure {
-    pub(crate) error: UnitError,
+pub struct SourceFailure {
+    /// What is wrong.
+    pub error: UnitError,
     /// Whether it is only that nobody had it.
-    pub(crate) not_at_hand: bool,
-    /// The chart or URL that was asked for.
-    pub(crate) chart: Option<ChartInfo>,
-    pub(crate) source: Option<SourceInfo>,
+    pub not_at_hand: bool,
+    /// The chart that was asked for.
+    pub chart: Option<ChartInfo>,
+    /// The source that was asked.
+    pub source: Option<SourceInfo>,
 }
 
 impl SourceFailure {
@@ -73,11 +87,12 @@ impl SourceFailure {
 type Result<T> = std::result::Result<T, SourceFailure>;
 type Memo<K, V> = Mutex<HashMap<K, Arc<OnceLock<V>>>>;
 
-/// All sources of a plan.
-pub(crate) struct Sources<'a> {
-    input: &'a TreeInput,
-    fetcher: &'a Fetcher,
-    is_tree: TreeUrls,
+/// How sources become files and charts, for one tree. Answers are kept; [`Sources::forget`] asks anew.
+pub struct Sources {
+    input: TreeInput,
+    fetcher: Arc<Fetcher>,
+    pub(crate) scan: Scan,
+    pub(crate) is_tree: TreeUrls,
     artifacts: Memo<String, Result<(Arc<dyn FileTree>, String)>>,
     charts: Memo<String, std::result::Result<Arc<Chart>, UnitError>>,
 }
@@ -162,16 +177,47 @@ pub(crate) fn identify_tree(input: &TreeInput, scan: &Scan) -> TreeUrls {
     out
 }
 
-impl<'a> Sources<'a> {
-    pub(crate) fn new(input: &'a TreeInput, fetcher: &'a Fetcher, is_tree: TreeUrls) -> Self {
-        Self { input, fetcher, is_tree, artifacts: Mutex::default(), charts: Mutex::default() }
+impl std::fmt::Debug for Sources {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sources").field("input", &self.input).finish_non_exhaustive()
+    }
+}
+
+impl Sources {
+    /// The sources of a tree: reads all its YAML to find out which of them are the tree itself.
+    #[must_use]
+    pub fn new(input: TreeInput, fetcher: Arc<Fetcher>) -> Self {
+        let scan = scan(&*input.tree);
+        let is_tree = identify_tree(&input, &scan);
+        Self { input, fetcher, scan, is_tree, artifacts: Mutex::default(), charts: Mutex::default() }
     }
 
-    /// The files that a Kustomization's source reference means.
-    pub(crate) fn tree(&self, recorder: &Recorder<'_>, reference: &SourceRef, namespace: &str) -> Result<SourceTree> {
+    /// The tree.
+    #[must_use]
+    pub fn input(&self) -> &TreeInput {
+        &self.input
+    }
+
+    /// The sources that were taken to be the tree itself.
+    #[must_use]
+    pub fn tree_sources(&self) -> &[TreeSource] {
+        &self.is_tree.found
+    }
+
+    /// Forgets what was fetched, so that what can change is looked up anew. Parsed charts are kept, by digest.
+    pub fn forget(&self) {
+        self.fetcher.forget();
+        self.artifacts.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// The files that a Kustomization's source reference means, in whose namespace it is.
+    ///
+    /// # Errors
+    /// When the source is not defined, is of the wrong kind, or cannot be fetched.
+    pub fn tree(&self, lookup: &dyn Lookup, reference: &SourceRef, namespace: &str) -> Result<SourceTree> {
         let namespace = reference.namespace.as_deref().filter(|n| !n.is_empty()).unwrap_or(namespace);
         let id = format!("{}/{namespace}/{}", reference.kind, reference.name);
-        let Some(object) = recorder.get(&reference.kind, namespace, &reference.name) else {
+        let Some(object) = lookup.get(&reference.kind, namespace, &reference.name) else {
             let key = (reference.kind.to_string(), namespace.to_string(), reference.name.to_string());
             if self.is_tree.undefined.contains(&key) {
                 let tree = self.artifact("tree", String::new(), None)?;
@@ -183,8 +229,8 @@ impl<'a> Sources<'a> {
             ));
         };
         match reference.kind.as_str() {
-            "GitRepository" => self.git(recorder, &object, id),
-            "OCIRepository" => self.oci(recorder, &object, id),
+            "GitRepository" => self.git(lookup, &object, id),
+            "OCIRepository" => self.oci(lookup, &object, id),
             "Bucket" => {
                 let url = Bucket::read(&object).map(|b| format!("{}/{}", b.spec.endpoint, b.spec.bucket_name));
                 let url = url.map_err(|e| SourceFailure::new(UnitError::new(e).at(&object.provenance)))?;
@@ -206,7 +252,7 @@ impl<'a> Sources<'a> {
         SourceTree { info, tree, prefix: String::new() }
     }
 
-    fn git(&self, recorder: &Recorder<'_>, object: &Arc<Object>, id: String) -> Result<SourceTree> {
+    fn git(&self, lookup: &dyn Lookup, object: &Arc<Object>, id: String) -> Result<SourceTree> {
         let git = GitRepository::read(object).map_err(|e| SourceFailure::new(UnitError::new(e).at(&object.provenance)))?;
         let reference = git.spec.reference.clone().unwrap_or_default();
         let text = |v: &Option<druse_object::Str>| v.as_deref().filter(|t| !t.is_empty()).map(str::to_string);
@@ -227,7 +273,7 @@ impl<'a> Sources<'a> {
         if !git.spec.include.is_empty() {
             return Err(SourceFailure::new(UnitError::new(format!("{id}: spec.include is not supported")).at(&object.provenance)));
         }
-        let auth = self.auth(recorder, git.spec.secret_ref.as_ref().map(|r| r.name.as_str()), object.namespace());
+        let auth = self.auth(lookup, git.spec.secret_ref.as_ref().map(|r| r.name.as_str()), object.namespace());
         let request = GitRequest { url: url.clone(), reference: reference.clone(), auth };
         let found = self.fetcher.git(&request).map_err(|e| self.failed(&e, object, failed_info))?;
         let key = format!("{}\n{}", found.artifact.digest, git.spec.ignore.as_deref().unwrap_or_default());
@@ -237,8 +283,8 @@ impl<'a> Sources<'a> {
         Ok(fetched(id, url, found.artifact.revision, tree.0))
     }
 
-    fn oci(&self, recorder: &Recorder<'_>, object: &Arc<Object>, id: String) -> Result<SourceTree> {
-        let (request, spec) = self.oci_request(recorder, object)?;
+    fn oci(&self, lookup: &dyn Lookup, object: &Arc<Object>, id: String) -> Result<SourceTree> {
+        let (request, spec) = self.oci_request(lookup, object)?;
         let failed_info = SourceInfo { id: id.clone(), url: request.url.clone(), revision: String::new(), is_tree: false };
         let found = self.fetcher.oci(&request).map_err(|e| self.failed(&e, object, failed_info))?;
         let key = format!("{}\n{}", found.artifact.digest, spec.ignore.as_deref().unwrap_or_default());
@@ -248,7 +294,7 @@ impl<'a> Sources<'a> {
         Ok(fetched(id, request.url, found.artifact.revision, tree.0))
     }
 
-    fn oci_request(&self, recorder: &Recorder<'_>, object: &Arc<Object>) -> Result<(OciRequest, OciRepositorySpec)> {
+    fn oci_request(&self, lookup: &dyn Lookup, object: &Arc<Object>) -> Result<(OciRequest, OciRepositorySpec)> {
         let oci = OciRepository::read(object).map_err(|e| SourceFailure::new(UnitError::new(e).at(&object.provenance)))?;
         let reference = oci.spec.reference.clone().unwrap_or_default();
         let text = |v: &Option<druse_object::Str>| v.as_deref().filter(|t| !t.is_empty()).map(str::to_string);
@@ -260,7 +306,7 @@ impl<'a> Sources<'a> {
                 tag: text(&reference.tag),
             },
             media_type: oci.spec.layer_selector.as_ref().and_then(|l| text(&l.media_type)),
-            auth: self.auth(recorder, oci.spec.secret_ref.as_ref().map(|r| r.name.as_str()), object.namespace()),
+            auth: self.auth(lookup, oci.spec.secret_ref.as_ref().map(|r| r.name.as_str()), object.namespace()),
             insecure: oci.spec.insecure,
         };
         Ok((request, oci.spec))
@@ -280,19 +326,22 @@ impl<'a> Sources<'a> {
         })
     }
 
-    fn auth(&self, recorder: &Recorder<'_>, secret: Option<&str>, namespace: &str) -> Option<Auth> {
-        let data = recorder.config("Secret", namespace, secret?)?;
+    fn auth(&self, lookup: &dyn Lookup, secret: Option<&str>, namespace: &str) -> Option<Auth> {
+        let data = lookup.secret(namespace, secret?)?;
         let text = |key: &str| data.get(key).map(|v| String::from_utf8_lossy(v).into_owned()).unwrap_or_default();
         let auth = Auth { username: text("username"), password: text("password") };
         (!auth.username.is_empty() || !auth.password.is_empty()).then_some(auth)
     }
 
     /// The chart of a HelmRelease.
-    pub(crate) fn chart(&self, recorder: &Recorder<'_>, hr: &HelmRelease) -> Result<SourceChart> {
+    ///
+    /// # Errors
+    /// When its source is not defined, or the chart cannot be fetched or loaded.
+    pub fn chart(&self, lookup: &dyn Lookup, hr: &HelmRelease) -> Result<SourceChart> {
         if let Some(reference) = &hr.spec.chart_ref {
             let namespace = reference.namespace.as_deref().filter(|n| !n.is_empty()).unwrap_or(&hr.namespace);
             let id = format!("{}/{namespace}/{}", reference.kind, reference.name);
-            let object = recorder.get(&reference.kind, namespace, &reference.name).ok_or_else(|| {
+            let object = lookup.get(&reference.kind, namespace, &reference.name).ok_or_else(|| {
                 SourceFailure::new(
                     UnitError::new(format!("chartRef names {id}, which no unit of the tree defines"))
                         .help("add it to the tree, or correct the reference's kind, name or namespace"),
@@ -302,9 +351,9 @@ impl<'a> Sources<'a> {
                 "HelmChart" => {
                     let chart = HelmChart::read(&object)
                         .map_err(|e| SourceFailure::new(UnitError::new(e).at(&object.provenance)))?;
-                    self.helm_chart(recorder, &chart.spec, namespace)
+                    self.helm_chart(lookup, &chart.spec, namespace)
                 }
-                "OCIRepository" => self.oci_chart(recorder, &object, id),
+                "OCIRepository" => self.oci_chart(lookup, &object, id),
                 other => Err(SourceFailure::new(
                     UnitError::new(format!("chartRef names {id}: charts from a {other} are not supported"))
                         .help("use a HelmChart or an OCIRepository"),
@@ -312,15 +361,15 @@ impl<'a> Sources<'a> {
             };
         }
         match &hr.spec.chart {
-            Some(template) => self.helm_chart(recorder, &template.spec, &hr.namespace),
+            Some(template) => self.helm_chart(lookup, &template.spec, &hr.namespace),
             None => Err(SourceFailure::new(
                 UnitError::new("the HelmRelease names no chart").help("set spec.chart or spec.chartRef"),
             )),
         }
     }
 
-    fn oci_chart(&self, recorder: &Recorder<'_>, object: &Arc<Object>, id: String) -> Result<SourceChart> {
-        let (request, _) = self.oci_request(recorder, object)?;
+    fn oci_chart(&self, lookup: &dyn Lookup, object: &Arc<Object>, id: String) -> Result<SourceChart> {
+        let (request, _) = self.oci_request(lookup, object)?;
         let (repository, name) = request.url.rsplit_once('/').unwrap_or((&request.url, ""));
         let version = match (&request.reference.digest, &request.reference.semver, &request.reference.tag) {
             (Some(v), ..) | (_, Some(v), _) | (_, _, Some(v)) => v.clone(),
@@ -337,7 +386,7 @@ impl<'a> Sources<'a> {
         self.fetch_chart(&chart, &[], false, id, object)
     }
 
-    fn helm_chart(&self, recorder: &Recorder<'_>, spec: &HelmChartSpec, namespace: &str) -> Result<SourceChart> {
+    fn helm_chart(&self, lookup: &dyn Lookup, spec: &HelmChartSpec, namespace: &str) -> Result<SourceChart> {
         let reference = &spec.source_ref;
         let namespace = reference.namespace.as_deref().filter(|n| !n.is_empty()).unwrap_or(namespace);
         let id = format!("{}/{namespace}/{}", reference.kind, reference.name);
@@ -345,7 +394,7 @@ impl<'a> Sources<'a> {
         let files: Vec<String> =
             spec.values_files.iter().chain(&spec.values_file).map(ToString::to_string).filter(|f| !f.is_empty()).collect();
         if matches!(reference.kind.as_str(), "GitRepository" | "Bucket" | "OCIRepository") {
-            let source = self.tree(recorder, reference, namespace)?;
+            let source = self.tree(lookup, reference, namespace)?;
             return self.chart_in_tree(source, spec, &files);
         }
         if reference.kind != "HelmRepository" {
@@ -355,7 +404,7 @@ impl<'a> Sources<'a> {
             ));
         }
         let info = ChartInfo { name: spec.chart.to_string(), wanted: version.clone(), version: String::new(), digest: String::new() };
-        let object = recorder.get("HelmRepository", namespace, &reference.name).ok_or_else(|| SourceFailure {
+        let object = lookup.get("HelmRepository", namespace, &reference.name).ok_or_else(|| SourceFailure {
             chart: Some(info),
             ..SourceFailure::new(
                 UnitError::new(format!("the chart's sourceRef names {id}, which no unit of the tree defines"))
@@ -364,7 +413,7 @@ impl<'a> Sources<'a> {
         })?;
         let repository =
             HelmRepository::read(&object).map_err(|e| SourceFailure::new(UnitError::new(e).at(&object.provenance)))?;
-        let auth = self.auth(recorder, repository.spec.secret_ref.as_ref().map(|r| r.name.as_str()), object.namespace());
+        let auth = self.auth(lookup, repository.spec.secret_ref.as_ref().map(|r| r.name.as_str()), object.namespace());
         let request = ChartRequest {
             repository: repository.spec.url.to_string(),
             name: spec.chart.to_string(),

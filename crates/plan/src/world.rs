@@ -81,6 +81,15 @@ impl<'a> Recorder<'a> {
     }
 }
 
+impl crate::sources::Lookup for Recorder<'_> {
+    fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<Arc<Object>> {
+        Recorder::get(self, kind, namespace, name)
+    }
+    fn secret(&self, namespace: &str, name: &str) -> Option<ConfigData> {
+        self.config("Secret", namespace, name)
+    }
+}
+
 impl ConfigSource for Recorder<'_> {
     fn config(&self, kind: &str, namespace: &str, name: &str) -> Option<ConfigData> {
         self.get(kind, namespace, name).map(|o| config_data(&o.value))

@@ -46,7 +46,7 @@ fn make(fixture: &str, stand_ins: bool) -> Option<Plan> {
     if stand_ins {
         options.stand_ins = Arc::new(TestStandIns);
     }
-    Some(plan(&input, &fetcher, &options))
+    Some(plan(&input, &Arc::new(fetcher), &options))
 }
 
 fn describe(plan: &Plan) -> String {
