@@ -11,6 +11,7 @@ use crate::fieldspec::{FieldSpec, FieldSpecs};
 use crate::generators::{self, Made};
 use crate::kustomization::{COMPONENT, FILE_NAMES, Kustomization};
 use crate::loader::{self, LoadRestriction, Loader, Remote, RemoteContent};
+use crate::origin::{Origin, plugin_origin, trace};
 use crate::plugins;
 use crate::resource::{Resource, Resources};
 use crate::schema::Schemas;
@@ -176,63 +177,6 @@ fn drop_local(resources: &mut Resources) {
     if resources.iter().any(|r| is_local(r) || r.is_empty()) {
         resources.list_mut().retain(|r| !is_local(r) && !r.is_empty());
     }
-}
-
-/// Where an object or a transformer comes from, for `buildMetadata`.
-#[derive(Clone, Debug, Default)]
-struct Origin {
-    path: String,
-    repo: String,
-}
-
-impl Origin {
-    fn append(&self, path: &str) -> Self {
-        if loader::is_remote(path) {
-            return Self { path: String::new(), repo: path.to_string() };
-        }
-        let joined = clean(&self.path, path);
-        Self { path: joined, repo: self.repo.clone() }
-    }
-
-    fn text(&self) -> String {
-        let mut out = String::new();
-        if !self.path.is_empty() {
-            out.push_str(&format!("path: {}\n", self.path));
-        }
-        if !self.repo.is_empty() {
-            out.push_str(&format!("repo: {}\n", self.repo));
-        }
-        out
-    }
-
-    /// The text for what a plugin of a file makes or changes.
-    fn configured(&self, file_name: &str, api_version: &str, kind: &str, name: &str) -> String {
-        let mut out = String::new();
-        if !self.repo.is_empty() {
-            out.push_str(&format!("repo: {}\n", self.repo));
-        }
-        out.push_str(&format!("configuredIn: {}\n", clean(&self.path, file_name)));
-        out.push_str(&format!("configuredBy:\n  apiVersion: {api_version}\n  kind: {kind}\n"));
-        if !name.is_empty() {
-            out.push_str(&format!("  name: {name}\n"));
-        }
-        out
-    }
-}
-
-/// Go's `filepath.Join`: `..` at the start stays.
-fn clean(dir: &str, path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in dir.split('/').chain(path.split('/')) {
-        match part {
-            "" | "." => {}
-            ".." if parts.last().is_some_and(|p| *p != "..") => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    parts.join("/")
 }
 
 /// What a kustomization has gathered so far.
@@ -489,7 +433,9 @@ impl Build<'_> {
             all.resources.absorb(resource).map_err(|e| target.place(e.wrap("merging from generator"), word))?;
         }
         if !k.helm_charts.is_empty() || !k.helm_chart_inflation_generator.is_empty() {
-            return Err(target.place(plugins::helm_is_off(), "helmChart"));
+            let chart = k.helm_charts.first().map(yaml::to_string).unwrap_or_default();
+            let e = patches::configuring(plugins::helm_is_off(), "HelmChartInflationGenerator", &chart);
+            return Err(target.place(e, "helmChart"));
         }
         for object in self.plugin_objects(target, &k.generators, origin)? {
             let mut resource = plugins::generate(&object, &target.loader)
@@ -528,13 +474,14 @@ impl Build<'_> {
         let k = &target.k;
         let mut list: Vec<(Transformer, &str)> = Vec::new();
         if !k.patches_strategic_merge.is_empty() {
-            let patches = patches::load_legacy(&k.patches_strategic_merge, "", &target.loader, &target.file)
+            let patches = patches::from_legacy_entries(&k.patches_strategic_merge, &target.loader, &target.file)
                 .map_err(|e| target.place(e, "patchesStrategicMerge"))?;
             list.push((Transformer::Patches(vec![patches]), "PatchStrategicMergeTransformer"));
         }
         for entry in &k.patches {
             let word = if entry.path.is_empty() { "patches" } else { &entry.path };
-            let patches = patches::load(entry, &target.loader, &target.file).map_err(|e| target.place(e, word))?;
+            let patches =
+                patches::from_entry(entry, &target.loader, &target.file).map_err(|e| target.place(e, word))?;
             list.push((Transformer::Patches(vec![patches]), "PatchTransformer"));
         }
         if !k.namespace.is_empty() {
@@ -565,7 +512,7 @@ impl Build<'_> {
             list.push((transformer, "AnnotationsTransformer"));
         }
         for entry in &k.patches_json6902 {
-            let patches = patches::load_json(entry, &target.loader, &target.file)
+            let patches = patches::from_json_entry(entry, &target.loader, &target.file)
                 .map_err(|e| target.place(e, "patchesJson6902"))?;
             list.push((Transformer::Patches(vec![patches]), "PatchJson6902Transformer"));
         }
@@ -615,35 +562,15 @@ impl Build<'_> {
             let same = copy.len() == all.resources.len()
                 && copy.iter().zip(all.resources.iter()).all(|(a, b)| unlabelled(a) == unlabelled(b));
             if !same {
-                return Err(target.place(fail!("validator shouldn't modify the resource map"), "validators"));
+                let gone = all.resources.iter().map(Resource::id).find(|id| !copy.iter().any(|r| r.id().same(id)));
+                let why = match gone {
+                    Some(id) => format!("id in self missing from other; id: {id}"),
+                    None => "nodes unequal".to_string(),
+                };
+                return Err(target.place(fail!("validator shouldn't modify the resource map: {why}"), "validators"));
             }
         }
         Ok(())
-    }
-}
-
-fn plugin_origin(object: &Resource, origin: Option<&Origin>, file_name: &str) -> Option<String> {
-    let origin = origin?;
-    let id = object.id();
-    let written = object.origin.as_deref().and_then(|o| o.strip_prefix("path: ")).map(str::trim_end);
-    let at = Origin { path: String::new(), repo: origin.repo.clone() };
-    match written {
-        Some(path) => Some(at.configured(path, &id.gvk.version, &id.gvk.kind, &id.name)),
-        None => Some(origin.configured(file_name, &id.gvk.version, &id.gvk.kind, &id.name)),
-    }
-}
-
-fn trace(resources: &mut Resources, origin: &str) {
-    for resource in resources.contents_mut() {
-        if resource.origin.is_none() {
-            resource.origin = Some(origin.into());
-            continue;
-        }
-        for (i, line) in origin.lines().enumerate() {
-            resource.transformations.push_str(if i == 0 { "- " } else { "  " });
-            resource.transformations.push_str(line);
-            resource.transformations.push('\n');
-        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use druse_object::{Provenance, Value, yaml};
 
-use crate::error::{Result, fail};
+use crate::error::{Result, fail, go_yaml};
 use crate::ids::{meta_text, text};
 use crate::resource::Resource;
 
@@ -74,7 +74,7 @@ fn parse(content: &[u8]) -> Parsed {
     for document in yaml::documents(stream, yaml::Dialect::Kyaml) {
         let document = document.map_err(|e| crate::KustomizeError {
             line: e.line,
-            ..fail!("MalformedYAMLError: yaml: line {}: {}", e.line, e.message)
+            ..fail!("MalformedYAMLError: {}", go_yaml(stream, &e, true))
         })?;
         if !document.value.is_null() {
             documents.push((document.value, document.line));

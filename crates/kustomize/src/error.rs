@@ -66,6 +66,44 @@ macro_rules! fail {
 }
 pub(crate) use fail;
 
+/// The words of a YAML error as go-yaml writes them: `yaml: line 2: …`. Its parser counts lines from 0 and names the
+/// line where the collection began that could not be finished; `documents` asks for lines within the document, as
+/// kyaml counts them.
+pub(crate) fn go_yaml(text: &str, e: &druse_object::yaml::YamlError, documents: bool) -> String {
+    let before = |n: u32| text.lines().take(usize::try_from(n).unwrap_or(0));
+    let start = if documents {
+        before(e.line.saturating_sub(1))
+            .enumerate()
+            .filter(|(i, l)| *i > 0 && l.starts_with("---"))
+            .last()
+            .map_or(0, |(i, _)| i + 1)
+    } else {
+        0
+    };
+    let mut line = usize::try_from(e.line).unwrap_or(0).saturating_sub(start);
+    if e.message.starts_with("did not find expected") {
+        line = line.saturating_sub(1);
+        if e.message.contains("',' or") {
+            let mut open: Vec<usize> = Vec::new();
+            for (i, l) in before(e.line).enumerate().skip(start) {
+                for c in l.chars() {
+                    match c {
+                        '{' | '[' => open.push(i - start),
+                        '}' | ']' => {
+                            open.pop();
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            if let Some(began) = open.pop().filter(|l| *l > 0) {
+                line = began;
+            }
+        }
+    }
+    if line == 0 { format!("yaml: {}", e.message) } else { format!("yaml: line {line}: {}", e.message) }
+}
+
 /// A string as Go's `%q` writes it.
 pub(crate) fn go_quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);

@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn the_hash_is_kustomizes() {
-        // From kustomize's own test of its hasher: a ConfigMap without data.
+        // The hash of a ConfigMap with one empty value.
         let object = druse_object::json::parse(br#"{"kind": "ConfigMap", "data": {"one": ""}}"#).unwrap();
         assert_eq!(hash(&object), "9g67k2htb6");
     }

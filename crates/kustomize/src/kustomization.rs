@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use druse_object::{Map, Value, yaml};
 use serde::Deserialize;
 
-use crate::error::{KustomizeError, Result, fail};
+use crate::error::{KustomizeError, Result, fail, go_yaml};
 use crate::fieldspec::FieldSpec;
 use crate::ids::Gvk;
 
@@ -318,7 +318,7 @@ impl Kustomization {
     pub fn parse(text: &str) -> Result<Self> {
         let value = yaml::parse(text, yaml::Dialect::Sigs).map_err(|e| KustomizeError {
             line: e.line,
-            ..fail!("invalid Kustomization: error converting YAML to JSON: yaml: line {}: {}", e.line, e.message)
+            ..fail!("invalid Kustomization: {}", go_yaml(text, &e, false))
         })?;
         Self::from_value(&value)
     }
@@ -357,7 +357,8 @@ impl Kustomization {
             return Err(fail!("kustomization.yaml is empty"));
         }
         let value = Value::Map(clean);
-        let mut k: Self = value.to_typed().map_err(|e| invalid(go_words(&e.0)))?;
+        let mut k: Self =
+            value.to_typed().map_err(|e| invalid(wrong_type(&value).unwrap_or_else(|| go_words(&e.0))))?;
         k.fix();
         Ok(k)
     }
@@ -421,6 +422,59 @@ fn drop_nulls(value: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(drop_nulls),
         _ => {}
     }
+}
+
+/// Fields that hold a text.
+const TEXT_FIELDS: [&str; 5] = ["apiVersion", "kind", "namePrefix", "nameSuffix", "namespace"];
+/// Fields that hold texts by name.
+const MAP_FIELDS: [&str; 3] = ["openapi", "commonLabels", "commonAnnotations"];
+/// Fields that hold a list of texts.
+const LIST_FIELDS: [&str; 9] = [
+    "resources",
+    "components",
+    "crds",
+    "bases",
+    "configurations",
+    "generators",
+    "transformers",
+    "validators",
+    "buildMetadata",
+];
+
+/// What Go's JSON decoder says of the first plain field with a value of the wrong type.
+fn wrong_type(value: &Value) -> Option<String> {
+    let go_kind = |v: &Value| match v {
+        Value::Bool(_) => "bool",
+        Value::Map(_) => "object",
+        Value::Array(_) => "array",
+        Value::String(_) => "string",
+        _ => "number",
+    };
+    let say = |v: &Value, field: &str, kind: &str| {
+        format!("json: cannot unmarshal {} into Go struct field Kustomization.{field} of type {kind}", go_kind(v))
+    };
+    // Go sees the fields in the order of their names: the YAML became JSON with sorted keys.
+    let mut fields: Vec<_> = value.as_map()?.iter().collect();
+    fields.sort_by(|a, b| a.0.cmp(b.0));
+    fields.into_iter().find_map(|(field, v)| {
+        let is = |list: &[&str]| list.contains(&field.as_str());
+        if is(&TEXT_FIELDS) && v.as_str().is_none() {
+            return Some(say(v, field, "string"));
+        }
+        if is(&LIST_FIELDS) {
+            return match v {
+                Value::Array(items) => items.iter().find(|i| i.as_str().is_none()).map(|i| say(i, field, "string")),
+                other => Some(say(other, field, "[]string")),
+            };
+        }
+        if is(&MAP_FIELDS) {
+            return match v {
+                Value::Map(map) => map.values().find(|i| i.as_str().is_none()).map(|i| say(i, field, "string")),
+                other => Some(say(other, field, "map[string]string")),
+            };
+        }
+        None
+    })
 }
 
 /// Serde's words turned into those of Go's JSON decoder where they say the same.

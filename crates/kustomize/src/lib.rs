@@ -26,6 +26,7 @@ mod ids;
 mod kustomization;
 mod loader;
 mod merge;
+mod origin;
 mod plugins;
 mod resource;
 mod scalar;

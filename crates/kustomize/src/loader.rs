@@ -94,7 +94,7 @@ impl<'a> Loader<'a> {
             tree: TreeRef::Borrowed(tree),
             dir: String::new(),
             restriction,
-            shown_root: shown_root.trim_end_matches('/').into(),
+            shown_root: if shown_root == "/" { "/" } else { shown_root.trim_end_matches('/') }.into(),
             parents: Vec::new(),
         };
         let dir = loader.confirm_dir(dir).map_err(|e| e.wrap("must build at directory"))?;
@@ -107,6 +107,7 @@ impl<'a> Loader<'a> {
             (false, true) => self.shown_root.to_string(),
             (true, true) => ".".to_string(),
             (true, false) => path.to_string(),
+            (false, false) if &*self.shown_root == "/" => format!("/{path}"),
             (false, false) => format!("{}/{path}", self.shown_root),
         }
     }

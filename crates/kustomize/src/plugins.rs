@@ -80,8 +80,7 @@ pub(crate) fn generate(object: &Resource, loader: &Loader<'_>) -> Result<Resourc
 
 /// The error for Helm charts, which are rendered by Helm's own part and not from here.
 pub(crate) fn helm_is_off() -> crate::KustomizeError {
-    fail!("trouble configuring builtin HelmChartInflationGenerator: must specify --enable-helm")
-        .help("helmCharts is off here, as it is in Flux: use a HelmRelease")
+    fail!("must specify --enable-helm").help("helmCharts is off here, as it is in Flux: use a HelmRelease")
 }
 
 fn config_error(object: &Resource, message: &str) -> crate::KustomizeError {
@@ -133,7 +132,9 @@ pub(crate) fn transformers(object: &Resource, loader: &Loader<'_>) -> Result<Vec
         }
         "ImageTagTransformer" => Transformer::Image { image: c.image_tag, specs },
         "ReplicaCountTransformer" => Transformer::Replicas { replica: c.replica, specs },
-        "PatchTransformer" => Transformer::Patches(vec![configured(object, patches::load(&entry, loader, file))?]),
+        "PatchTransformer" => {
+            Transformer::Patches(vec![configured(object, patches::load_plugin(&entry, loader, file))?])
+        }
         "PatchJson6902Transformer" => {
             let entry = Patch { patch: c.json_op, ..entry };
             Transformer::Patches(vec![configured(object, patches::load_json(&entry, loader, file))?])

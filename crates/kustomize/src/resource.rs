@@ -290,6 +290,25 @@ impl Resource {
         Object { value: self.value, provenance: self.provenance }
     }
 
+    /// The object with its memory as JSON, as kustomize shows it in messages.
+    pub(crate) fn to_json(&self) -> String {
+        let mut copy = self.clone();
+        let list =
+            |f: &dyn Fn(&Previous) -> &Str| self.previous.iter().map(|p| f(p).as_str()).collect::<Vec<_>>().join(",");
+        let memory = [
+            ("previousKinds", list(&|p| &p.kind)),
+            ("previousNames", list(&|p| &p.name)),
+            ("previousNamespaces", list(&|p| &p.namespace)),
+            ("prefixes", self.prefixes.join(",")),
+            ("suffixes", self.suffixes.join(",")),
+        ];
+        for (key, value) in memory.iter().filter(|(_, value)| !value.is_empty()) {
+            copy.annotate(&format!("internal.config.kubernetes.io/{key}"), value);
+        }
+        copy.value.sort_keys();
+        crate::generators::go_json(&copy.value)
+    }
+
     fn annotate(&mut self, key: &str, value: &str) {
         if let Some(map) = self.value.make_map_at(["metadata", "annotations"]) {
             map.insert(key, value);

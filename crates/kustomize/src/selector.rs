@@ -9,6 +9,19 @@ use crate::error::{Result, fail};
 use crate::ids::{Gvk, text};
 use crate::kustomization::Selector;
 
+/// Why a pattern is none, in the words of Go's package.
+fn go_reason(ours: &str) -> &'static str {
+    const REASONS: [(&str, &str); 6] = [
+        ("unclosed group", "missing closing )"),
+        ("unopened group", "unexpected )"),
+        ("unclosed character class", "missing closing ]"),
+        ("repetition operator missing expression", "missing argument to repetition operator"),
+        ("unrecognized escape sequence", "invalid escape sequence"),
+        ("look-around", "invalid or unsupported Perl syntax"),
+    ];
+    REASONS.iter().find(|(our, _)| ours.contains(our)).map_or("invalid pattern", |(_, go)| go)
+}
+
 /// A [`Selector`] made ready.
 pub(crate) struct Matcher {
     group: Option<Regex>,
@@ -26,7 +39,7 @@ fn anchored(pattern: &str) -> Result<Option<Regex>> {
     }
     match Regex::new(&format!("^(?:{pattern})$")) {
         Ok(regex) => Ok(Some(regex)),
-        Err(_) => Err(fail!("error parsing regexp: invalid pattern: `^(?:{pattern})$`")),
+        Err(e) => Err(fail!("error parsing regexp: {}: `^(?:{pattern})$`", go_reason(&e.to_string()))),
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Needs kubectl (the environment variable DRUSE_KUBECTL, or on the PATH) and the fixtures; skips without.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::path::{Path, PathBuf};

@@ -35,6 +35,7 @@ pub(super) fn apply(
     for resource in resources.iter() {
         *count.entry(resource.id().key()).or_default() += 1;
     }
+    let mut conflict = None;
     for resource in resources.list_mut() {
         let generated_by_helm = resource
             .value
@@ -56,12 +57,18 @@ pub(super) fn apply(
             *count.entry(after.clone()).or_default() += 1;
         }
         if count.get(&after) != Some(&1) {
-            return Err(fail!("namespace transformation produces ID conflict: [{id} {id}]")
-                .at(resource.provenance.file.as_deref().unwrap_or_default(), resource.provenance.line)
-                .help(format!("two objects become {id}: rename one, or build them apart")));
+            conflict = Some(id);
+            break;
         }
     }
-    Ok(())
+    let Some(id) = conflict else { return Ok(()) };
+    let same: Vec<&Resource> = resources.iter().filter(|r| r.id().same(&id)).collect();
+    let shown: Vec<String> = same.iter().map(|r| r.to_json()).collect();
+    let places: Vec<String> = same.iter().map(|r| r.provenance.to_string()).collect();
+    let place = same.last().map(|r| r.provenance.clone()).unwrap_or_default();
+    Err(fail!("namespace transformation produces ID conflict: [{}]", shown.join(" "))
+        .at(place.file.as_deref().unwrap_or_default(), place.line)
+        .help(format!("{} become one object ({id}): rename one, or build them apart", places.join(" and "))))
 }
 
 /// Sets the namespace on one object.

@@ -35,11 +35,11 @@ fn json_operations(text: &str) -> std::result::Result<Value, String> {
 }
 
 /// Reads an entry of `patches`.
-pub(crate) fn load(entry: &Patch, loader: &Loader<'_>, file: &str) -> Result<Patches> {
+fn load(entry: &Patch, loader: &Loader<'_>, file: &str) -> Result<Patches> {
     let inline = entry.patch.trim();
     let (text, source, place) = match (inline.is_empty(), entry.path.is_empty()) {
-        (true, true) => return Err(fail!("must specify one of patch and path in\n{}", shown(entry))),
-        (false, false) => return Err(fail!("patch and path can't be set at the same time\n{}", shown(entry))),
+        (true, true) => return Err(fail!("must specify one of patch and path in\n{}", shown(entry, "patch"))),
+        (false, false) => return Err(fail!("patch and path can't be set at the same time\n{}", shown(entry, "patch"))),
         (false, true) => (inline.to_string(), format!("[patch: {}]", go_quote(inline)), file.to_string()),
         (true, false) => {
             let (place, bytes) = loader
@@ -61,7 +61,7 @@ pub(crate) fn load(entry: &Patch, loader: &Loader<'_>, file: &str) -> Result<Pat
         (Err(_), Ok(patch)) => {
             return match &entry.target {
                 Some(target) => Ok(Patches::Json { patch, target: target.clone(), remember: true, place: (place, 0) }),
-                None => Err(fail!("must specify a target for JSON patch {source}")),
+                None => Err(fail!("{LATE}must specify a target for JSON patch {source}")),
             };
         }
         (Err(why), Err(_)) => {
@@ -75,7 +75,7 @@ pub(crate) fn load(entry: &Patch, loader: &Loader<'_>, file: &str) -> Result<Pat
     match &entry.target {
         None => Ok(Patches::Named { patches: objects, legacy: false }),
         Some(_) if objects.len() > 1 => Err(fail!(
-            "Multiple Strategic-Merge Patches in one `patches` entry is not allowed to set `patches.target` field: \
+            "{LATE}Multiple Strategic-Merge Patches in one `patches` entry is not allowed to set `patches.target` field: \
              {source}"
         )),
         Some(target) => match objects.pop() {
@@ -85,15 +85,83 @@ pub(crate) fn load(entry: &Patch, loader: &Loader<'_>, file: &str) -> Result<Pat
     }
 }
 
-/// The entry as YAML, for messages.
-fn shown(entry: &Patch) -> String {
+/// An entry as kustomize hands it to its plugin, for messages. `text_field` is what the plugin calls the patch itself.
+fn shown(entry: &Patch, text_field: &str) -> String {
     let mut map = druse_object::Map::new();
-    for (key, value) in [("path", &entry.path), ("patch", &entry.patch)] {
+    let put = |map: &mut druse_object::Map, key: &str, value: &str| {
         if !value.is_empty() {
-            map.insert(key, value.as_str());
+            map.insert(key, value);
         }
+    };
+    put(&mut map, "path", &entry.path);
+    put(&mut map, text_field, &entry.patch);
+    if let Some(t) = &entry.target {
+        let mut target = druse_object::Map::new();
+        for (key, value) in [
+            ("group", &t.group),
+            ("version", &t.version),
+            ("kind", &t.kind),
+            ("name", &t.name),
+            ("namespace", &t.namespace),
+            ("labelSelector", &t.label_selector),
+            ("annotationSelector", &t.annotation_selector),
+        ] {
+            put(&mut target, key, value);
+        }
+        map.insert("target", target);
+    }
+    if let Some(o) = entry.options {
+        let mut options = druse_object::Map::new();
+        for (key, on) in [("allowNameChange", o.allow_name_change), ("allowKindChange", o.allow_kind_change)] {
+            if on {
+                options.insert(key, true);
+            }
+        }
+        map.insert("options", options);
     }
     yaml::to_string(&Value::Map(map))
+}
+
+/// An error as kustomize wraps it when a plugin of a kustomization file cannot be configured.
+pub(crate) fn configuring(e: crate::KustomizeError, plugin: &str, config: &str) -> crate::KustomizeError {
+    e.wrap(format_args!("trouble configuring builtin {plugin} with config: `\n{config}`"))
+}
+
+/// Reads an entry of `patches` of a kustomization file.
+pub(crate) fn from_entry(entry: &Patch, loader: &Loader<'_>, file: &str) -> Result<Patches> {
+    match load(entry, loader, file) {
+        Err(e) if e.message.starts_with(LATE) => Err(late(e)),
+        other => other.map_err(|e| configuring(e, "PatchTransformer", &shown(entry, "patch"))),
+    }
+}
+
+/// Reads a patch that a `PatchTransformer` object configures.
+pub(crate) fn load_plugin(entry: &Patch, loader: &Loader<'_>, file: &str) -> Result<Patches> {
+    load(entry, loader, file).map_err(late)
+}
+
+/// Reads an entry of `patchesJson6902` of a kustomization file.
+pub(crate) fn from_json_entry(entry: &Patch, loader: &Loader<'_>, file: &str) -> Result<Patches> {
+    load_json(entry, loader, file).map_err(|e| configuring(e, "PatchJson6902Transformer", &shown(entry, "jsonOp")))
+}
+
+/// Reads `patchesStrategicMerge` of a kustomization file.
+pub(crate) fn from_legacy_entries(paths: &[String], loader: &Loader<'_>, file: &str) -> Result<Patches> {
+    load_legacy(paths, "", loader, file).map_err(|e| {
+        let mut map = druse_object::Map::new();
+        map.insert("paths", paths.iter().map(String::as_str).collect::<Value>());
+        configuring(e, "PatchStrategicMergeTransformer", &yaml::to_string(&Value::Map(map)))
+    })
+}
+
+/// Marks errors that kustomize finds only when the patch is applied; never leaves this file.
+const LATE: char = '\u{0}';
+
+fn late(mut e: crate::KustomizeError) -> crate::KustomizeError {
+    if e.message.starts_with(LATE) {
+        e.message.remove(0);
+    }
+    e
 }
 
 /// Reads an entry of `patchesJson6902`.

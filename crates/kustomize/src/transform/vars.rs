@@ -119,11 +119,7 @@ fn value_of(var: &Var, resources: &Resources) -> Result<Value> {
 
 /// A variable as Go prints the structure with `%v`.
 fn shown(var: &Var) -> String {
-    let id = target_id(var);
-    format!(
-        "{{{} {{{} {} {} {}}} {{{}}}}}",
-        var.name, var.objref.api_version, id.gvk, id.name, id.namespace, var.fieldref.field_path
-    )
+    format!("{{{} {} {{{}}}}}", var.name, target_id(var).gvk, var.fieldref.field_path)
 }
 
 fn expand_field(field: &mut Value, values: &BTreeMap<&str, Value>) -> Result<()> {

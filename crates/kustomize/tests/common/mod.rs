@@ -1,5 +1,5 @@
 //! Finding and running the real thing, and comparing with it.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used, clippy::print_stderr)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
