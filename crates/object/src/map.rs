@@ -14,6 +14,8 @@ const INDEX_ABOVE: usize = 24;
 #[derive(Clone, Default)]
 pub struct Map {
     entries: Vec<(Str, Value)>,
+    // Boxed, so that the usual map without one is small and so is every value.
+    #[allow(clippy::box_collection)]
     index: Option<Box<HashMap<Str, usize, foldhash::fast::RandomState>>>,
 }
 

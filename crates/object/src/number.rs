@@ -95,7 +95,7 @@ pub fn write_json(out: &mut String, f: f64) {
         return;
     }
     let abs = f.abs();
-    if abs != 0.0 && (abs < 1e-6 || abs >= 1e21) {
+    if abs != 0.0 && !(1e-6..1e21).contains(&abs) {
         split(&format!("{f:e}")).exponent_form(out, f.abs() < 1.0);
     } else {
         let _ = write!(out, "{f}");

@@ -46,9 +46,8 @@ fn apply(doc: &mut Value, operation: &Value) -> Res<()> {
             Ok(())
         }
         "replace" => {
-            let path = path().ok_or(
-                "replace operation failed to decode path: operation missing path field: missing value",
-            )?;
+            let path =
+                path().ok_or("replace operation failed to decode path: operation missing path field: missing value")?;
             if path.is_empty() {
                 if !matches!(value(), Value::Map(_) | Value::Array(_)) {
                     return Err("replace operation value must be object or array".into());
@@ -73,19 +72,21 @@ fn apply(doc: &mut Value, operation: &Value) -> Res<()> {
             Ok(())
         }
         "move" => {
-            let from = from().ok_or("move operation failed to decode from: operation, missing from field: missing value")?;
+            let from =
+                from().ok_or("move operation failed to decode from: operation, missing from field: missing value")?;
             let (node, key) = find(doc, from)
                 .ok_or_else(|| missing(&format!("move operation does not apply: doc is missing from path: {from}")))?;
             let value = remove(node, &key).map_err(|e| format!("error in move for path: '{key}': {e}"))?;
-            let path = path()
-                .ok_or("move operation failed to decode path: operation missing path field: missing value")?;
+            let path =
+                path().ok_or("move operation failed to decode path: operation missing path field: missing value")?;
             let (node, key) = find(doc, path).ok_or_else(|| {
                 missing(&format!("move operation does not apply: doc is missing destination path: {path}"))
             })?;
             add(node, &key, value).map_err(|e| format!("error in move for path: '{path}': {e}"))
         }
         "copy" => {
-            let from = from().ok_or("copy operation failed to decode from: operation, missing from field: missing value")?;
+            let from =
+                from().ok_or("copy operation failed to decode from: operation, missing from field: missing value")?;
             let (node, key) = find(doc, from)
                 .ok_or_else(|| missing(&format!("copy operation does not apply: doc is missing from path: {from}")))?;
             let value = get(node, &key).map_err(|e| format!("error in copy for from: '{from}': {e}"))?;
@@ -97,8 +98,8 @@ fn apply(doc: &mut Value, operation: &Value) -> Res<()> {
             add(node, &key, value).map_err(|e| format!("error while adding value during copy: {e}"))
         }
         "test" => {
-            let path = path()
-                .ok_or("test operation failed to decode path: operation missing path field: missing value")?;
+            let path =
+                path().ok_or("test operation failed to decode path: operation missing path field: missing value")?;
             let failed = || Err(format!("testing value {path} failed: test failed"));
             if path.is_empty() {
                 return if doc == value() { Ok(()) } else { failed() };
@@ -190,9 +191,7 @@ fn add(node: &mut Value, key: &str, value: Value) -> Res<()> {
 
 fn remove(node: &mut Value, key: &str) -> Res<Value> {
     match node {
-        Value::Map(m) => {
-            m.remove(key).ok_or_else(|| missing(&format!("Unable to remove nonexistent key: {key}")))
-        }
+        Value::Map(m) => m.remove(key).ok_or_else(|| missing(&format!("Unable to remove nonexistent key: {key}"))),
         Value::Array(a) => {
             let i = index(key, a.len())?;
             if i >= a.len() {

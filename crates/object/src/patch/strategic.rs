@@ -117,7 +117,14 @@ fn apply_element_orders(original: &mut Map, patch: &mut Map, schema: Schema<'_>)
         if let Some(changes) = &changes {
             check_order(changes, &order, merge_key)?;
         }
-        let server = old.clone().unwrap_or_default();
+        let mut server = old.clone().unwrap_or_default();
+        if let (Some(changes), Some(merge_key)) = (&changes, merge_key) {
+            rewrite_in_place(&mut server, changes, merge_key);
+        }
+        let none = |l: &Option<Vec<Value>>| l.as_ref().is_none_or(Vec::is_empty);
+        if (old.is_some() || changes.is_some()) && none(&old) && none(&changes) {
+            return err("no elements in any of the given slices");
+        }
         let merged = match (old, changes) {
             (Some(old), None) => old,
             (None, Some(new)) => new.into_iter().filter_map(without_directives).collect(),
@@ -129,30 +136,73 @@ fn apply_element_orders(original: &mut Map, patch: &mut Map, schema: Schema<'_>)
     Ok(())
 }
 
-/// The items of a patch must stand in the order its `$setElementOrder` list gives.
-fn check_order(patch: &[Value], order: &[Value], merge_key: Option<&str>) -> Res<()> {
-    if order.is_empty() {
-        return Ok(());
-    }
-    let mut order_left = order.iter();
-    for item in patch.iter().filter(|i| i.get(PATCH).is_none()) {
-        let id = identity(item, merge_key)?;
-        let mut found = false;
-        for candidate in order_left.by_ref() {
-            if identity(candidate, merge_key)? == id {
-                found = true;
-                break;
+/// What merging makes of the memory of the server's list. apimachinery orders by that list after having deleted from it
+/// and appended to it in place, so its length stays and its items move up; kubectl's patches rely on the outcome.
+fn rewrite_in_place(server: &mut [Value], changes: &[Value], merge_key: &str) {
+    let mut len = server.len();
+    for item in changes.iter().filter(|i| is_deletion(i)) {
+        let id = item.get(merge_key);
+        let mut at = 0;
+        while at < len {
+            if id.is_some() && server.get(at).and_then(|v| v.get(merge_key)) == id {
+                // The last place keeps its item.
+                if let Some(tail) = server.get_mut(at..len) {
+                    tail.rotate_left(1);
+                }
+                let copy = len.checked_sub(2).and_then(|i| server.get(i)).cloned();
+                if let (Some(copy), Some(last)) = (copy, server.get_mut(len - 1).filter(|_| at + 1 < len)) {
+                    *last = copy;
+                }
+                len -= 1;
+            } else {
+                at += 1;
             }
         }
-        if !found {
-            return err(format!(
-                "The order in patch list:\n{}\n doesn't match $setElementOrder list:\n{}\n",
-                show_list(patch),
-                show_list(order)
-            ));
+    }
+    if changes.iter().any(|i| i.get(PATCH).is_some_and(|p| p.as_str() == Some("replace"))) {
+        return;
+    }
+    for item in changes.iter().filter(|i| i.get(PATCH).is_none()) {
+        let known = server.iter().take(len).any(|v| v.get(merge_key) == item.get(merge_key));
+        if !known {
+            if let Some(slot) = server.get_mut(len) {
+                *slot = item.clone();
+            }
+            len += 1;
         }
     }
+}
+
+/// The items of a patch must stand in the order its `$setElementOrder` list gives.
+fn check_order(patch: &[Value], order: &[Value], merge_key: Option<&str>) -> Res<()> {
+    let kept: Vec<&Value> = patch.iter().filter(|i| merge_key.is_none() || !is_deletion(i)).collect();
+    if order.is_empty() || patch.is_empty() {
+        return Ok(());
+    }
+    // As apimachinery walks both: other directives are passed only while the order list lasts.
+    let (mut at, mut at_order) = (0, 0);
+    while let (Some(item), Some(wanted)) = (kept.get(at), order.get(at_order)) {
+        if item.get(PATCH).is_some() {
+            at += 1;
+            continue;
+        }
+        if identity(item, merge_key)? == identity(wanted, merge_key)? {
+            at += 1;
+        }
+        at_order += 1;
+    }
+    if at < kept.len() && at_order >= order.len() {
+        return err(format!(
+            "The order in patch list:\n{}\n doesn't match $setElementOrder list:\n{}\n",
+            show_list(patch),
+            show_list(order)
+        ));
+    }
     Ok(())
+}
+
+fn is_deletion(item: &Value) -> bool {
+    item.get(PATCH).and_then(Value::as_str) == Some("delete")
 }
 
 /// What an item is told apart by: the value of its merge key, or itself.
@@ -231,12 +281,7 @@ fn merge_list(mut old: Vec<Value>, new: Vec<Value>, schema: Schema<'_>) -> Res<V
 }
 
 /// Orders merged items: those the patch (or its order list) names in that order, the others where the server had them.
-fn put_in_order(
-    merged: Vec<Value>,
-    order: &[Value],
-    server: &[Value],
-    merge_key: Option<&str>,
-) -> Res<Vec<Value>> {
+fn put_in_order(merged: Vec<Value>, order: &[Value], server: &[Value], merge_key: Option<&str>) -> Res<Vec<Value>> {
     let place = |list: &[Value], id: &Value| list.iter().position(|v| identity(v, merge_key).is_ok_and(|i| i == id));
     // (place in the order list, place on the server, item)
     let (mut named, mut rest) = (Vec::new(), Vec::new());

@@ -50,16 +50,44 @@ fn json_patches() {
         ("{a: 1}", "[{op: add, path: /b, value: 2}]", r#"{"a":1,"b":2}"#),
         ("{a: [1, 3]}", "[{op: add, path: /a/1, value: 2}, {op: add, path: /a/-, value: 4}]", r#"{"a":[1,2,3,4]}"#),
         ("{a: [1, 2]}", "[{op: remove, path: /a/-1}]", r#"{"a":[1]}"#),
-        ("{a: {x/y: 1, m~n: 2}}", "[{op: remove, path: /a/x~1y}, {op: replace, path: /a/m~0n, value: 3}]", r#"{"a":{"m~n":3}}"#),
+        (
+            "{a: {x/y: 1, m~n: 2}}",
+            "[{op: remove, path: /a/x~1y}, {op: replace, path: /a/m~0n, value: 3}]",
+            r#"{"a":{"m~n":3}}"#,
+        ),
         ("{a: 1}", "[{op: replace, path: /b, value: 2}]", r#"{"a":1,"b":2}"#),
-        ("{a: {b: 1}}", "[{op: move, from: /a/b, path: /c}, {op: copy, from: /c, path: /d}]", r#"{"a":{},"c":1,"d":1}"#),
+        (
+            "{a: {b: 1}}",
+            "[{op: move, from: /a/b, path: /c}, {op: copy, from: /c, path: /d}]",
+            r#"{"a":{},"c":1,"d":1}"#,
+        ),
         ("{a: [x]}", "[{op: test, path: /a/0, value: x}, {op: test, path: /zz, value: null}]", r#"{"a":["x"]}"#),
         ("{a: 1}", "[{op: replace, path: '', value: {b: 2}}]", r#"{"b":2}"#),
-        ("{a: 1}", "[{op: add, path: /b/c, value: 2}]", "add operation does not apply: doc is missing path: \"/b/c\": missing value"),
-        ("{a: 1}", "[{op: remove, path: /b}]", "error in remove for path: '/b': Unable to remove nonexistent key: b: missing value"),
-        ("{a: [1]}", "[{op: replace, path: /a/5, value: 2}]", "replace operation does not apply: doc is missing key: /a/5: missing value"),
-        ("{a: [1]}", "[{op: add, path: /a/5, value: 2}]", "error in add for path: '/a/5': Unable to access invalid index: 5: invalid index referenced"),
-        ("{a: [1]}", "[{op: add, path: /a/x, value: 2}]", "error in add for path: '/a/x': value was not a proper array index: 'x': strconv.Atoi: parsing \"x\": invalid syntax"),
+        (
+            "{a: 1}",
+            "[{op: add, path: /b/c, value: 2}]",
+            "add operation does not apply: doc is missing path: \"/b/c\": missing value",
+        ),
+        (
+            "{a: 1}",
+            "[{op: remove, path: /b}]",
+            "error in remove for path: '/b': Unable to remove nonexistent key: b: missing value",
+        ),
+        (
+            "{a: [1]}",
+            "[{op: replace, path: /a/5, value: 2}]",
+            "replace operation does not apply: doc is missing key: /a/5: missing value",
+        ),
+        (
+            "{a: [1]}",
+            "[{op: add, path: /a/5, value: 2}]",
+            "error in add for path: '/a/5': Unable to access invalid index: 5: invalid index referenced",
+        ),
+        (
+            "{a: [1]}",
+            "[{op: add, path: /a/x, value: 2}]",
+            "error in add for path: '/a/x': value was not a proper array index: 'x': strconv.Atoi: parsing \"x\": invalid syntax",
+        ),
         ("{a: 1}", "[{op: test, path: /a, value: 2}]", "testing value /a failed: test failed"),
         ("{a: 1}", "[{op: frob, path: /a}]", "Unexpected kind: frob"),
         ("{a: 1}", "{}", "a JSON patch is a list of operations, this is of type object"),
@@ -93,11 +121,25 @@ fn merge_patches() {
 fn strategic_merges_as_the_api_server() {
     for (target, patch, want) in [
         // New items come before those of the server they are not ordered against.
-        ("{c: [{name: a, x: 1}, {name: b}]}", "{c: [{name: b, y: 2}, {name: z}]}", r#"{"c":[{"name":"a","x":1},{"name":"b","y":2},{"name":"z"}]}"#),
+        (
+            "{c: [{name: a, x: 1}, {name: b}]}",
+            "{c: [{name: b, y: 2}, {name: z}]}",
+            r#"{"c":[{"name":"a","x":1},{"name":"b","y":2},{"name":"z"}]}"#,
+        ),
         ("{c: [{name: a}, {name: b}]}", "{c: [{name: a, $patch: delete}]}", r#"{"c":[{"name":"b"}]}"#),
         ("{c: [{name: a}]}", "{c: [{$patch: replace}, {name: q}]}", r#"{"c":[{"name":"q"}]}"#),
-        ("{c: [{name: a}, {name: b}, {name: c}]}", "{$setElementOrder/c: [{name: c}, {name: a}], c: [{name: c, x: 1}]}", r#"{"c":[{"name":"b"},{"name":"c","x":1},{"name":"a"}]}"#),
+        (
+            "{c: [{name: a}, {name: b}, {name: c}]}",
+            "{$setElementOrder/c: [{name: c}, {name: a}], c: [{name: c, x: 1}]}",
+            r#"{"c":[{"name":"b"},{"name":"c","x":1},{"name":"a"}]}"#,
+        ),
         ("{set: [a, b]}", "{set: [c, a]}", r#"{"set":["c","a","b"]}"#),
+        // Items kept from the server come first where the patch's are new to it.
+        (
+            "{c: [{name: a}, {name: d}]}",
+            "{$setElementOrder/c: [{name: c}, {name: d}], c: [{name: c}, {name: a, $patch: delete}]}",
+            r#"{"c":[{"name":"c"},{"name":"d"}]}"#,
+        ),
         ("{set: [a, b]}", "{$deleteFromPrimitiveList/set: [a]}", r#"{"set":["b"]}"#),
         ("{l: [1, 2]}", "{l: [3]}", r#"{"l":[3]}"#),
         ("{m: {a: 1, b: 2}}", "{m: {$retainKeys: [b, c], c: 3}}", r#"{"m":{"b":2,"c":3}}"#),
@@ -121,10 +163,20 @@ fn strategic_merges_as_the_api_server() {
 fn strategic_merges_as_kustomize() {
     for (target, patch, want) in [
         // The patch's items first.
-        ("{c: [{name: a, x: 1}, {name: b}]}", "{c: [{name: b, y: 2}, {name: z}]}", r#"{"c":[{"name":"b","y":2},{"name":"z"},{"name":"a","x":1}]}"#),
+        (
+            "{c: [{name: a, x: 1}, {name: b}]}",
+            "{c: [{name: b, y: 2}, {name: z}]}",
+            r#"{"c":[{"name":"b","y":2},{"name":"z"},{"name":"a","x":1}]}"#,
+        ),
         ("{c: [{name: a}, {name: b}]}", "{c: [{name: a, $patch: delete}]}", r#"{"c":[{"name":"b"}]}"#),
         ("{c: [{name: a}]}", "{c: [{$patch: replace}, {name: q}]}", r#"{"c":[{"name":"q"}]}"#),
         ("{set: [a, b]}", "{set: [c, a]}", r#"{"set":["c","a","b"]}"#),
+        // A port without a protocol stands for the target's with one, whose fields win; those both have come last.
+        (
+            "{c: [{name: a, ports: [{containerPort: 81, protocol: TCP}]}]}",
+            "{c: [{name: a, ports: [{containerPort: 81, x: 1}, {containerPort: 80}]}]}",
+            r#"{"c":[{"name":"a","ports":[{"containerPort":80},{"containerPort":81,"protocol":"TCP"}]}]}"#,
+        ),
         ("{l: [{name: a}]}", "{l: [{name: b}]}", r#"{"l":[{"name":"b"}]}"#),
         ("{m: {a: 1, n: null}}", "{m: {a: null}, n: {x: null, y: 1}, e: {}}", r#"{"e":{},"m":{"n":null},"n":{"y":1}}"#),
         ("{m: {a: 1}}", "{m: {$patch: delete}}", "{}"),
@@ -132,7 +184,7 @@ fn strategic_merges_as_kustomize() {
         (
             "{c: [{name: a, ports: [{containerPort: 80, protocol: TCP}, {containerPort: 80, protocol: UDP}]}]}",
             "{c: [{name: a, ports: [{containerPort: 80, protocol: UDP, x: 1}]}]}",
-            r#"{"c":[{"name":"a","ports":[{"containerPort":80,"protocol":"UDP","x":1},{"containerPort":80,"protocol":"TCP"}]}]}"#,
+            r#"{"c":[{"name":"a","ports":[{"containerPort":80,"protocol":"TCP"},{"containerPort":80,"protocol":"UDP","x":1}]}]}"#,
         ),
         ("{a: 1}", "{$patch: delete}", "null"),
         ("{a: 1}", "{a: {b: 1}}", "wrong node kind: expected ScalarNode but was MappingNode: node contents:\nb: 1\n"),

@@ -5,6 +5,8 @@
 //! `sigs.k8s.io/yaml` or of `go.yaml.in/yaml/v3` below kyaml. It builds [`Value`]s directly: comments, styles and
 //! positions inside a document are not kept.
 
+mod flow;
+mod props;
 mod reader;
 #[cfg(test)]
 mod reader_tests;

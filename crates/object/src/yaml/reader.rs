@@ -42,7 +42,7 @@ pub(super) struct Read {
     pub(super) range: Range<usize>,
 }
 
-enum Anchor {
+pub(super) enum Anchor {
     /// Its node is not complete yet.
     Open,
     Done {
@@ -53,10 +53,10 @@ enum Anchor {
 }
 
 /// Anchor and tag in front of a node.
-#[derive(Default)]
-struct Props<'a> {
-    anchor: Option<&'a str>,
-    tag: Tag,
+#[derive(Clone, Copy, Default)]
+pub(super) struct Props<'a> {
+    pub(super) anchor: Option<&'a str>,
+    pub(super) tag: Tag,
 }
 
 impl<'a> Props<'a> {
@@ -66,12 +66,12 @@ impl<'a> Props<'a> {
 }
 
 /// What can be a key or a value on one line.
-enum Atom<'a> {
+pub(super) enum Atom<'a> {
     Scalar(Scalar<'a>),
     Value(Value),
 }
 
-enum Key {
+pub(super) enum Key {
     Text(Str),
     Merge,
 }
@@ -82,15 +82,17 @@ pub(super) struct Reader<'a> {
     pub(super) s: &'a [u8],
     pub(super) pos: usize,
     pub(super) line_start: usize,
+    /// Where the last scalar, alias or flow collection started.
+    pub(super) token: usize,
     /// Whether a line end was passed since the last token.
     pub(super) crossed: bool,
     options: ReadOptions,
-    anchors: HashMap<&'a str, Anchor, foldhash::fast::RandomState>,
-    handles: Vec<(&'a str, &'a str)>,
-    nodes: u64,
-    alias_nodes: u64,
+    pub(super) anchors: HashMap<&'a str, Anchor, foldhash::fast::RandomState>,
+    pub(super) handles: Vec<(&'a str, &'a str)>,
+    pub(super) nodes: u64,
+    pub(super) alias_nodes: u64,
     /// Positions of the keys of all open maps, kept while keys must be unique.
-    key_positions: Vec<usize>,
+    pub(super) key_positions: Vec<usize>,
     /// The previous document ended without `...`, so only `---` can follow.
     need_marker: bool,
     /// Only one document is asked for; what follows it is not looked at (as Go's `Unmarshal` does not).
@@ -105,6 +107,7 @@ impl<'a> Reader<'a> {
             s: text.as_bytes(),
             pos: start,
             line_start: start,
+            token: start,
             crossed: true,
             options,
             anchors: HashMap::default(),
@@ -168,7 +171,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Passes blanks, comments and line ends. In block context tabs count as blanks only behind a token.
-    fn skip(&mut self, mut tabs: bool, flow: bool) {
+    pub(super) fn skip(&mut self, mut tabs: bool, flow: bool) {
         loop {
             match self.b(self.pos) {
                 b' ' => self.pos += 1,
@@ -351,6 +354,7 @@ impl<'a> Reader<'a> {
                 }
             }
             if matches!(self.b(self.pos), b'|' | b'>') {
+                self.token = self.pos;
                 let scalar = self.block_scalar(indent)?;
                 return self.finish_scalar(scalar, inner.or(outer), before);
             }
@@ -387,7 +391,7 @@ impl<'a> Reader<'a> {
     }
 
     /// go-yaml looks for the `:` of a key in the next 1024 characters only.
-    fn check_key_length(&self, start: usize, end: usize) -> Res<()> {
+    pub(super) fn check_key_length(&self, start: usize, end: usize) -> Res<()> {
         if end - start > 1024 && self.slice(start..end).chars().count() > 1024 {
             return Err(Fail::new(start, "could not find expected ':'"));
         }
@@ -507,6 +511,7 @@ impl<'a> Reader<'a> {
     /// A scalar, alias or flow collection in block context.
     fn atom(&mut self, indent: isize, depth: usize) -> Res<Atom<'a>> {
         let c = self.b(self.pos);
+        self.token = self.pos;
         self.crossed = false;
         match c {
             b'"' => Ok(Atom::Scalar(Scalar { text: self.double_quoted()?, plain: false })),
@@ -524,107 +529,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Anchor and tag; leaves the reader at the token after them.
-    fn props(&mut self, flow: bool) -> Res<Props<'a>> {
-        let mut props = Props::default();
-        loop {
-            let from = self.pos;
-            match self.b(from) {
-                b'&' => {
-                    let name = self.anchor_name()?;
-                    if props.anchor.replace(name).is_some() {
-                        return Err(Fail::new(from, "did not find expected node content"));
-                    }
-                    self.anchors.insert(name, Anchor::Open);
-                }
-                b'!' => {
-                    let tag = self.tag()?;
-                    if props.tag != Tag::None {
-                        return Err(Fail::new(from, "did not find expected node content"));
-                    }
-                    props.tag = tag;
-                }
-                _ => return Ok(props),
-            }
-            self.crossed = false;
-            self.skip(true, flow);
-            if self.crossed {
-                return Ok(props);
-            }
-        }
-    }
-
-    fn anchor_name(&mut self) -> Res<&'a str> {
-        let start = self.pos + 1;
-        let mut end = start;
-        while matches!(self.b(end), b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'_' | b'-') {
-            end += 1;
-        }
-        if end == start
-            || !(self.blankz(end) || matches!(self.b(end), b'?' | b':' | b',' | b']' | b'}' | b'%' | b'@' | b'`'))
-        {
-            return self.fail("did not find expected alphabetic or numeric character");
-        }
-        self.pos = end;
-        Ok(self.slice(start..end))
-    }
-
-    fn tag(&mut self) -> Res<Tag> {
-        let start = self.pos;
-        let tag = if self.b(start + 1) == b'<' {
-            let mut end = start + 2;
-            while !self.blankz(end) && self.b(end) != b'>' {
-                end += 1;
-            }
-            if self.b(end) != b'>' {
-                return self.fail("did not find the expected '>'");
-            }
-            self.pos = end + 1;
-            Tag::from_long(self.slice(start + 2..end))
-        } else {
-            let mut end = start;
-            while !self.blankz(end) && !matches!(self.b(end), b'{' | b'}' | b'"' | b'|' | b'<' | b'>' | b'\\' | b'^') {
-                end += 1;
-            }
-            // In a flow collection a comma or bracket may follow at once; they are URI characters too, so go-yaml
-            // takes them for the tag. So do we.
-            self.pos = end;
-            let text = self.slice(start..end);
-            let handle_end = text.get(1..).and_then(|t| t.find('!')).map_or(1, |i| i + 2);
-            let (handle, suffix) = text.split_at_checked(handle_end).unwrap_or((text, ""));
-            let declared = self.handles.iter().rev().find(|(h, _)| *h == handle).map(|(_, p)| *p);
-            match (handle, suffix, declared) {
-                ("!", "", _) => Tag::NonSpecific,
-                (_, _, Some(prefix)) => Tag::from_long(&format!("{prefix}{suffix}")),
-                ("!", _, None) => Tag::Other,
-                ("!!", _, None) => Tag::from_long(&format!("tag:yaml.org,2002:{suffix}")),
-                _ => return Err(Fail::new(start, "found undefined tag handle")),
-            }
-        };
-        if !self.blankz(self.pos) {
-            return self.fail("did not find expected whitespace or line break");
-        }
-        Ok(tag)
-    }
-
-    fn alias(&mut self) -> Res<Value> {
-        let start = self.pos;
-        let name = self.anchor_name()?;
-        match self.anchors.get(name) {
-            None => Err(Fail::new(start, format!("unknown anchor '{name}' referenced"))),
-            Some(Anchor::Open) => Err(Fail::new(start, format!("anchor '{name}' value contains itself"))),
-            Some(Anchor::Done { value, size }) => {
-                self.nodes += size;
-                self.alias_nodes += size;
-                if excessive(self.nodes, self.alias_nodes) {
-                    return Err(Fail::new(start, "document contains excessive aliasing"));
-                }
-                Ok(value.clone())
-            }
-        }
-    }
-
-    fn finish(&mut self, value: Value, props: Props<'a>, before: u64) -> Res<Value> {
+    pub(super) fn finish(&mut self, value: Value, props: Props<'a>, before: u64) -> Res<Value> {
         if let Some(name) = props.anchor {
             let size = self.nodes - before;
             self.anchors.insert(name, Anchor::Done { value: value.clone(), size });
@@ -632,20 +537,20 @@ impl<'a> Reader<'a> {
         Ok(value)
     }
 
-    fn finish_scalar(&mut self, scalar: Scalar<'a>, props: Props<'a>, before: u64) -> Res<Value> {
+    pub(super) fn finish_scalar(&mut self, scalar: Scalar<'a>, props: Props<'a>, before: u64) -> Res<Value> {
         // The usual case of a plain word that can only be text.
         let value = if props.tag == Tag::None
             && (!scalar.plain || scalar.text.as_bytes().first().is_some_and(|c| !may_be_typed(*c)))
         {
             Value::String(scalar.into_str())
         } else {
-            resolve(scalar, props.tag, self.options.dialect).map_err(|m| Fail::new(self.pos, m))?
+            resolve(scalar, props.tag, self.options.dialect).map_err(|m| Fail::new(self.token, m))?
         };
         self.finish(value, props, before)
     }
 
     /// The key an atom is; `before` is the node count for its anchor.
-    fn key(&mut self, atom: Atom<'a>, props: Props<'a>, start: usize, before: u64) -> Res<Key> {
+    pub(super) fn key(&mut self, atom: Atom<'a>, props: Props<'a>, start: usize, before: u64) -> Res<Key> {
         let fail = |m: String| Fail::new(start, m);
         let scalar = match atom {
             Atom::Value(value) => {
@@ -676,7 +581,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn key_text(&self, value: Value, start: usize) -> Res<Str> {
+    pub(super) fn key_text(&self, value: Value, start: usize) -> Res<Str> {
         if self.options.dialect == Dialect::Kyaml && value.is_null() {
             return Ok(Str::default());
         }
@@ -684,7 +589,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Adds an entry to a map being read.
-    fn put(
+    pub(super) fn put(
         &mut self,
         map: &mut Map,
         merges: &mut Vec<Value>,
@@ -738,190 +643,13 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn finish_map(&mut self, map: &mut Map, merges: Vec<Value>, base: usize) {
+    pub(super) fn finish_map(&mut self, map: &mut Map, merges: Vec<Value>, base: usize) {
         self.key_positions.truncate(base);
         for (k, v) in merges.into_iter().filter_map(into_map).flatten() {
             if !map.contains_key(&k) {
                 map.insert(k, v);
             }
         }
-    }
-
-    // ---- flow context
-
-    fn flow_skip(&mut self) -> Res<()> {
-        self.skip(true, true);
-        if self.pos == self.line_start && self.marker(self.pos) {
-            return self.fail("found unexpected document indicator");
-        }
-        Ok(())
-    }
-
-    fn flow_collection(&mut self, depth: usize) -> Res<Value> {
-        if depth > MAX_DEPTH {
-            return self.fail(format!("exceeded max depth of {MAX_DEPTH}"));
-        }
-        if self.b(self.pos) == b'[' { self.flow_seq(depth) } else { self.flow_map(depth) }
-    }
-
-    fn flow_seq(&mut self, depth: usize) -> Res<Value> {
-        let mut out = Vec::new();
-        self.pos += 1;
-        loop {
-            self.flow_skip()?;
-            if self.b(self.pos) == b']' {
-                break;
-            }
-            let c = self.b(self.pos);
-            if c == b'?' || c == b':' {
-                // One pair without braces.
-                let mut map = Map::new();
-                let mut merges = Vec::new();
-                let base = self.key_positions.len();
-                self.flow_entry(&mut map, &mut merges, base, depth)?;
-                self.finish_map(&mut map, merges, base);
-                out.push(Value::Map(map));
-            } else {
-                let start = self.pos;
-                let before = self.nodes;
-                let (atom, props) = self.flow_node(depth)?;
-                if self.flow_colon(start)? {
-                    let key = self.key(atom, props, start, before)?;
-                    let mut map = Map::new();
-                    let mut merges = Vec::new();
-                    let base = self.key_positions.len();
-                    let value = self.flow_value(depth)?;
-                    self.put(&mut map, &mut merges, base, key, start, value)?;
-                    self.finish_map(&mut map, merges, base);
-                    out.push(Value::Map(map));
-                } else {
-                    out.push(self.finish_atom(atom, props, before)?);
-                }
-            }
-            self.flow_skip()?;
-            match self.b(self.pos) {
-                b',' => self.pos += 1,
-                b']' => break,
-                _ => return self.fail("did not find expected ',' or ']'"),
-            }
-        }
-        self.pos += 1;
-        Ok(Value::Array(out))
-    }
-
-    fn flow_map(&mut self, depth: usize) -> Res<Value> {
-        let mut map = Map::new();
-        let mut merges = Vec::new();
-        let base = self.key_positions.len();
-        self.pos += 1;
-        loop {
-            self.flow_skip()?;
-            if self.b(self.pos) == b'}' {
-                break;
-            }
-            self.flow_entry(&mut map, &mut merges, base, depth)?;
-            self.flow_skip()?;
-            match self.b(self.pos) {
-                b',' => self.pos += 1,
-                b'}' => break,
-                _ => return self.fail("did not find expected ',' or '}'"),
-            }
-        }
-        self.pos += 1;
-        self.finish_map(&mut map, merges, base);
-        Ok(Value::Map(map))
-    }
-
-    /// `key: value`, `? key : value`, `key` or `: value` of a flow map.
-    fn flow_entry(&mut self, map: &mut Map, merges: &mut Vec<Value>, base: usize, depth: usize) -> Res<()> {
-        let mut start = self.pos;
-        let explicit = self.b(self.pos) == b'?';
-        if explicit {
-            self.pos += 1;
-            self.flow_skip()?;
-            start = self.pos;
-        }
-        let before = self.nodes;
-        let (key, has_value) = if matches!(self.b(self.pos), b':' | b',' | b'}' | b']') {
-            if self.b(self.pos) == b',' && !explicit {
-                return self.fail("did not find expected node content");
-            }
-            (Key::Text(self.key_text(Value::Null, start)?), self.b(self.pos) == b':')
-        } else {
-            let (atom, props) = self.flow_node(depth)?;
-            let has_value = if explicit {
-                self.flow_skip()?;
-                self.b(self.pos) == b':'
-            } else {
-                self.flow_colon(start)?
-            };
-            (self.key(atom, props, start, before)?, has_value)
-        };
-        let value = if has_value { self.flow_value(depth)? } else { Value::Null };
-        self.put(map, merges, base, key, start, value)
-    }
-
-    /// After what may be a key that started at `start`: whether its `:` follows on the same line.
-    fn flow_colon(&mut self, start: usize) -> Res<bool> {
-        let end = self.pos;
-        self.flow_skip()?;
-        if self.b(self.pos) != b':' || self.line_start > start {
-            return Ok(false);
-        }
-        self.check_key_length(start, end)?;
-        Ok(true)
-    }
-
-    /// The value after a `:`, which may be missing.
-    fn flow_value(&mut self, depth: usize) -> Res<Value> {
-        self.pos += 1;
-        self.flow_skip()?;
-        if matches!(self.b(self.pos), b',' | b'}' | b']') {
-            self.nodes += 1;
-            return Ok(Value::Null);
-        }
-        let before = self.nodes;
-        let (atom, props) = self.flow_node(depth)?;
-        self.finish_atom(atom, props, before)
-    }
-
-    fn finish_atom(&mut self, atom: Atom<'a>, props: Props<'a>, before: u64) -> Res<Value> {
-        match atom {
-            Atom::Scalar(scalar) => self.finish_scalar(scalar, props, before),
-            Atom::Value(value) => self.finish(value, props, before),
-        }
-    }
-
-    fn flow_node(&mut self, depth: usize) -> Res<(Atom<'a>, Props<'a>)> {
-        self.nodes += 1;
-        let mut props = Props::default();
-        if matches!(self.b(self.pos), b'&' | b'!') {
-            props = self.props(true)?;
-            self.flow_skip()?;
-            if matches!(self.b(self.pos), b',' | b'}' | b']' | b':') {
-                return Ok((Atom::Scalar(Scalar::empty()), props));
-            }
-        }
-        let atom = match self.b(self.pos) {
-            0 if self.pos >= self.s.len() => {
-                return self.fail("did not find expected node content");
-            }
-            b'"' => Atom::Scalar(Scalar { text: self.double_quoted()?, plain: false }),
-            b'\'' => Atom::Scalar(Scalar { text: self.single_quoted()?, plain: false }),
-            b'[' | b'{' => Atom::Value(self.flow_collection(depth + 1)?),
-            b'*' => Atom::Value(self.alias()?),
-            b'|' | b'>' | b'@' | b'`' | b'%' => {
-                return self.fail("found character that cannot start any token");
-            }
-            b',' | b']' | b'}' | b'?' | b':' | b'&' | b'!' => {
-                return self.fail("did not find expected node content");
-            }
-            b'-' if self.blankz(self.pos + 1) => {
-                return self.fail("block sequence entries are not allowed in this context");
-            }
-            _ => Atom::Scalar(Scalar { text: self.plain_flow()?, plain: true }),
-        };
-        Ok((atom, props))
     }
 }
 
@@ -930,17 +658,4 @@ fn into_map(value: Value) -> Option<Map> {
         Value::Map(m) => Some(m),
         _ => None,
     }
-}
-
-/// go-yaml's bound on how much of a document may come from aliases: nearly all of a small one, a tenth of a large one.
-#[allow(clippy::cast_precision_loss)]
-fn excessive(nodes: u64, from_aliases: u64) -> bool {
-    const LOW: f64 = 400_000.0;
-    const HIGH: f64 = 4_000_000.0;
-    if from_aliases <= 100 || nodes <= 1000 {
-        return false;
-    }
-    let n = nodes as f64;
-    let allowed = 0.99 - 0.89 * ((n - LOW) / (HIGH - LOW)).clamp(0.0, 1.0);
-    from_aliases as f64 / n > allowed
 }

@@ -119,7 +119,7 @@ fn errors_say_where() {
         ("a: *x\n", "line 1, column 4: unknown anchor 'x' referenced"),
         ("a: &x [*x]\n", "line 1, column 8: anchor 'x' value contains itself"),
         ("a: 'x\n", "line 1, column 4: found unexpected end of stream"),
-        ("a: .inf\n", "line 2, column 1: json: unsupported value: +Inf"),
+        ("a: .inf\n", "line 1, column 4: json: unsupported value: +Inf"),
         ("a: \"\\/\"\n", "line 1, column 5: found unknown escape character"),
         ("é: b\u{7}\n", "line 1, column 5: control characters are not allowed"),
     ] {

@@ -86,7 +86,7 @@ fn bad_character(text: &str) -> Option<usize> {
     // The common case first: no control character at all, found out without branches.
     let control = |b: &u8| (*b < 32 && *b != b'\n' && *b != b'\t') || *b == 127;
     let ascii = bytes.chunks(4096).any(|c| c.iter().fold(false, |any, b| any | control(b)));
-    let ascii = if ascii { bytes.iter().position(|b| control(b)) } else { None };
+    let ascii = if ascii { bytes.iter().position(control) } else { None };
     let wide = memchr::memchr2_iter(0xC2, 0xEF, bytes).find(|i| match bytes.get(*i..) {
         Some([0xC2, b, ..]) => *b < 0xA0 && *b != 0x85,
         Some([0xEF, 0xBF, b, ..]) => *b >= 0xBE,

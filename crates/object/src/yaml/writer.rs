@@ -175,9 +175,9 @@ impl Writer<'_> {
         let fold = free && self.layout == Layout::Sigs;
         if s.contains('\n') && free {
             if special || facts.trailing_space || s.trim_start_matches('\n').starts_with('\t') {
-                self.double(s, indent, fold)
+                self.double(s, indent, fold);
             } else {
-                self.literal(s, indent)
+                self.literal(s, indent);
             }
         } else if !is_text(s) || special || facts.tabs {
             self.double(s, indent, fold);
