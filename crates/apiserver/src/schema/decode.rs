@@ -31,6 +31,16 @@ impl At {
         out
     }
 
+    /// A map's entry: part of the paths of unknown fields, not of the paths of Go's type errors.
+    fn entry<T>(&mut self, key: &str, f: impl FnOnce(&mut Self) -> T) -> T {
+        let full = self.full.len();
+        self.full.push('.');
+        self.full.push_str(key);
+        let out = f(self);
+        self.full.truncate(full);
+        out
+    }
+
     fn index<T>(&mut self, i: usize, f: impl FnOnce(&mut Self) -> T) -> T {
         let full = self.full.len();
         self.full.push_str(&format!("[{i}]"));
@@ -200,7 +210,7 @@ fn decode_at(value: &mut Value, slot: &Slot, at: &mut At, unknown: &mut Vec<Stri
             }
             let Some(inner) = &node.values else { return Ok(()) };
             for (key, v) in map.iter_mut() {
-                at.field(key, |at| match inner.node().format {
+                at.entry(key, |at| match inner.node().format {
                     Format::Quantity => decode_quantity(v, inner, inner.node(), at, true),
                     _ => decode_at(v, inner, at, unknown),
                 })?;
