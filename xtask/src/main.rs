@@ -9,6 +9,7 @@
 //! `cargo xtask merge-keys SWAGGER.json`: how kustomize's patches merge lists.
 //! `cargo xtask api-resources DISCOVERY_DIR OUT`: the embedded API's resource table.
 
+mod api_columns;
 mod api_resources;
 mod dev;
 mod merge_keys;
@@ -28,6 +29,9 @@ fn main() -> std::io::Result<()> {
         Some((chore, [source])) if chore == "merge-keys" => {
             merge_keys::run(source).map_err(|e| std::io::Error::other(e.to_string()))
         }
-        _ => Err(std::io::Error::other("usage: xtask test | ci | merge-keys SWAGGER.json | schemas OPENAPI_DIR GO_MODULE_DIR... | api-resources DISCOVERY_DIR OUT")),
+        Some((chore, [modules, version, resources, to])) if chore == "api-columns" => {
+            api_columns::run(Path::new(modules), version, Path::new(resources), Path::new(to)).map_err(std::io::Error::other)
+        }
+        _ => Err(std::io::Error::other("usage: xtask test | ci | merge-keys SWAGGER.json | schemas OPENAPI_DIR GO_MODULE_DIR... | api-resources DISCOVERY_DIR OUT | api-columns GO_MODULES_K8S_IO VERSION RESOURCES OUT")),
     }
 }

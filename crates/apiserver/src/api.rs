@@ -61,6 +61,7 @@ pub struct Builder {
     issuer: Option<String>,
     addresses: Vec<IpAddr>,
     plugins: Vec<Box<dyn Plugin>>,
+    bare: bool,
 }
 
 impl std::fmt::Debug for Builder {
@@ -95,6 +96,14 @@ impl Builder {
     #[must_use]
     pub fn addresses(mut self, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
         self.addresses.extend(addresses);
+        self
+    }
+
+    /// Leaves namespaces as an API server alone leaves them: without the ServiceAccount `default` and the ConfigMap
+    /// `kube-root-ca.crt`, which a controller manager makes.
+    #[must_use]
+    pub fn bare(mut self, bare: bool) -> Self {
+        self.bare = bare;
         self
     }
 
@@ -146,6 +155,7 @@ impl Builder {
             allocators: crate::alloc::Allocators::default(),
             admin_token: Some(token.clone()),
             ca_pem: certificates.ca_pem.clone(),
+            furnish: !self.bare,
             address: parking_lot::RwLock::new("127.0.0.1:6443".into()),
             closing,
             openapi: crate::openapi::Documents::default(),

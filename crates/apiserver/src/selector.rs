@@ -330,12 +330,6 @@ impl FieldSelector {
         self.0.is_empty()
     }
 
-    /// The one name it asks for, when it does.
-    #[must_use]
-    pub fn name(&self) -> Option<&str> {
-        self.0.iter().find(|(k, eq, _)| *eq && k == "metadata.name").map(|(_, _, v)| v.as_str())
-    }
-
     /// Whether an object matches.
     #[must_use]
     pub fn matches(&self, object: &Stored) -> bool {

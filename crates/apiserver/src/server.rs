@@ -32,6 +32,8 @@ pub struct Shared {
     pub admin_token: Option<String>,
     /// The certificate authority's certificate, PEM.
     pub ca_pem: String,
+    /// Whether namespaces get a ServiceAccount `default` and the authority's certificate.
+    pub furnish: bool,
     /// `host:port` that clients reach this server at.
     pub address: parking_lot::RwLock<String>,
     /// Turns true when the server shuts down: watches end.

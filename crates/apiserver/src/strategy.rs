@@ -89,7 +89,11 @@ fn initial_status(resource: &Resource) -> Value {
         "namespaces" => {
             s.insert("phase", "Active");
         }
-        "replicasets.apps" | "replicationcontrollers" | "statefulsets.apps" => {
+        "replicasets.apps" | "replicationcontrollers" => {
+            s.insert("replicas", 0i64);
+        }
+        "statefulsets.apps" => {
+            s.insert("availableReplicas", 0i64);
             s.insert("replicas", 0i64);
         }
         "daemonsets.apps" => {
@@ -134,6 +138,9 @@ pub fn prepare_create(resource: &Resource, o: &mut Value) {
             }
         }
         "services" | "ingresses.networking.k8s.io" => {
+            if resource.stored_as == "services" {
+                set_families(o);
+            }
             if let Some(status) = o.make_map_at(["status"])
                 && !status.contains_key("loadBalancer")
             {
@@ -146,6 +153,20 @@ pub fn prepare_create(resource: &Resource, o: &mut Value) {
             }
         }
         _ => {}
+    }
+}
+
+/// This cluster has IPv4 only: a Service that does not say otherwise gets that family.
+fn set_families(service: &mut Value) {
+    let Some(spec) = service.make_map_at(["spec"]) else { return };
+    if spec.get("type").and_then(Value::as_str) == Some("ExternalName") {
+        return;
+    }
+    if spec.get("ipFamilyPolicy").is_none_or(Value::is_null) {
+        spec.insert("ipFamilyPolicy", "SingleStack");
+    }
+    if spec.get("ipFamilies").is_none_or(|f| f.items().is_empty()) {
+        spec.insert("ipFamilies", Value::Array(vec!["IPv4".into()]));
     }
 }
 

@@ -43,6 +43,9 @@ async fn settle(shared: &Arc<Shared>, name: &str) -> bool {
 
 /// Makes what every namespace has.
 pub async fn furnish(shared: &Arc<Shared>, name: &str) {
+    if !shared.furnish {
+        return;
+    }
     let table = shared.registry.table();
     let mut account = Value::Null;
     if let Some(m) = account.make_map_at(["metadata"]) {

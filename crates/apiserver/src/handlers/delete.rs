@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use druse_object::{Map, Value};
-use futures::FutureExt as _;
 
 use super::create::Made;
 use super::{Answer, Call};
@@ -241,15 +240,6 @@ pub async fn remove(call: &Call, name: &str, options: &Options) -> Result<Remove
             Err(e) => return Err(e.into()),
         }
     }
-}
-
-/// As [`remove`], boxed: for callers that delete other objects in turn.
-pub fn remove_boxed<'a>(
-    call: &'a Call,
-    name: &'a str,
-    options: &'a Options,
-) -> futures::future::BoxFuture<'a, Result<Removed, Status>> {
-    remove(call, name, options).boxed()
 }
 
 fn check_preconditions(call: &Call, name: &str, options: &Options, old: &Value, rv: u64) -> Result<(), Status> {

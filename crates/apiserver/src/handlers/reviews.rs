@@ -158,7 +158,13 @@ pub async fn token(call: &Call) -> Answer {
         .shared
         .object("serviceaccounts", ns, name)
         .ok_or_else(|| Status::not_found(call.named(name)))?;
-    let body = call.body_value("TokenRequest")?;
+    let gvk = druse_object::Gvk::new("authentication.k8s.io", "v1", "TokenRequest");
+    let schema = call.shared.schema(&gvk)?;
+    let mut body = call.body_value("TokenRequest")?;
+    schema.decode(&mut body).map_err(|e| {
+        Status::bad_request(format!("TokenRequest in version \"v1\" cannot be handled as a TokenRequest: {e}"))
+    })?;
+    managed::record(None, &mut body, &call.manager(), "token", &now(), &schema, false);
     let spec = &body["spec"];
     let seconds = spec.get("expirationSeconds").and_then(Value::as_i64).unwrap_or(3600);
     let mut errors = Vec::new();
@@ -207,6 +213,9 @@ pub async fn token(call: &Call) -> Answer {
     meta.insert("namespace", ns);
     meta.insert("uid", uid);
     meta.insert("creationTimestamp", timestamp(issued));
+    if let Some(m) = body.at(["metadata", "managedFields"]).cloned() {
+        meta.insert("managedFields", m);
+    }
     let mut out_spec = Map::new();
     out_spec.insert("audiences", audiences.into_iter().collect::<Value>());
     out_spec.insert("expirationSeconds", seconds);

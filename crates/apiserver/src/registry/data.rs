@@ -80,7 +80,11 @@ pub fn builtin() -> Result<Vec<Resource>, BuiltinError> {
             namespaced: *scope == "N",
             verbs: words(verbs),
             storage_version: storage_version.into(),
-            storage_hash: storage_hash(stored_group, storage_version, kind),
+            // CRDs keep the hash of the version they were once stored in.
+            storage_hash: match *kind {
+                "CustomResourceDefinition" => storage_hash(stored_group, "v1beta1", kind),
+                _ => storage_hash(stored_group, storage_version, kind),
+            },
             versions: vec![version],
             ..Resource::default()
         };

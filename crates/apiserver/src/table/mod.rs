@@ -6,6 +6,7 @@
 mod cells;
 mod columns;
 mod path;
+mod pods;
 mod time;
 
 use druse_object::{Map, Value};
@@ -48,6 +49,11 @@ pub fn of(
         .map(|o| {
             let mut row = Map::new();
             row.insert("cells", cells::row(resource, &columns, o));
+            if resource.stored_as == "pods"
+                && let Some(done) = completed(o)
+            {
+                row.insert("conditions", Value::Array(vec![done]));
+            }
             match include {
                 Include::None => row.insert("object", Value::Null),
                 Include::Metadata => row.insert("object", metadata_only(o)),
@@ -61,6 +67,22 @@ pub fn of(
     m.insert("columnDefinitions", definitions);
     m.insert("rows", rows);
     Value::Map(m)
+}
+
+/// The row condition of a pod that has ended: kubectl leaves such rows out of some lists.
+fn completed(pod: &Value) -> Option<Value> {
+    let phase = pod.str_at(["status", "phase"])?;
+    let message = match phase {
+        "Succeeded" => "The pod has completed successfully.",
+        "Failed" => "The pod failed.",
+        _ => return None,
+    };
+    let mut m = Map::new();
+    m.insert("type", "Completed");
+    m.insert("status", "True");
+    m.insert("reason", phase);
+    m.insert("message", message);
+    Some(Value::Map(m))
 }
 
 fn table(meta: Map) -> Map {
