@@ -70,6 +70,13 @@ fn parse(content: &[u8]) -> Parsed {
     let Ok(stream) = std::str::from_utf8(content) else {
         return Err(fail!("MalformedYAMLError: yaml: invalid leading UTF-8 octet"));
     };
+    for line in stream.split_inclusive('\n').skip(1) {
+        let Some(rest) = line.strip_prefix("---").filter(|r| r.ends_with('\n')) else { continue };
+        let rest = rest.trim();
+        if !rest.is_empty() && !rest.starts_with('#') {
+            return Err(fail!("invalid document separator: {}", line.trim()));
+        }
+    }
     let mut documents = Vec::new();
     for document in yaml::documents(stream, yaml::Dialect::Kyaml) {
         let document = document.map_err(|e| crate::KustomizeError {

@@ -96,10 +96,14 @@ pub(crate) fn go_yaml(text: &str, e: &druse_object::yaml::YamlError, documents: 
                     }
                 }
             }
+            // The place of the opening bracket counts.
             if let Some(began) = open.pop().filter(|l| *l > 0) {
                 line = began;
             }
         }
+    } else if line == 1 {
+        // A mistake in the first line is shown without a line.
+        line = 0;
     }
     if line == 0 { format!("yaml: {}", e.message) } else { format!("yaml: line {line}: {}", e.message) }
 }

@@ -53,6 +53,8 @@ pub(crate) fn retype(old: &Value, new: &str) -> Result<Value> {
         (Value::String(_), _) => Ok(Value::from(new)),
         (Value::Float(_), Value::Int(_) | Value::UInt(_)) => Ok(value),
         _ if tag(old) == tag(&value) => Ok(value),
-        _ => Err(fail!("yaml: cannot decode {} `{new}` as a {}", tag(&value), tag(old))),
+        _ => {
+            Err(fail!("map[string]interface {{}}(nil): yaml: cannot decode {} `{new}` as a {}", tag(&value), tag(old)))
+        }
     }
 }
