@@ -1,0 +1,109 @@
+//! `druse api`: serves the embedded Kubernetes API alone, for tests and tools.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use druse_apiserver::ApiServer;
+
+use crate::error::CliError;
+use crate::globals::Globals;
+
+/// Serve the embedded Kubernetes API alone, until interrupted
+///
+/// What a Kubernetes API server does with nothing beside it: objects are kept, validated, defaulted and watched;
+/// namespaces are emptied, dependents collected, CRDs served. Nothing makes pods out of Deployments.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// Keep everything in this folder (it is made when missing); in memory when left out
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:6443")]
+    pub listen: SocketAddr,
+    /// The administrator's bearer token [default: a random one, kept in the data folder]
+    #[arg(long, value_name = "TOKEN", env = "DRUSE_API_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Write a kubeconfig for the administrator to this file
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Give every namespace its default ServiceAccount and the authority's certificate, as a controller manager does
+    #[arg(long)]
+    pub furnish: bool,
+}
+
+/// Serves until interrupted.
+pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| CliError::new(format!("the runtime does not start: {e}")))?;
+    runtime.block_on(serve(args, globals))
+}
+
+async fn serve(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
+    // The address is tried first: a port in use shall not touch the data.
+    let listener = tokio::net::TcpListener::bind(args.listen).await.map_err(|e| {
+        CliError::new(format!("cannot listen on {}: {e}", args.listen))
+            .help("stop what uses the address, or choose another with --listen (port 0 takes a free one)")
+    })?;
+    let address = listener.local_addr().map_err(CliError::new)?;
+    let mut builder = ApiServer::builder().bare(!args.furnish).addresses([address.ip()]);
+    if let Some(dir) = &args.data {
+        builder = builder.data_dir(dir);
+    }
+    if let Some(token) = &args.token {
+        builder = builder.token(token);
+    }
+    let server = builder.build().await.map_err(|e| {
+        let error = CliError::new(&e);
+        match e {
+            druse_apiserver::Error::Store(druse_apiserver::store::StoreError::Directory { .. }) => {
+                error.help("check that the folder can be written, or choose another with --data")
+            }
+            _ => error,
+        }
+    })?;
+    let config = server.kubeconfig(address);
+    if let Some(path) = &args.kubeconfig {
+        druse_apiserver::serve::write_private(path, config.as_bytes())
+            .map_err(|e| CliError::new(format!("cannot write the kubeconfig {}: {e}", path.display())))?;
+    }
+    if !globals.quiet {
+        let paint = globals.paint_stderr();
+        #[allow(clippy::print_stderr)]
+        {
+            eprintln!("{} https://{address}", paint.green("serving"));
+            if let Some(path) = &args.kubeconfig {
+                eprintln!("  {} kubectl --kubeconfig {}", paint.cyan("try:"), path.display());
+            }
+        }
+    }
+    let stop = async {
+        interrupted().await;
+        server.close();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        r = server.serve(listener) => r.map_err(CliError::new)?,
+        () = stop => {}
+    }
+    drop(server);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Waits for Ctrl-C or a termination signal.
+async fn interrupted() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut term) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = term.recv() => {}
+            }
+            return;
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}
