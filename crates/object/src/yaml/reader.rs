@@ -95,6 +95,8 @@ pub(super) struct Reader<'a> {
     pub(super) key_positions: Vec<usize>,
     /// The previous document ended without `...`, so only `---` can follow.
     need_marker: bool,
+    /// A first document was found; `...` may only follow one.
+    begun: bool,
     /// Only one document is asked for; what follows it is not looked at (as Go's `Unmarshal` does not).
     first_only: bool,
 }
@@ -116,6 +118,7 @@ impl<'a> Reader<'a> {
             alias_nodes: 0,
             key_positions: Vec::new(),
             need_marker: false,
+            begun: false,
             first_only,
         }
     }
@@ -207,6 +210,7 @@ impl<'a> Reader<'a> {
         self.crossed = true;
         self.need_marker = self.pos < self.s.len();
         self.key_positions.clear();
+        self.begun = true;
     }
 
     /// The next document; none at the end of the stream.
@@ -219,6 +223,7 @@ impl<'a> Reader<'a> {
         let explicit = loop {
             self.skip(false, false);
             if self.pos >= self.s.len() {
+                self.begun = true;
                 if directives {
                     return self.fail("did not find expected <document start>");
                 }
@@ -227,6 +232,9 @@ impl<'a> Reader<'a> {
             if self.pos == self.line_start {
                 if self.marker(self.pos) {
                     let end = self.b(self.pos) == b'.';
+                    if end && !self.begun {
+                        return self.fail("did not find expected node content");
+                    }
                     self.pos += 3;
                     self.crossed = false;
                     if end {
@@ -247,6 +255,7 @@ impl<'a> Reader<'a> {
             }
             break false;
         };
+        self.begun = true;
         let from = self.pos;
         let from = if explicit && self.b(from) == b'\n' { from + 1 } else { from };
         self.skip(explicit, false);
