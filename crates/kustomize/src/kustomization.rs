@@ -357,8 +357,16 @@ impl Kustomization {
             return Err(fail!("kustomization.yaml is empty"));
         }
         let value = Value::Map(clean);
-        let mut k: Self =
-            value.to_typed().map_err(|e| invalid(wrong_type(&value).unwrap_or_else(|| go_words(&e.0))))?;
+        let mut k: Self = value.to_typed().map_err(|e| {
+            let message = wrong_type(&value).unwrap_or_else(|| go_words(&e.0));
+            let of_word = message.contains("unmarshal bool") || message.contains("boolean");
+            let e = invalid(message);
+            if of_word {
+                e.help("put the value in quotes: y, n, yes, no, on and off are booleans in YAML 1.1")
+            } else {
+                e
+            }
+        })?;
         k.fix();
         Ok(k)
     }
