@@ -39,7 +39,7 @@ impl Rules {
         if rule.contains("**") {
             return Err(HelmError::Load("double-star (**) syntax is not supported".into()));
         }
-        path_match(rule, "abc").map_err(|()| HelmError::Load("syntax error in pattern".into()))?;
+        path_match(rule, "abc").ok_or_else(|| HelmError::Load("syntax error in pattern".into()))?;
         let (negate, rule) = rule.strip_prefix('!').map_or((false, rule), |r| (true, r));
         let (only_dirs, rule) = rule.strip_suffix('/').map_or((false, rule), |r| (true, r));
         let (whole_path, glob) = match rule.strip_prefix('/') {
@@ -72,10 +72,9 @@ impl Rules {
 }
 
 /// Go's `filepath.Match`: `*`, `?`, `[a-z]`, `\` escapes; `*` and `?` do not match `/`.
-///
-/// # Errors
-/// When the pattern is malformed where it was looked at.
-pub fn path_match(pattern: &str, name: &str) -> Result<bool, ()> {
+/// `None` when the pattern is malformed.
+#[must_use]
+pub fn path_match(pattern: &str, name: &str) -> Option<bool> {
     let (p, n): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
     // Positions to fall back to: pattern just after the last star, and the next name position to try.
     let mut star: Option<(usize, usize)> = None;
@@ -91,7 +90,7 @@ pub fn path_match(pattern: &str, name: &str) -> Result<bool, ()> {
         let step = if i < p.len() {
             match_one(&p, i, n.get(j).copied())?
         } else if j == n.len() {
-            return Ok(true);
+            return Some(true);
         } else {
             None
         };
@@ -108,7 +107,7 @@ pub fn path_match(pattern: &str, name: &str) -> Result<bool, ()> {
                 }
                 _ => {
                     check_rest(&p, i)?;
-                    return Ok(false);
+                    return Some(false);
                 }
             },
         }
@@ -116,24 +115,24 @@ pub fn path_match(pattern: &str, name: &str) -> Result<bool, ()> {
 }
 
 /// Malformed patterns are refused even where matching failed before the fault.
-fn check_rest(p: &[char], mut i: usize) -> Result<(), ()> {
+fn check_rest(p: &[char], mut i: usize) -> Option<()> {
     while i < p.len() {
         i = match p.get(i) {
             Some('[') => class_end(p, i)?,
-            Some('\\') if i + 1 >= p.len() => return Err(()),
+            Some('\\') if i + 1 >= p.len() => return None,
             Some('\\') => i + 2,
             _ => i + 1,
         };
     }
-    Ok(())
+    Some(())
 }
 
-fn match_one(p: &[char], i: usize, c: Option<char>) -> Result<Option<usize>, ()> {
+fn match_one(p: &[char], i: usize, c: Option<char>) -> Option<Option<usize>> {
     match p.get(i) {
-        Some('?') => Ok((c.is_some() && c != Some('/')).then_some(i + 1)),
+        Some('?') => Some((c.is_some() && c != Some('/')).then_some(i + 1)),
         Some('[') => {
             let end = class_end(p, i)?;
-            let Some(c) = c else { return Ok(None) };
+            let Some(c) = c else { return Some(None) };
             let mut k = i + 1;
             let negated = p.get(k) == Some(&'^');
             if negated {
@@ -146,27 +145,27 @@ fn match_one(p: &[char], i: usize, c: Option<char>) -> Result<Option<usize>, ()>
                 hit |= (lo..=hi).contains(&c);
                 k = next;
             }
-            Ok((hit != negated).then_some(end))
+            Some((hit != negated).then_some(end))
         }
         Some('\\') => {
-            let want = p.get(i + 1).ok_or(())?;
-            Ok((c == Some(*want)).then_some(i + 2))
+            let want = p.get(i + 1)?;
+            Some((c == Some(*want)).then_some(i + 2))
         }
-        Some(want) => Ok((c == Some(*want)).then_some(i + 1)),
-        None => Ok(None),
+        Some(want) => Some((c == Some(*want)).then_some(i + 1)),
+        None => Some(None),
     }
 }
 
-fn class_char(p: &[char], k: usize) -> Result<(char, usize), ()> {
+fn class_char(p: &[char], k: usize) -> Option<(char, usize)> {
     match p.get(k) {
-        None | Some('-' | ']') => Err(()),
-        Some('\\') => p.get(k + 1).map(|c| (*c, k + 2)).ok_or(()),
-        Some(c) => Ok((*c, k + 1)),
+        None | Some('-' | ']') => None,
+        Some('\\') => p.get(k + 1).map(|c| (*c, k + 2)),
+        Some(c) => Some((*c, k + 1)),
     }
 }
 
 /// The position after the class that opens at `i`.
-fn class_end(p: &[char], i: usize) -> Result<usize, ()> {
+fn class_end(p: &[char], i: usize) -> Option<usize> {
     let mut k = i + 1;
     if p.get(k) == Some(&'^') {
         k += 1;
@@ -174,7 +173,7 @@ fn class_end(p: &[char], i: usize) -> Result<usize, ()> {
     let mut any = false;
     loop {
         if p.get(k) == Some(&']') && any {
-            return Ok(k + 1);
+            return Some(k + 1);
         }
         let (_, next) = class_char(p, k)?;
         k = if p.get(next) == Some(&'-') { class_char(p, next + 1)?.1 } else { next };

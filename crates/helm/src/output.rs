@@ -43,7 +43,7 @@ pub fn template_text(rendered: &Rendered, show: &Show) -> Result<String, HelmErr
     let mut chosen = String::new();
     for pattern in &show.only {
         let mut missing = true;
-        for (_, doc) in documents.iter().filter(|(name, _)| path_match(pattern, name) == Ok(true)) {
+        for (_, doc) in documents.iter().filter(|(name, _)| path_match(pattern, name) == Some(true)) {
             chosen.push_str(&format!("---\n{doc}\n"));
             missing = false;
         }

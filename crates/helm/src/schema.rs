@@ -130,8 +130,8 @@ fn write_line(line: &Line, indent: usize, out: &mut String) {
 
 /// Groups errors by where in the values they are: several below one place make a group, as Helm's library reports them.
 fn lines(errors: &[&ValidationError<'_>], at: &str) -> Vec<Line> {
-    let (mut own, mut last, mut below): (Vec<Line>, Vec<Line>, Vec<(String, Vec<&ValidationError<'_>>)>) =
-        (Vec::new(), Vec::new(), Vec::new());
+    let (mut own, mut last) = (Vec::new(), Vec::new());
+    let mut below: Vec<(String, Vec<&ValidationError<'_>>)> = Vec::new();
     let mut missing: Vec<(String, Vec<String>)> = Vec::new();
     for e in errors {
         let path = e.instance_path().as_str();

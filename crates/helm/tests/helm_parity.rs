@@ -4,6 +4,8 @@
 //! one of them each test says so and passes. Lines that differ between two runs of Helm itself (random passwords and
 //! certificates) are not compared.
 
+#![allow(clippy::print_stderr)] // a skipped test says why
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
