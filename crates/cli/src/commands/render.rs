@@ -1,0 +1,96 @@
+//! `druse render`: every object of a tree's plan.
+
+use std::io::{BufWriter, Write as _};
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use druse_object::{Map, Object, Value, yaml};
+use druse_plan::{Unit, UnitId};
+
+use crate::error::CliError;
+use crate::globals::Globals;
+use crate::planning::{TreeArgs, report};
+
+/// How objects are printed.
+#[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
+pub enum Output {
+    /// YAML documents, each headed by its unit and place
+    Yaml,
+    /// One JSON list
+    Json,
+    /// One name a line: Kind.group/namespace/name
+    Name,
+}
+
+/// Print every object that a tree makes, in the order in which its units can go
+///
+/// Exits with 1 when a unit could not be rendered; all others are printed. Random and clock functions of charts are
+/// seeded, so the same input gives the same output.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    #[command(flatten)]
+    pub tree: TreeArgs,
+    /// Only this unit: Kustomization/NAMESPACE/NAME or HelmRelease/NAMESPACE/NAME (repeatable)
+    #[arg(long, value_name = "UNIT")]
+    pub unit: Vec<UnitId>,
+    /// The output's form
+    #[arg(short, long, value_enum, default_value = "yaml", value_name = "FORM")]
+    pub output: Output,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
+    let plan = args.tree.plan(globals)?;
+    if let Some(missing) = args.unit.iter().find(|id| plan.unit(id).is_none()) {
+        return Err(CliError::new(format!("{missing} is no unit of the tree")).help("`druse tree` lists the units"));
+    }
+    let meant = |u: &&Unit| args.unit.is_empty() || args.unit.contains(&u.id);
+    let units: Vec<&Unit> = plan.units.iter().filter(meant).collect();
+    print(&units, args.output).or_else(|e| {
+        // Whoever reads the output may have had enough of it.
+        if e.kind() == std::io::ErrorKind::BrokenPipe { Ok(()) } else { Err(CliError::new(format!("standard output: {e}"))) }
+    })?;
+    report(&plan, units.iter().copied(), globals);
+    Ok(if units.iter().any(|u| !u.errors.is_empty()) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn all_objects<'a>(unit: &'a Unit) -> impl Iterator<Item = (&'a Object, Option<&'a [String]>)> {
+    let hooks = unit.hooks.iter().map(|h| (&h.object, Some(h.events.as_slice())));
+    unit.objects.iter().map(|o| (o, None)).chain(hooks)
+}
+
+fn print(units: &[&Unit], output: Output) -> std::io::Result<()> {
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    match output {
+        Output::Yaml => {
+            for unit in units {
+                for (object, hook) in all_objects(unit) {
+                    writeln!(out, "---\n# {}", object.provenance)?;
+                    if let Some(events) = hook {
+                        writeln!(out, "# hook: {}", events.join(", "))?;
+                    }
+                    out.write_all(yaml::to_string(&object.value).as_bytes())?;
+                }
+            }
+        }
+        Output::Json => {
+            let mut list = Map::new();
+            list.insert("apiVersion", "v1");
+            list.insert("kind", "List");
+            let items: Vec<Value> =
+                units.iter().flat_map(|u| all_objects(u)).map(|(o, _)| o.value.clone()).collect();
+            list.insert("items", items);
+            serde_json::to_writer_pretty(&mut out, &Value::Map(list)).map_err(std::io::Error::from)?;
+            writeln!(out)?;
+        }
+        Output::Name => {
+            for (object, _) in units.iter().flat_map(|u| all_objects(u)) {
+                let key = object.key();
+                let dot = if key.group.is_empty() { "" } else { "." };
+                let slash = if key.namespace.is_empty() { "" } else { "/" };
+                writeln!(out, "{}{dot}{}/{}{slash}{}", key.kind, key.group, key.namespace, key.name)?;
+            }
+        }
+    }
+    out.flush()
+}

@@ -1,0 +1,166 @@
+//! What every command that plans a tree shares: its arguments, the components that stand in, the report of failures.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use druse_plan::{Plan, PlanOptions, ServedKind, StandIn, StandIns, TreeInput, UnitState, locate, locate_revision, plan};
+use druse_source::{Fetcher, FetcherOptions};
+
+use crate::error::CliError;
+use crate::globals::Globals;
+
+/// Which tree, and how it is planned.
+#[derive(clap::Args, Clone, Debug)]
+pub struct TreeArgs {
+    /// A folder of the homelab's repository
+    #[arg(default_value = ".", value_name = "PATH")]
+    pub path: PathBuf,
+    /// Plan this revision (commit, branch, tag) instead of the files on disk
+    #[arg(long, value_name = "REV")]
+    pub rev: Option<String>,
+    /// Fail units whose chart or source is not at hand, even where a component could do their work
+    #[arg(long)]
+    pub no_stand_ins: bool,
+    /// The Kubernetes version charts are rendered for
+    #[arg(long, value_name = "VERSION", default_value = druse_plan::model::DEFAULT_KUBE_VERSION)]
+    pub kube_version: String,
+}
+
+impl TreeArgs {
+    /// The tree.
+    ///
+    /// # Errors
+    /// When the path is no folder, or there is no such revision.
+    pub fn input(&self) -> Result<TreeInput, CliError> {
+        match &self.rev {
+            None => locate(&self.path),
+            Some(rev) => locate_revision(&self.path, rev),
+        }
+        .map_err(CliError::new)
+    }
+
+    /// The options of the plan.
+    ///
+    /// # Errors
+    /// When the Kubernetes version is none.
+    pub fn options(&self) -> Result<PlanOptions, CliError> {
+        Ok(PlanOptions {
+            kube_version: druse_helm::KubeVersion::parse(&self.kube_version).map_err(CliError::new)?,
+            stand_ins: Arc::new(Components { stand_in: !self.no_stand_ins }),
+            ..PlanOptions::default()
+        })
+    }
+
+    /// The plan of the tree.
+    ///
+    /// # Errors
+    /// When the tree cannot be read at all, or a mirror is none. Failed units are part of the plan.
+    pub fn plan(&self, globals: &Globals) -> Result<Plan, CliError> {
+        let fetcher = fetcher(globals)?;
+        Ok(plan(&self.input()?, &fetcher, &self.options()?))
+    }
+}
+
+/// Where artifacts come from, as the global options say.
+///
+/// # Errors
+/// When a mirror is none.
+pub fn fetcher(globals: &Globals) -> Result<Arc<Fetcher>, CliError> {
+    let options =
+        FetcherOptions {
+        mirrors: globals.mirror.clone(),
+        cache: globals.cache_dir(),
+        offline: globals.offline,
+        ..FetcherOptions::default()
+    };
+    Fetcher::new(options)
+        .map(Arc::new)
+        .map_err(|e| CliError::new(e).help("a mirror is a folder with charts/ (a Helm repository) or sources/HOST/OWNER/NAME/REF/"))
+}
+
+/// The components of this build, as the plan asks for them.
+pub struct Components {
+    /// Whether they stand in for what was not fetched.
+    pub stand_in: bool,
+}
+
+fn kinds(component: &druse_component::Component) -> Vec<ServedKind> {
+    component
+        .crds
+        .iter()
+        .map(|c| ServedKind {
+            group: c.group.clone(),
+            versions: c.versions.clone(),
+            kind: c.kind.clone(),
+            namespaced: c.scope != "Cluster",
+        })
+        .collect()
+}
+
+impl StandIns for Components {
+    fn for_chart(&self, chart: &str) -> Option<StandIn> {
+        let component = druse_component::for_chart(chart).filter(|_| self.stand_in)?;
+        Some(StandIn { component: component.name.clone(), kinds: kinds(component) })
+    }
+
+    fn for_source(&self, url: &str) -> Option<StandIn> {
+        let component = druse_component::for_source(url).filter(|_| self.stand_in)?;
+        Some(StandIn { component: component.name.clone(), kinds: kinds(component) })
+    }
+
+    fn registered_by(&self, chart: &str) -> Vec<ServedKind> {
+        druse_component::for_chart(chart).filter(|c| c.registers_its_own_crds).map(kinds).unwrap_or_default()
+    }
+
+    fn always_served(&self) -> Vec<ServedKind> {
+        druse_component::all().iter().filter(|c| c.always_present).flat_map(kinds).collect()
+    }
+}
+
+/// Writes to standard error what is wrong with the units of a plan that are meant: errors with places and remedies, and
+/// unless `quiet`, what is not resolved and what is worth knowing.
+#[allow(clippy::print_stderr)]
+pub fn report<'a>(plan: &Plan, units: impl Iterator<Item = &'a druse_plan::Unit>, globals: &Globals) {
+    let paint = globals.paint_stderr();
+    for unit in units {
+        for e in &unit.errors {
+            eprintln!("{} {}: {e}", paint.red("error:"), unit.id);
+            if let Some(remedy) = &e.remedy {
+                eprintln!("  {} {remedy}", paint.cyan("help:"));
+            }
+        }
+        if globals.quiet {
+            continue;
+        }
+        match &unit.state {
+            UnitState::StandIn { component, reason } => {
+                eprintln!("{} {}: stand-in: {component} does its work: {reason}", paint.yellow("note:"), unit.id);
+            }
+            UnitState::Waiting { on } => {
+                let on: Vec<String> = on.iter().map(ToString::to_string).collect();
+                eprintln!("{} {}: waits for {}", paint.yellow("note:"), unit.id, on.join(", "));
+            }
+            UnitState::Suspended => eprintln!("{} {}: suspended, nothing applies it", paint.yellow("note:"), unit.id),
+            UnitState::Ok | UnitState::Failed => {}
+        }
+        for u in &unit.unresolved {
+            eprintln!("{} {}: unresolved: {u}", paint.yellow("note:"), unit.id);
+        }
+        if globals.verbose > 0 {
+            for w in &unit.warnings {
+                eprintln!("{} {}: {w}", paint.yellow("warning:"), unit.id);
+            }
+        }
+    }
+    if globals.quiet {
+        return;
+    }
+    for w in &plan.warnings {
+        eprintln!("{} {w}", paint.yellow("warning:"));
+    }
+    if globals.verbose > 0 {
+        for s in &plan.tree_sources {
+            eprintln!("{} {} {} is this tree: {}", paint.dim("note:"), s.id, s.url, s.reason);
+        }
+    }
+}
