@@ -17,7 +17,8 @@ pub(super) enum Layout {
     /// `sigs.k8s.io/yaml` (goyaml.v2): keys sorted as people count (`a2` before `a10`), text folded at the first space
     /// past column 80.
     Sigs,
-    /// kyaml (yaml/v3): keys in their own order, nothing folded, tabs may stand in literal blocks.
+    /// kyaml (yaml/v3): keys in their own order, nothing folded, tabs may stand in literal blocks,
+    /// `<<` is quoted.
     Kyaml,
 }
 
@@ -174,12 +175,12 @@ impl Writer<'_> {
         // (yaml/v3 writes a block that starts with a tab too, but cannot read it again; that one is quoted here.)
         let fold = free && self.layout == Layout::Sigs;
         if s.contains('\n') && free {
-            if special || facts.trailing_space || s.trim_start_matches('\n').starts_with('\t') {
+            if special || facts.trailing_space || s.starts_with('\t') {
                 self.double(s, indent, fold);
             } else {
                 self.literal(s, indent);
             }
-        } else if !is_text(s) || special || facts.tabs {
+        } else if !is_text(s) || special || facts.tabs || (s == "<<" && self.layout == Layout::Kyaml) {
             self.double(s, indent, fold);
         } else if !(facts.outer_space || facts.break_space || facts.indicators || facts.multiline) {
             self.plain(s, indent, fold);
