@@ -22,6 +22,14 @@ pub fn err<T>(message: impl Into<String>) -> Result<T, FuncError> {
     Err(FuncError(message.into()))
 }
 
+/// Refuses texts that would be too long; `None` stands for a length beyond counting.
+pub fn bounded(len: Option<usize>) -> Result<(), FuncError> {
+    match len {
+        Some(n) if n <= MAX_TEXT => Ok(()),
+        _ => err("the resulting text would be too long"),
+    }
+}
+
 /// What Go reports when nil is used where a value has to be.
 pub const NIL_DEREFERENCE: &str = "runtime error: invalid memory address or nil pointer dereference";
 

@@ -47,11 +47,7 @@ pub fn to_bytes(text: &str) -> Cow<'_, [u8]> {
 /// The byte a private character stands for.
 pub(crate) fn byte_of(c: char) -> Option<u8> {
     let n = u32::from(c).checked_sub(FIRST)?;
-    if n < 0x80 {
-        u8::try_from(n + 0x80).ok()
-    } else {
-        None
-    }
+    if n < 0x80 { u8::try_from(n + 0x80).ok() } else { None }
 }
 
 /// Whether the text may hold private characters.
@@ -71,11 +67,7 @@ pub(crate) fn slice(text: &str, from: usize, to: usize) -> Option<Str> {
 
 /// The length in bytes, as Go's `len`.
 pub(crate) fn len(text: &str) -> usize {
-    if has_private(text) {
-        to_bytes(text).len()
-    } else {
-        text.len()
-    }
+    if has_private(text) { to_bytes(text).len() } else { text.len() }
 }
 
 #[cfg(test)]
@@ -86,10 +78,7 @@ mod tests {
     fn binary_survives_the_way_there_and_back() {
         let all: Vec<u8> = (0..=255).chain([0xE2, 0x82, 0xAC]).collect();
         assert_eq!(to_bytes(&from_bytes(&all)).as_ref(), all.as_slice());
-        assert_eq!(
-            slice("é", 0, 1).map(|s| to_bytes(&s).into_owned()),
-            Some(vec![0xC3])
-        );
+        assert_eq!(slice("é", 0, 1).map(|s| to_bytes(&s).into_owned()), Some(vec![0xC3]));
         assert_eq!(slice("abc", 2, 5), None);
     }
 }

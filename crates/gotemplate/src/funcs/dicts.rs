@@ -153,10 +153,7 @@ fn dig(_: &mut Env<'_>, a: &[Val]) -> Res {
             Val::Str(s) => steps.push(s),
             Val::Nil | Val::Missing => return err("interface conversion: interface {} is nil, not string"),
             other => {
-                return err(format!(
-                    "interface conversion: interface {{}} is {}, not string",
-                    gofmt::type_name(other)
-                ));
+                return err(format!("interface conversion: interface {{}} is {}, not string", gofmt::type_name(other)));
             }
         }
     }
@@ -186,7 +183,8 @@ pub(crate) fn copy(v: &Val, depth: usize) -> Result<Val, FuncError> {
     Ok(match v {
         Val::List(l) => Val::list(l.iter().map(|v| copy(v, depth + 1)).collect::<Result<_, _>>()?),
         Val::Map(m) => {
-            let entries = m.borrow().iter().map(|(k, v)| Ok((k.clone(), copy(v, depth + 1)?))).collect::<Result<_, _>>()?;
+            let entries =
+                m.borrow().iter().map(|(k, v)| Ok((k.clone(), copy(v, depth + 1)?))).collect::<Result<_, _>>()?;
             Val::Map(MapRef::new(entries))
         }
         other => other.clone(),

@@ -117,11 +117,7 @@ pub fn parse(text: &str) -> Result<i64, String> {
             "m" => 60_000_000_000,
             "h" => 3_600_000_000_000,
             _ => {
-                return Err(format!(
-                    "time: unknown unit {} in duration {}",
-                    gofmt::quote(unit),
-                    gofmt::quote(text)
-                ));
+                return Err(format!("time: unknown unit {} in duration {}", gofmt::quote(unit), gofmt::quote(text)));
             }
         };
         let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| invalid())? };

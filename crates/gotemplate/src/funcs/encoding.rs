@@ -80,11 +80,7 @@ fn decode(code: &Code, text: &[u8]) -> Result<Vec<u8>, String> {
             let count_ok = count > 0 && (count as u32 * code.bits) % 8 < code.bits;
             if !padding_ok || !count_ok {
                 let at = if count_ok && !full { text.len() } else { padding_at };
-                return bad(if code.group == 4 && !full && group.len() == count {
-                    text.len() - count
-                } else {
-                    at
-                });
+                return bad(if !full && group.len() == count { text.len() - count } else { at });
             }
             if let Some((at, _)) = groups.peek().and_then(|g| g.first()) {
                 return bad(*at);

@@ -39,7 +39,17 @@ pub struct Fields {
 }
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
 ];
 const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
@@ -71,8 +81,7 @@ impl Time {
     /// A time in UTC from nanoseconds since 1970; instants out of range become the nearest that is not.
     #[must_use]
     pub fn from_nanos(nanos: i128) -> Self {
-        let at = Timestamp::from_nanosecond(nanos)
-            .unwrap_or(if nanos < 0 { Timestamp::MIN } else { Timestamp::MAX });
+        let at = Timestamp::from_nanosecond(nanos).unwrap_or(if nanos < 0 { Timestamp::MIN } else { Timestamp::MAX });
         Self { at, zone: Zone::Utc }
     }
 
@@ -156,11 +165,15 @@ enum Token {
     LowerPm,
     ZoneName,
     /// An offset: whether UTC is `Z`, whether colons separate, and how many parts (hours, minutes, seconds).
-    Offset { z: bool, colon: bool, parts: u8 },
-    /// A fraction with this many digits, trailing zeros kept.
-    Fraction0(usize),
-    /// A fraction of up to this many digits.
-    Fraction9(usize),
+    Offset {
+        z: bool,
+        colon: bool,
+        parts: u8,
+    },
+    /// A point or comma and a fraction with this many digits, trailing zeros kept.
+    Fraction0(char, usize),
+    /// A point or comma and a fraction of up to this many digits.
+    Fraction9(char, usize),
 }
 
 const FIXED: [(&str, Token); 32] = [
@@ -203,10 +216,11 @@ fn token_at(s: &str) -> Option<(Token, usize)> {
     let b = s.as_bytes();
     if matches!(b.first(), Some(b'.' | b',')) && matches!(b.get(1), Some(b'0' | b'9')) {
         let digit = b.get(1).copied().unwrap_or(b'0');
+        let mark = if b.first() == Some(&b',') { ',' } else { '.' };
         let n = b.iter().skip(1).take_while(|c| **c == digit).count();
         // The digits must end there.
         if b.get(1 + n).is_none_or(|c| !c.is_ascii_digit()) {
-            return Some((if digit == b'0' { Token::Fraction0(n) } else { Token::Fraction9(n) }, 1 + n));
+            return Some((if digit == b'0' { Token::Fraction0(mark, n) } else { Token::Fraction9(mark, n) }, 1 + n));
         }
         return None;
     }
@@ -274,14 +288,14 @@ fn write(out: &mut String, token: Token, f: &Fields) {
         Token::ZoneName => write!(out, "{}", f.abbreviation),
         Token::Offset { z: true, .. } if f.offset == 0 => write!(out, "Z"),
         Token::Offset { colon, parts, .. } => write!(out, "{}", offset(f.offset, colon, parts)),
-        Token::Fraction0(n) => {
+        Token::Fraction0(mark, n) => {
             let digits = format!("{:09}", c.subsec_nanosecond());
-            write!(out, ".{}", digits.get(..n.min(9)).unwrap_or(""))
+            write!(out, "{mark}{}", digits.get(..n.min(9)).unwrap_or(""))
         }
-        Token::Fraction9(n) => {
+        Token::Fraction9(mark, n) => {
             let digits = format!("{:09}", c.subsec_nanosecond());
             let digits = digits.get(..n.min(9)).unwrap_or("").trim_end_matches('0');
-            if digits.is_empty() { Ok(()) } else { write!(out, ".{digits}") }
+            if digits.is_empty() { Ok(()) } else { write!(out, "{mark}{digits}") }
         }
     };
 }
@@ -368,7 +382,7 @@ pub fn parse(layout: &str, value: &str) -> Result<Time, String> {
         rest = r;
         // A fraction may follow the seconds even where the layout has none.
         if matches!(token, Token::Second | Token::ZeroSecond)
-            && !matches!(next_token(rest_layout), ("", Some((Token::Fraction0(_) | Token::Fraction9(_), _)), _))
+            && !matches!(next_token(rest_layout), ("", Some((Token::Fraction0(..) | Token::Fraction9(..), _)), _))
             && rest.starts_with(['.', ','])
             && let Some((nanos, r)) = fraction(rest, 1, 9)
         {
@@ -397,8 +411,9 @@ pub fn parse(layout: &str, value: &str) -> Result<Time, String> {
         Some(n) => civil::Date::new(year, 1, 1)
             .and_then(|d| d.with().day_of_year(i16::try_from(n).unwrap_or(-1)).build())
             .map_err(|_| "day-of-year"),
-        None => civil::Date::new(year, narrow(read.month.unwrap_or(1)), narrow(read.day.unwrap_or(1)))
-            .map_err(|_| "day"),
+        None => {
+            civil::Date::new(year, narrow(read.month.unwrap_or(1)), narrow(read.day.unwrap_or(1))).map_err(|_| "day")
+        }
     };
     let date = match date {
         Ok(d) => d,
@@ -413,11 +428,7 @@ pub fn parse(layout: &str, value: &str) -> Result<Time, String> {
         None if read.zone.is_empty() || read.zone == "UTC" => (Zone::Utc, 0),
         // An abbreviation alone says nothing certain: Go makes up a zone of that name at UTC.
         None => {
-            let seconds = read
-                .zone
-                .strip_prefix("GMT")
-                .and_then(|h| h.parse::<i32>().ok())
-                .map_or(0, |h| h * 3600);
+            let seconds = read.zone.strip_prefix("GMT").and_then(|h| h.parse::<i32>().ok()).map_or(0, |h| h * 3600);
             (Zone::Fixed(read.zone, seconds), seconds)
         }
     };
@@ -549,12 +560,12 @@ fn read_token<'s>(token: Token, s: &'s str, r: &mut Read) -> Option<&'s str> {
             r.offset = i32::try_from(if negative { -seconds } else { seconds }).ok();
             Some(rest)
         }
-        Token::Fraction0(n) => {
+        Token::Fraction0(_, n) => {
             let (nanos, rest) = fraction(s, n, n)?;
             r.nanos = nanos;
             Some(rest)
         }
-        Token::Fraction9(_) => match fraction(s, 1, 9) {
+        Token::Fraction9(..) => match fraction(s, 1, 9) {
             Some((nanos, rest)) => {
                 r.nanos = nanos;
                 Some(rest)

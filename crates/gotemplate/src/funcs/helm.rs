@@ -25,7 +25,11 @@ pub const TABLE: &[Entry] = &[
     ("toYamlPretty", |_, a| Ok(Val::str(pretty::to_yaml(Args::exact("toYamlPretty", a, 1)?.any(0))))),
     ("fromYaml", |_, a| Ok(json::map_or_error(from_yaml(Args::exact("fromYaml", a, 1)?.str(0)?), UNMARSHAL))),
     ("fromYamlArray", |_, a| {
-        Ok(json::list_or_error(from_yaml(Args::exact("fromYamlArray", a, 1)?.str(0)?), UNMARSHAL))
+        let list = match from_yaml(Args::exact("fromYamlArray", a, 1)?.str(0)?) {
+            Ok(Value::Null) => Ok(Value::Array(Vec::new())),
+            other => other,
+        };
+        Ok(json::list_or_error(list, UNMARSHAL))
     }),
 ];
 
@@ -85,8 +89,7 @@ fn lookup(env: &mut Env<'_>, a: &[Val]) -> Res {
 }
 
 fn to_yaml(v: &Val) -> Result<String, FuncError> {
-    let mut value = json::plain(v)?;
-    value.sort_keys();
+    let value = json::plain(v).map_err(|e| FuncError(format!("error marshaling into JSON: {e}")))?;
     let mut text = yaml::to_string(&value);
     if text.ends_with('\n') {
         text.pop();
@@ -95,5 +98,6 @@ fn to_yaml(v: &Val) -> Result<String, FuncError> {
 }
 
 fn from_yaml(text: &str) -> Result<Value, String> {
-    yaml::parse(text, Dialect::Sigs).map_err(|e| format!("error converting YAML to JSON: yaml: line {}: {}", e.line, e.message))
+    yaml::parse(text, Dialect::Sigs)
+        .map_err(|e| format!("error converting YAML to JSON: yaml: line {}: {}", e.line, e.message))
 }

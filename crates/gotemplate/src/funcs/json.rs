@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use druse_object::{Map, Value};
+use druse_object::{Map, Value, json};
 
 use crate::env::{Env, FuncError};
 use crate::val::{MapRef, Val};
@@ -12,14 +12,14 @@ use super::{Entry, bytes, gofmt};
 
 /// The functions of this theme: Helm's, and sprig's where Helm has none of its own.
 pub const TABLE: &[Entry] = &[
-    ("toJson", |_, a| Ok(Val::str(encode(Args::exact("toJson", a, 1)?.any(0), COMPACT).unwrap_or_default()))),
-    ("mustToJson", |_, a| encode(Args::exact("mustToJson", a, 1)?.any(0), COMPACT).map(Val::str)),
+    ("toJson", |_, a| Ok(Val::str(encode(Args::exact("toJson", a, 1)?.any(0), json::to_string).unwrap_or_default()))),
+    ("mustToJson", |_, a| encode(Args::exact("mustToJson", a, 1)?.any(0), json::to_string).map(Val::str)),
     ("toPrettyJson", |_, a| {
-        Ok(Val::str(encode(Args::exact("toPrettyJson", a, 1)?.any(0), PRETTY).unwrap_or_default()))
+        Ok(Val::str(encode(Args::exact("toPrettyJson", a, 1)?.any(0), pretty).unwrap_or_default()))
     }),
-    ("mustToPrettyJson", |_, a| encode(Args::exact("mustToPrettyJson", a, 1)?.any(0), PRETTY).map(Val::str)),
-    ("toRawJson", |_, a| encode(Args::exact("toRawJson", a, 1)?.any(0), RAW).map(Val::str)),
-    ("mustToRawJson", |_, a| encode(Args::exact("mustToRawJson", a, 1)?.any(0), RAW).map(Val::str)),
+    ("mustToPrettyJson", |_, a| encode(Args::exact("mustToPrettyJson", a, 1)?.any(0), pretty).map(Val::str)),
+    ("toRawJson", |_, a| encode(Args::exact("toRawJson", a, 1)?.any(0), json::to_string_raw).map(Val::str)),
+    ("mustToRawJson", |_, a| encode(Args::exact("mustToRawJson", a, 1)?.any(0), json::to_string_raw).map(Val::str)),
     ("fromJson", from_json),
     ("fromJsonArray", from_json_array),
     ("mustFromJson", |_, a| {
@@ -27,15 +27,6 @@ pub const TABLE: &[Entry] = &[
         Ok(Val::from_values(&decode(text).map_err(FuncError)?))
     }),
 ];
-
-#[derive(Clone, Copy)]
-struct Style {
-    html: bool,
-    pretty: bool,
-}
-const COMPACT: Style = Style { html: true, pretty: false };
-const PRETTY: Style = Style { html: true, pretty: true };
-const RAW: Style = Style { html: false, pretty: false };
 
 /// The plain value Go's JSON encoder would write: floats without a fraction are integers, bytes that are no UTF-8 are
 /// replaced, a nil list is null.
@@ -68,15 +59,18 @@ fn plain_at(v: &Val, depth: usize) -> Result<Value, FuncError> {
 }
 
 fn number(f: f64) -> Result<Value, FuncError> {
-    let Some(text) = gofmt::float_json(f) else {
+    if !f.is_finite() {
         return err(format!("json: unsupported value: {}", gofmt::float_g(f)));
-    };
-    Ok(if let Ok(i) = text.parse::<i64>() {
-        Value::Int(i)
-    } else if let Ok(u) = text.parse::<u64>() {
-        Value::UInt(u)
-    } else {
-        Value::Float(f)
+    }
+    #[allow(clippy::cast_possible_truncation)]
+    Ok(match f {
+        f if f.fract() != 0.0 => Value::Float(f),
+        f if f.abs() < 9_007_199_254_740_992.0 => Value::Int(f as i64),
+        // Above 2^53 Go writes the shortest digits and zeros: the integer they make, not the float's exact one.
+        f => {
+            let digits = f.to_string();
+            digits.parse().map(Value::Int).or_else(|_| digits.parse().map(Value::UInt)).unwrap_or(Value::Float(f))
+        }
     })
 }
 
@@ -85,77 +79,12 @@ pub(crate) fn valid(s: &str) -> String {
     String::from_utf8_lossy(&bytes::to_bytes(s)).into_owned()
 }
 
-fn encode(v: &Val, style: Style) -> Result<String, FuncError> {
-    let mut out = String::new();
-    write(&plain(v)?, style, 0, &mut out);
-    Ok(out)
+fn pretty(value: &Value) -> String {
+    json::to_string_pretty(value, "  ")
 }
 
-fn line(indent: usize, style: Style, out: &mut String) {
-    if style.pretty {
-        out.push('\n');
-        out.extend(std::iter::repeat_n("  ", indent));
-    }
-}
-
-fn write(v: &Value, style: Style, indent: usize, out: &mut String) {
-    match v {
-        Value::Null => out.push_str("null"),
-        Value::Bool(b) => out.push_str(if *b { "true" } else { "false" }),
-        Value::Int(i) => out.push_str(&i.to_string()),
-        Value::UInt(u) => out.push_str(&u.to_string()),
-        Value::Float(f) => out.push_str(&gofmt::float_json(*f).unwrap_or_else(|| "null".to_owned())),
-        Value::String(s) => text(s, style.html, out),
-        Value::Array(a) if a.is_empty() => out.push_str("[]"),
-        Value::Array(a) => {
-            out.push('[');
-            for (i, v) in a.iter().enumerate() {
-                if i > 0 {
-                    out.push(',');
-                }
-                line(indent + 1, style, out);
-                write(v, style, indent + 1, out);
-            }
-            line(indent, style, out);
-            out.push(']');
-        }
-        Value::Map(m) if m.is_empty() => out.push_str("{}"),
-        Value::Map(m) => {
-            out.push('{');
-            for (i, (k, v)) in m.iter().enumerate() {
-                if i > 0 {
-                    out.push(',');
-                }
-                line(indent + 1, style, out);
-                text(k, style.html, out);
-                out.push_str(if style.pretty { ": " } else { ":" });
-                write(v, style, indent + 1, out);
-            }
-            line(indent, style, out);
-            out.push('}');
-        }
-    }
-}
-
-/// A JSON string with Go's escapes.
-fn text(s: &str, html: bool, out: &mut String) {
-    out.push('"');
-    for c in s.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            c if c < ' ' || matches!(c, '\u{2028}' | '\u{2029}') || html && matches!(c, '<' | '>' | '&') => {
-                out.push_str(&format!("\\u{:04x}", u32::from(c)));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
+fn encode(v: &Val, write: fn(&Value) -> String) -> Result<String, FuncError> {
+    plain(v).map(|value| write(&value))
 }
 
 /// Reads JSON; the error is close to Go's text.
@@ -210,7 +139,10 @@ pub(crate) fn map_or_error(decoded: Result<Value, String>, prefix: &str) -> Val 
         Ok(Value::Null) => return Val::Map(MapRef::default()),
         Ok(v @ Value::Map(_)) => return Val::from_values(&v),
         Ok(other) => {
-            format!("{prefix}json: cannot unmarshal {} into Go value of type map[string]interface {{}}", go_word(&other))
+            format!(
+                "{prefix}json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+                go_word(&other)
+            )
         }
         Err(e) => e,
     };

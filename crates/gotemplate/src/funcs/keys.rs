@@ -60,8 +60,20 @@ pub fn oid(encoded: &[u8]) -> Vec<u8> {
     der(6, &[encoded])
 }
 
-/// The first element of some DER: its tag, its content, itself whole, and what follows.
-pub fn read(data: &[u8]) -> Option<(u8, &[u8], &[u8], &[u8])> {
+/// The first element of some DER.
+pub struct Element<'a> {
+    /// Its tag.
+    pub tag: u8,
+    /// Its content.
+    pub content: &'a [u8],
+    /// All of it, tag and length included.
+    pub whole: &'a [u8],
+    /// What follows it.
+    pub rest: &'a [u8],
+}
+
+/// Reads the first element of some DER.
+pub fn read(data: &[u8]) -> Option<Element<'_>> {
     let tag = *data.first()?;
     let first = usize::from(*data.get(1)?);
     let (len, header) = if first < 0x80 {
@@ -74,13 +86,13 @@ pub fn read(data: &[u8]) -> Option<(u8, &[u8], &[u8], &[u8])> {
         (data.get(2..2 + n)?.iter().fold(0usize, |l, b| (l << 8) | usize::from(*b)), 2 + n)
     };
     let end = header.checked_add(len)?;
-    Some((tag, data.get(header..end)?, data.get(..end)?, data.get(end..)?))
+    Some(Element { tag, content: data.get(header..end)?, whole: data.get(..end)?, rest: data.get(end..)? })
 }
 
 /// The content of the first element if it has that tag, and what follows.
 pub fn expect(data: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let (found, content, _, rest) = read(data)?;
-    (found == tag).then_some((content, rest))
+    let first = read(data)?;
+    (first.tag == tag).then_some((first.content, first.rest))
 }
 
 /// A PEM block as Go writes it.

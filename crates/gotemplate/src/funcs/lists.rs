@@ -127,9 +127,7 @@ fn uniq(name: &str, a: &[Val]) -> Res {
 fn without(name: &str, a: &[Val]) -> Res {
     let a = Args::at_least(name, a, 1)?;
     let list = items(a.any(0), "Cannot find without on type")?;
-    Ok(Val::list(
-        list.iter().filter(|v| !a.from(1).iter().any(|o| gofmt::deep_equal(o, v))).cloned().collect(),
-    ))
+    Ok(Val::list(list.iter().filter(|v| !a.from(1).iter().any(|o| gofmt::deep_equal(o, v))).cloned().collect()))
 }
 
 fn has(name: &str, a: &[Val]) -> Res {

@@ -46,7 +46,7 @@ const DIVIDE: &str = "runtime error: integer divide by zero";
 /// Go's conversion of a float to an integer on amd64: the least integer when it does not fit.
 #[allow(clippy::cast_possible_truncation)]
 pub(crate) fn float_to_i64(f: f64) -> i64 {
-    if f >= -9_223_372_036_854_775_808.0 && f < 9_223_372_036_854_775_808.0 { f as i64 } else { i64::MIN }
+    if (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&f) { f as i64 } else { i64::MIN }
 }
 
 /// `strconv.ParseInt(s, 0, 64)`: prefixes `0x`, `0o`, `0b` and `0`, underscores between digits.
@@ -69,8 +69,8 @@ pub(crate) fn parse_int_any_base(s: &str) -> Option<i64> {
         (10, lower.as_str())
     };
     let plain = if digits.contains('_') {
-        // Only after a prefix, or between digits of a number that has one.
-        if radix == 10 || digits.ends_with('_') || digits.contains("__") {
+        // Only between digits, or after a prefix.
+        if radix == 10 && digits.starts_with('_') || digits.ends_with('_') || digits.contains("__") {
             return None;
         }
         digits.replace('_', "")

@@ -5,22 +5,23 @@ use druse_object::yaml;
 
 use crate::val::Val;
 
-use super::args::MAX_DEPTH;
+use super::args::{MAX_DEPTH, MAX_TEXT};
 use super::gofmt;
 
 /// The text without its last line break; empty when the value contains itself.
 #[must_use]
 pub fn to_yaml(v: &Val) -> String {
     let mut out = String::new();
-    match v {
+    let written = match v {
         Val::List(l) if !l.is_empty() => sequence(l, 0, false, &mut out, 0),
         Val::Map(m) if !m.borrow().is_empty() => mapping(v, 0, false, &mut out, 0),
         other => {
             out.push_str(&scalar(other, 0));
             out.push('\n');
+            Some(())
         }
-    }
-    if out.len() > super::args::MAX_TEXT {
+    };
+    if written.is_none() {
         return String::new();
     }
     if out.ends_with('\n') {
@@ -104,11 +105,11 @@ fn natural(a: &str, b: &str) -> std::cmp::Ordering {
     }
 }
 
-/// Writes a mapping; `inline` when its first key goes behind a dash.
-fn mapping(v: &Val, indent: usize, inline: bool, out: &mut String, depth: usize) {
-    let Val::Map(m) = v else { return };
-    if depth > MAX_DEPTH {
-        return;
+/// Writes a mapping; `inline` when its first key goes behind a dash. `None`: nested too deeply, or too long.
+fn mapping(v: &Val, indent: usize, inline: bool, out: &mut String, depth: usize) -> Option<()> {
+    let Val::Map(m) = v else { return Some(()) };
+    if depth > MAX_DEPTH || out.len() > MAX_TEXT {
+        return None;
     }
     let mut entries: Vec<_> = m.borrow().iter().map(|(k, v)| (k.clone(), v.clone())).collect();
     entries.sort_by(|a, b| natural(&a.0, &b.0));
@@ -121,11 +122,11 @@ fn mapping(v: &Val, indent: usize, inline: bool, out: &mut String, depth: usize)
         match v {
             Val::List(l) if !l.is_empty() => {
                 out.push('\n');
-                sequence(l, indent + 2, false, out, depth + 1);
+                sequence(l, indent + 2, false, out, depth + 1)?;
             }
             Val::Map(m) if !m.borrow().is_empty() => {
                 out.push('\n');
-                mapping(v, indent + 2, false, out, depth + 1);
+                mapping(v, indent + 2, false, out, depth + 1)?;
             }
             other => {
                 out.push(' ');
@@ -134,11 +135,12 @@ fn mapping(v: &Val, indent: usize, inline: bool, out: &mut String, depth: usize)
             }
         }
     }
+    Some(())
 }
 
-fn sequence(items: &[Val], indent: usize, inline: bool, out: &mut String, depth: usize) {
-    if depth > MAX_DEPTH {
-        return;
+fn sequence(items: &[Val], indent: usize, inline: bool, out: &mut String, depth: usize) -> Option<()> {
+    if depth > MAX_DEPTH || out.len() > MAX_TEXT {
+        return None;
     }
     for (i, v) in items.iter().enumerate() {
         if i > 0 || !inline {
@@ -146,12 +148,13 @@ fn sequence(items: &[Val], indent: usize, inline: bool, out: &mut String, depth:
         }
         out.push_str("- ");
         match v {
-            Val::List(l) if !l.is_empty() => sequence(l, indent + 2, true, out, depth + 1),
-            Val::Map(m) if !m.borrow().is_empty() => mapping(v, indent + 2, true, out, depth + 1),
+            Val::List(l) if !l.is_empty() => sequence(l, indent + 2, true, out, depth + 1)?,
+            Val::Map(m) if !m.borrow().is_empty() => mapping(v, indent + 2, true, out, depth + 1)?,
             other => {
                 out.push_str(&scalar(other, indent + 2));
                 out.push('\n');
             }
         }
     }
+    Some(())
 }

@@ -56,10 +56,11 @@ fn rand_bytes(env: &mut Env<'_>, a: &[Val]) -> Res {
 fn rand_int(env: &mut Env<'_>, a: &[Val]) -> Res {
     let a = Args::exact("randInt", a, 2)?;
     let (min, max) = (a.int(0)?, a.int(1)?);
-    if max.wrapping_sub(min) <= 0 {
+    let span = max.wrapping_sub(min);
+    if span <= 0 {
         return err("invalid argument to Intn");
     }
-    Ok(Val::Int(generator(env, "randInt").random_range(min..max)))
+    Ok(Val::Int(generator(env, "randInt").random_range(0..span).wrapping_add(min)))
 }
 
 fn uuidv4(env: &mut Env<'_>, a: &[Val]) -> Res {

@@ -13,7 +13,7 @@ use crate::env::{Env, FuncError};
 use crate::val::Val;
 
 use super::Entry;
-use super::args::{Args, Res, err};
+use super::args::{Args, Res, bounded, err};
 
 /// The functions of this theme.
 pub const TABLE: &[Entry] = &[
@@ -275,6 +275,16 @@ fn replace(name: &str, a: &[Val], literal: bool, plain: bool) -> Res {
     let a = Args::exact(name, a, 3)?;
     let (text, with) = (a.str(1)?, a.str(2)?);
     let r = compile(a.str(0)?, plain)?;
+    // Only a replacement that could get too long is counted out first.
+    let groups = with.matches('$').count().saturating_mul(text.len());
+    let most = with.len().saturating_add(groups);
+    if bounded(most.checked_mul(text.len() + 1)).is_err() {
+        let mut total = 0usize;
+        for c in r.captures_iter(text) {
+            total = total.saturating_add(if literal { with.len() } else { expand(with, &c).len() });
+            bounded(Some(total))?;
+        }
+    }
     Ok(Val::str(if literal {
         r.replace_all(text, regex::NoExpand(with)).into_owned()
     } else {

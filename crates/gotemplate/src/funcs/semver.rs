@@ -53,8 +53,7 @@ fn partial() -> String {
     format!(r"v?([0-9|x|X|\*]+)(\.[0-9|x|X|\*]+)?(\.[0-9|x|X|\*]+)?{TAIL}")
 }
 
-static ONE: LazyLock<Option<Regex>> =
-    LazyLock::new(|| fixed(&format!(r"^\s*({OPERATORS})\s*({})\s*$", partial())));
+static ONE: LazyLock<Option<Regex>> = LazyLock::new(|| fixed(&format!(r"^\s*({OPERATORS})\s*({})\s*$", partial())));
 static FIND: LazyLock<Option<Regex>> = LazyLock::new(|| fixed(&format!(r"({OPERATORS})\s*({})", partial())));
 static VALID: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let p = partial();
@@ -359,7 +358,7 @@ impl Constraints {
 
 fn semver(_: &mut Env<'_>, a: &[Val]) -> Res {
     let version = Version::parse(Args::exact("semver", a, 1)?.str(0)?)?;
-    Ok(Val::Object(Rc::new(SemVer(version))))
+    Ok(Val::Object(Rc::new(SemVer { version, pointer: true })))
 }
 
 fn semver_compare(_: &mut Env<'_>, a: &[Val]) -> Res {
@@ -368,26 +367,29 @@ fn semver_compare(_: &mut Env<'_>, a: &[Val]) -> Res {
     Ok(Val::Bool(Constraints::parse(constraint)?.check(&Version::parse(version)?)))
 }
 
-/// `*semver.Version` in a template.
-pub struct SemVer(pub Version);
+/// A version in a template: `*semver.Version`, or `semver.Version` (which has fewer methods) where one is derived.
+pub struct SemVer {
+    version: Version,
+    pointer: bool,
+}
 
 impl GoObject for SemVer {
     fn type_name(&self) -> &str {
-        "*semver.Version"
+        if self.pointer { "*semver.Version" } else { "semver.Version" }
     }
     fn kind(&self) -> &str {
-        "ptr"
+        if self.pointer { "ptr" } else { "struct" }
     }
     fn field(&self, name: &str, _: &mut Env<'_>) -> Option<Res> {
-        let v = &self.0;
-        let version = |v: Version| Val::Object(Rc::new(SemVer(v)));
+        let v = &self.version;
+        let version = |version: Version| Val::Object(Rc::new(SemVer { version, pointer: false }));
         Some(Ok(match name {
             "Major" => Val::UInt64(v.major),
             "Minor" => Val::UInt64(v.minor),
             "Patch" => Val::UInt64(v.patch),
             "Prerelease" => Val::str(v.pre.as_str()),
             "Metadata" => Val::str(v.metadata.as_str()),
-            "Original" => Val::str(v.original.as_str()),
+            "Original" if self.pointer => Val::str(v.original.as_str()),
             "String" => Val::str(v.text()),
             "IncMajor" => version(v.next(v.major.saturating_add(1), 0, 0)),
             "IncMinor" => version(v.next(v.major, v.minor.saturating_add(1), 0)),
@@ -404,12 +406,16 @@ impl GoObject for SemVer {
         }
         let other = || match args {
             [Val::Object(o)] => match o.as_any().downcast_ref::<SemVer>() {
-                Some(v) => Ok(self.0.precedence(&v.0)),
-                None => err(format!("wrong type for value; expected *semver.Version; got {}", o.type_name())),
+                Some(v) if v.pointer => Ok(self.version.precedence(&v.version)),
+                _ => err(format!("wrong type for value; expected *semver.Version; got {}", o.type_name())),
             },
             [v] => err(format!("wrong type for value; expected *semver.Version; got {}", gofmt::type_name(v))),
             _ => err(format!("wrong number of args for {name}: want 1 got {}", args.len())),
         };
+        let setter = matches!(name, "SetPrerelease" | "SetMetadata");
+        if !self.pointer && !setter {
+            return None;
+        }
         let test = |f: fn(Ordering) -> bool| other().map(|o| Val::Bool(f(o)));
         Some(match name {
             "Compare" => other().map(|o| Val::Int(o as i64)),
@@ -420,10 +426,10 @@ impl GoObject for SemVer {
             "Equal" => test(Ordering::is_eq),
             "SetPrerelease" | "SetMetadata" => match args {
                 [Val::Str(s)] => {
-                    let mut v = self.0.clone();
+                    let mut v = self.version.clone();
                     if name == "SetPrerelease" { &mut v.pre } else { &mut v.metadata }.clone_from(&s.to_string());
                     v.original = format!("{}{}", if v.original.starts_with('v') { "v" } else { "" }, v.text());
-                    Ok(Val::Object(Rc::new(SemVer(v))))
+                    Ok(Val::Object(Rc::new(SemVer { version: v, pointer: false })))
                 }
                 _ => err(format!("wrong number of args for {name}: want 1 got {}", args.len())),
             },
@@ -431,10 +437,10 @@ impl GoObject for SemVer {
         })
     }
     fn display(&self) -> String {
-        self.0.text()
+        self.version.text()
     }
     fn to_value(&self) -> Value {
-        Value::from(self.0.text())
+        Value::from(self.version.text())
     }
     fn as_any(&self) -> &dyn Any {
         self

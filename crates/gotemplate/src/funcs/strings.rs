@@ -1,9 +1,9 @@
 //! Strings: sprig's `strings.go` and the `strings` functions it exposes.
 
-use crate::env::{Env, FuncError};
+use crate::env::Env;
 use crate::val::{MapRef, Val};
 
-use super::args::{Args, MAX_TEXT, Res, err};
+use super::args::{Args, MAX_LIST, Res, bounded, err};
 use super::{Entry, bytes, gofmt, words};
 
 /// The functions of this theme.
@@ -136,11 +136,7 @@ fn trunc(_: &mut Env<'_>, a: &[Val]) -> Res {
     let (n, s) = (a.int(0)?, a.str(1)?);
     let len = bytes::len(s);
     let count = usize::try_from(n.unsigned_abs()).unwrap_or(usize::MAX);
-    let range = if n < 0 {
-        len.saturating_sub(count)..len
-    } else {
-        0..len.min(count)
-    };
+    let range = if n < 0 { len.saturating_sub(count)..len } else { 0..len.min(count) };
     Ok(bytes::slice(s, range.start, range.end).map_or_else(|| a.own(1), Val::Str))
 }
 
@@ -150,7 +146,8 @@ fn substr(_: &mut Env<'_>, a: &[Val]) -> Res {
     let len = i64::try_from(bytes::len(s)).unwrap_or(i64::MAX);
     if start < 0 {
         if end < 0 || end > len {
-            return err(format!("runtime error: slice bounds out of range [:{end}] with length {len}"));
+            let length = if end < 0 { String::new() } else { format!(" with length {len}") };
+            return err(format!("runtime error: slice bounds out of range [:{end}]{length}"));
         }
         return cut(s, 0, end);
     }
@@ -171,14 +168,6 @@ fn cut(s: &str, from: i64, to: i64) -> Res {
     Ok(bytes::slice(s, from, to).map_or_else(|| Val::str(""), Val::Str))
 }
 
-/// Refuses texts that would be too long.
-fn bounded(len: Option<usize>) -> Result<(), FuncError> {
-    match len {
-        Some(n) if n <= MAX_TEXT => Ok(()),
-        _ => err("the resulting text would be too long"),
-    }
-}
-
 fn repeat(_: &mut Env<'_>, a: &[Val]) -> Res {
     let a = Args::exact("repeat", a, 2)?;
     let (n, s) = (a.int(0)?, a.str(1)?);
@@ -196,6 +185,7 @@ fn wrap(_: &mut Env<'_>, a: &[Val]) -> Res {
 
 fn wrap_with(_: &mut Env<'_>, a: &[Val]) -> Res {
     let a = Args::exact("wrapWith", a, 3)?;
+    bounded(a.str(2)?.len().checked_mul(a.str(1)?.len()))?;
     Ok(Val::str(words::wrap(a.str(2)?, a.int(0)?, a.str(1)?, true)))
 }
 
@@ -286,6 +276,7 @@ fn join(_: &mut Env<'_>, a: &[Val]) -> Res {
     let a = Args::exact("join", a, 2)?;
     let sep = a.str(0)?;
     let parts = strings_of(a.any(1));
+    bounded(parts.len().checked_mul(sep.len()))?;
     let mut out = String::new();
     for (i, part) in parts.iter().enumerate() {
         if i > 0 {
@@ -333,9 +324,7 @@ fn parts<'s>(s: &'s str, sep: &str, n: i64) -> Vec<&'s str> {
 }
 
 fn numbered(parts: &[&str]) -> Val {
-    Val::Map(MapRef::new(
-        parts.iter().enumerate().map(|(i, p)| (format!("_{i}").into(), Val::str(*p))).collect(),
-    ))
+    Val::Map(MapRef::new(parts.iter().enumerate().map(|(i, p)| (format!("_{i}").into(), Val::str(*p))).collect()))
 }
 
 fn split(_: &mut Env<'_>, a: &[Val]) -> Res {
@@ -351,5 +340,9 @@ fn splitn(_: &mut Env<'_>, a: &[Val]) -> Res {
 fn split_list(_: &mut Env<'_>, a: &[Val]) -> Res {
     let a = Args::exact("splitList", a, 2)?;
     let (sep, s) = (a.str(0)?, a.str(1)?);
-    Ok(Val::list(parts(s, sep, -1).into_iter().map(Val::str).collect()))
+    let parts = parts(s, sep, -1);
+    if parts.len() > MAX_LIST {
+        return err("the resulting list would be too long");
+    }
+    Ok(Val::list(parts.into_iter().map(Val::str).collect()))
 }

@@ -198,9 +198,8 @@ impl<'t> Parser<'t> {
                 Some('\'') => self.literal(false)?,
                 _ => {
                     let rest = self.rest();
-                    let n = rest
-                        .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-'))
-                        .unwrap_or(rest.len());
+                    let n =
+                        rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-')).unwrap_or(rest.len());
                     if n == 0 {
                         return self.expected("a key");
                     }
@@ -384,7 +383,9 @@ impl<'t> Parser<'t> {
             "inf" | "+inf" => Val::Float(f64::INFINITY),
             "-inf" => Val::Float(f64::NEG_INFINITY),
             "nan" | "+nan" | "-nan" => Val::Float(f64::NAN),
-            word => number(word).or_else(|| date(word)).ok_or_else(|| format!("expected value but found {word:?} instead"))?,
+            word => number(word)
+                .or_else(|| date(word))
+                .ok_or_else(|| format!("expected value but found {word:?} instead"))?,
         };
         self.at += n;
         Ok(value)

@@ -40,7 +40,22 @@ fn keeps(b: u8, part: Part) -> bool {
     match part {
         Part::Host => matches!(
             b,
-            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'[' | b']' | b'<' | b'>' | b'"'
+            b'!' | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'*'
+                | b'+'
+                | b','
+                | b';'
+                | b'='
+                | b':'
+                | b'['
+                | b']'
+                | b'<'
+                | b'>'
+                | b'"'
         ),
         Part::Path => matches!(b, b'$' | b'&' | b'+' | b',' | b'/' | b':' | b';' | b'=' | b'@'),
         Part::User => matches!(b, b'$' | b'&' | b'+' | b',' | b';' | b'='),
@@ -168,8 +183,7 @@ impl Url {
             };
             url.host = parse_host(host)?;
             if let Some(user) = user {
-                let valid =
-                    |b: u8| b.is_ascii_alphanumeric() || b"-._:~!$&'()*+,;=%@".contains(&b);
+                let valid = |b: u8| b.is_ascii_alphanumeric() || b"-._:~!$&'()*+,;=%@".contains(&b);
                 if !user.bytes().all(valid) {
                     return Err("net/url: invalid userinfo".to_owned());
                 }
@@ -222,9 +236,10 @@ impl Url {
                 }
                 out.push_str(&escape(&self.host, Part::Host));
             }
-            let path = self.raw_path.clone().unwrap_or_else(|| {
-                if self.path == "*" { self.path.clone() } else { escape(&self.path, Part::Path) }
-            });
+            let path = self
+                .raw_path
+                .clone()
+                .unwrap_or_else(|| if self.path == "*" { self.path.clone() } else { escape(&self.path, Part::Path) });
             if !path.is_empty() && !path.starts_with('/') && !self.host.is_empty() {
                 out.push('/');
             }
@@ -274,10 +289,9 @@ fn part(map: &MapRef, key: &str) -> Result<String, FuncError> {
         None => Ok(String::new()),
         Some(Val::Str(s)) => Ok(s.to_string()),
         Some(Val::Nil | Val::Missing) => err(NIL_DEREFERENCE),
-        Some(other) => err(format!(
-            "unable to parse {key} key, must be of type string, but {} found",
-            gofmt::kind(&other)
-        )),
+        Some(other) => {
+            err(format!("unable to parse {key} key, must be of type string, but {} found", gofmt::kind(&other)))
+        }
     }
 }
 

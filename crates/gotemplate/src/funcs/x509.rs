@@ -151,12 +151,12 @@ fn subject_and_id(data: &[u8]) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
     for tag in [2, 0x30, 0x30, 0x30] {
         rest = expect(rest, tag)?.1;
     }
-    let (_, _, subject, rest) = read(rest)?;
-    let mut rest = expect(rest, 0x30)?.1;
+    let subject = read(rest)?;
+    let mut rest = expect(subject.rest, 0x30)?.1;
     let mut key_id = None;
-    while let Some((tag, content, _, after)) = read(rest) {
-        if tag == 0xa3 {
-            let (mut list, _) = expect(content, 0x30)?;
+    while let Some(part) = read(rest) {
+        if part.tag == 0xa3 {
+            let (mut list, _) = expect(part.content, 0x30)?;
             while let Some((extension, after)) = expect(list, 0x30) {
                 let (id, mut value) = expect(extension, 6)?;
                 if let Some((_, after)) = expect(value, 1) {
@@ -168,9 +168,9 @@ fn subject_and_id(data: &[u8]) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
                 list = after;
             }
         }
-        rest = after;
+        rest = part.rest;
     }
-    Some((subject.to_vec(), key_id))
+    Some((subject.whole.to_vec(), key_id))
 }
 
 fn printable(s: &str) -> bool {
