@@ -34,6 +34,9 @@ pub struct Answer {
     /// The server's `ETag`, when it gave one.
     #[serde(default)]
     pub etag: Option<String>,
+    /// The server's `Last-Modified`, when it gave one.
+    #[serde(default)]
+    pub modified: Option<String>,
 }
 
 impl Cache {
@@ -97,9 +100,30 @@ impl Cache {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn put_answer(&self, question: &str, revision: &str, etag: Option<String>, bytes: &[u8]) -> Result<Answer, SourceError> {
+    pub fn put_answer(
+        &self,
+        question: &str,
+        revision: &str,
+        etag: Option<String>,
+        bytes: &[u8],
+    ) -> Result<Answer, SourceError> {
+        self.put_validated(question, revision, etag, None, bytes)
+    }
+
+    /// As [`Cache::put_answer`], with what the server needs to say whether it has changed.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn put_validated(
+        &self,
+        question: &str,
+        revision: &str,
+        etag: Option<String>,
+        modified: Option<String>,
+        bytes: &[u8],
+    ) -> Result<Answer, SourceError> {
         let digest = self.put_blob(bytes)?;
-        let answer = Answer { question: question.to_string(), revision: revision.to_string(), digest, etag };
+        let answer = Answer { question: question.to_string(), revision: revision.to_string(), digest, etag, modified };
         let text = serde_json::to_vec(&answer)
             .map_err(|e| SourceError::Broken { what: question.to_string(), message: e.to_string() })?;
         write(&self.answer_path(question), &text)?;

@@ -69,11 +69,13 @@ impl GitTree {
     /// # Errors
     /// When there is no repository, no such revision, or no such folder in it.
     pub fn open(path: &Path, revision: &str, subdir: &str) -> Result<Self, SourceError> {
-        let broken = |message: String| SourceError::Broken { what: format!("revision {revision:?} of {}", path.display()), message };
+        let broken = |message: String| SourceError::Broken {
+            what: format!("revision {revision:?} of {}", path.display()),
+            message,
+        };
         let repository = gix::discover(path).map_err(|e| broken(format!("there is no Git repository here: {e}")))?;
-        let id = repository
-            .rev_parse_single(revision)
-            .map_err(|e| broken(format!("there is no such revision: {e}")))?;
+        let id =
+            repository.rev_parse_single(revision).map_err(|e| broken(format!("there is no such revision: {e}")))?;
         let commit = id
             .object()
             .map_err(|e| broken(e.to_string()))?
@@ -85,7 +87,11 @@ impl GitTree {
                 .lookup_entry_by_path(subdir)
                 .map_err(|e| broken(e.to_string()))?
                 .ok_or_else(|| broken(format!("it has no folder {subdir}")))?;
-            tree = entry.object().map_err(|e| broken(e.to_string()))?.try_into_tree().map_err(|e| broken(e.to_string()))?;
+            tree = entry
+                .object()
+                .map_err(|e| broken(e.to_string()))?
+                .try_into_tree()
+                .map_err(|e| broken(e.to_string()))?;
         }
         let mut out = Self {
             commit: commit.id.to_string(),
@@ -141,7 +147,8 @@ impl GitTree {
 
     /// The path with links resolved, part by part; `None` when it leads nowhere or out.
     fn resolve(&self, path: &str) -> Option<String> {
-        let mut rest: Vec<String> = join("", path)?.split('/').rev().filter(|p| !p.is_empty()).map(str::to_string).collect();
+        let mut rest: Vec<String> =
+            join("", path)?.split('/').rev().filter(|p| !p.is_empty()).map(str::to_string).collect();
         let mut done = String::new();
         let mut links = 0;
         while let Some(part) = rest.pop() {

@@ -6,15 +6,21 @@
 //!
 //! Not supported, and said so by the error: Git over SSH, buckets, signature verification.
 
+mod archive;
 pub mod cache;
 mod error;
 pub mod fetcher;
 pub mod git_tree;
 pub mod index;
 pub mod mirror;
+pub mod net;
 pub mod request;
 
 pub use error::SourceError;
-pub use fetcher::{Fetcher, FetcherOptions};
+pub use fetcher::{Fetcher, FetcherOptions, Progress};
 pub use mirror::Mirror;
-pub use request::{Artifact, Auth, ChartArtifact, ChartRequest, GitReference, GitRequest, OciReference, OciRequest, Origin, TreeArtifact};
+pub use net::NetOptions;
+pub use request::{
+    Artifact, Auth, ChartArtifact, ChartRequest, GitReference, GitRequest, OciReference, OciRequest, Origin,
+    TreeArtifact,
+};

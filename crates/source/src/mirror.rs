@@ -60,8 +60,7 @@ impl Mirror {
                     return Ok(Index::default());
                 }
                 let text = std::fs::read_to_string(&path).map_err(|e| SourceError::io(&path, &e))?;
-                Index::parse(&text)
-                    .map_err(|message| SourceError::Broken { what: path.display().to_string(), message })
+                Index::parse(&text).map_err(|message| SourceError::Broken { what: path.display().to_string(), message })
             })
             .as_ref()
             .map_err(Clone::clone)
@@ -145,13 +144,15 @@ impl Mirror {
         };
         let path = name.as_deref().and_then(|n| inside(&folder, n));
         let tree = match &path {
-            Some(path) if path.is_dir() => DiskTree::new(path).map_err(|e| SourceError::Io {
-                path: path.display().to_string(),
-                message: e.to_string(),
-            })?,
+            Some(path) if path.is_dir() => DiskTree::new(path)
+                .map_err(|e| SourceError::Io { path: path.display().to_string(), message: e.to_string() })?,
             _ => {
-                let mut has: Vec<String> =
-                    folder.read_dir().into_iter().flatten().filter_map(|e| e.ok()?.file_name().into_string().ok()).collect();
+                let mut has: Vec<String> = folder
+                    .read_dir()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|e| e.ok()?.file_name().into_string().ok())
+                    .collect();
                 has.sort();
                 let has = if has.is_empty() { "is not there".to_string() } else { format!("has {}", has.join(", ")) };
                 return Ok(Answer::Lacks(format!("mirror {} ({has})", folder.display())));
