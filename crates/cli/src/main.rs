@@ -5,6 +5,7 @@
 mod commands;
 mod error;
 mod globals;
+mod planning;
 
 use std::process::ExitCode;
 
@@ -27,8 +28,12 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Up(commands::up::Args),
     Kustomize(commands::kustomize::Args),
+    Render(commands::render::Args),
+    Tree(commands::tree::Args),
     Template(commands::template::Args),
+    Api(commands::api::Args),
     /// Print a shell completion script
     Completion {
         /// The shell to complete for
@@ -41,8 +46,12 @@ fn main() -> ExitCode {
     cli.globals.init_logging();
     let globals = &cli.globals;
     let result = match cli.command {
+        Command::Up(args) => commands::up::run(&args, globals),
         Command::Kustomize(args) => commands::kustomize::run(&args, globals),
+        Command::Render(args) => commands::render::run(&args, globals),
+        Command::Tree(args) => commands::tree::run(&args, globals),
         Command::Template(args) => commands::template::run(&args, globals),
+        Command::Api(args) => commands::api::run(&args, globals),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "druse", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

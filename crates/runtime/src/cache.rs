@@ -7,10 +7,11 @@ use std::time::Duration;
 use druse_object::{Str, Value};
 use http_body_util::BodyExt;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tracing::{debug, warn};
 
 use crate::api::{Api, ApiError, ListOptions, Resource};
+use crate::queue::Manager;
 
 /// Namespace (empty for cluster-scoped objects) and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -166,6 +167,8 @@ fn tell(subscribers: &mut Vec<mpsc::UnboundedSender<Change>>, change: &Change) {
 pub struct Caches {
     api: Api,
     running: Arc<Mutex<HashMap<Resource, (Arc<Cache>, tokio::task::AbortHandle)>>>,
+    /// Woken when kinds that were not served may be now.
+    retry: Arc<Notify>,
     _guard: Arc<Guard>,
 }
 
@@ -181,7 +184,7 @@ impl Caches {
     #[must_use]
     pub fn new(api: Api) -> Self {
         let running = Arc::<Mutex<HashMap<_, _>>>::default();
-        Self { api, _guard: Arc::new(Guard(running.clone())), running }
+        Self { api, _guard: Arc::new(Guard(running.clone())), running, retry: Arc::default() }
     }
 
     /// The API watched.
@@ -202,14 +205,26 @@ impl Caches {
             state: RwLock::default(),
             synced: watch::Sender::new(false),
         });
-        let task = tokio::spawn(keep_current(self.api.clone(), cache.clone()));
+        let task = tokio::spawn(keep_current(self.api.clone(), cache.clone(), self.retry.clone()));
         running.insert(resource.clone(), (cache.clone(), task.abort_handle()));
         cache
+    }
+
+    /// Looks again for kinds that were not served whenever a definition in `definitions` changes, instead of waiting for
+    /// the next round.
+    pub fn retry_missing_on(&self, manager: &Manager, definitions: &Resource) {
+        let mut changes = self.of(definitions).subscribe();
+        let retry = self.retry.clone();
+        manager.keep(tokio::spawn(async move {
+            while changes.recv().await.is_some() {
+                retry.notify_waiters();
+            }
+        }));
     }
 }
 
 /// Lists, watches, and starts over whenever the watch breaks or is too old. Never ends.
-async fn keep_current(api: Api, cache: Arc<Cache>) {
+async fn keep_current(api: Api, cache: Arc<Cache>, retry: Arc<Notify>) {
     let mut pause = Duration::from_millis(5);
     loop {
         match list_and_watch(&api, &cache).await {
@@ -222,7 +237,10 @@ async fn keep_current(api: Api, cache: Arc<Cache>) {
                 } else {
                     warn!(kind = %cache.resource.gvk, "watch broke, starting over: {e}");
                 }
-                tokio::time::sleep(pause).await;
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = retry.notified() => {}
+                }
                 pause = (pause * 2).min(Duration::from_secs(2));
             }
         }

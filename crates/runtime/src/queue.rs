@@ -273,6 +273,12 @@ impl Manager {
         self.busy.count.load(Ordering::SeqCst)
     }
 
+    /// Waits until anything is queued or done.
+    pub async fn moved(&self) {
+        let mut changed = self.busy.changed.subscribe();
+        let _sender_lives = changed.changed().await;
+    }
+
     /// Waits until nothing has waited or run for `quiet` (events may be on their way when the queues are empty).
     pub async fn idle(&self, quiet: Duration) {
         let mut changed = self.busy.changed.subscribe();

@@ -41,9 +41,9 @@ pub fn types(crd: &Value, evaluator: Option<&Arc<dyn RuleEvaluator>>) -> Result<
             let mut node = slot.node().clone();
             node.preserve |= preserve_all;
             complete_root(&mut node);
-            let scale = v.at(["subresources", "scale"]).map(|s| {
-                (text(s, &["specReplicasPath"]).to_string(), text(s, &["statusReplicasPath"]).to_string())
-            });
+            let scale = v
+                .at(["subresources", "scale"])
+                .map(|s| (text(s, &["specReplicasPath"]).to_string(), text(s, &["statusReplicasPath"]).to_string()));
             Ok(TypeSchema {
                 gvk: Gvk::new(group, text(v, &["name"]), kind),
                 root: Slot::inline(node),
@@ -112,6 +112,7 @@ pub fn resource(crd: &Value) -> Option<Resource> {
         verbs: verbs(&["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"]),
         versions: served,
         storage_version: storage.map(|v| text(v, &["name"])).unwrap_or_default().into(),
+        stored_as: format!("{}.{group}", text(names, &["plural"])).into(),
         custom: true,
         group,
         kind,
@@ -124,7 +125,11 @@ fn version(v: &Value, group: &Str, kind: &Str) -> Version {
     let mut subresources = Vec::new();
     let edit = verbs(&["get", "patch", "update"]);
     if v.at(["subresources", "status"]).is_some() {
-        subresources.push(Subresource { name: "status".into(), kind: Gvk::new("", "", kind.clone()), verbs: edit.clone() });
+        subresources.push(Subresource {
+            name: "status".into(),
+            kind: Gvk::new("", "", kind.clone()),
+            verbs: edit.clone(),
+        });
     }
     let scale = v.at(["subresources", "scale"]).map(|s| ScalePaths {
         spec_replicas: text(s, &["specReplicasPath"]).into(),
@@ -132,7 +137,11 @@ fn version(v: &Value, group: &Str, kind: &Str) -> Version {
         label_selector: text(s, &["labelSelectorPath"]).into(),
     });
     if scale.is_some() {
-        subresources.push(Subresource { name: "scale".into(), kind: Gvk::new("autoscaling", "v1", "Scale"), verbs: edit });
+        subresources.push(Subresource {
+            name: "scale".into(),
+            kind: Gvk::new("autoscaling", "v1", "Scale"),
+            verbs: edit,
+        });
     }
     let columns = v.get("additionalPrinterColumns").map(Value::items).unwrap_or_default();
     let columns: Vec<PrinterColumn> = columns
@@ -148,7 +157,8 @@ fn version(v: &Value, group: &Str, kind: &Str) -> Version {
         .collect();
     let selectable = v.get("selectableFields").map(Value::items).unwrap_or_default();
     let deprecation = (v.get("deprecated").and_then(Value::as_bool) == Some(true)).then(|| {
-        v.str_at(["deprecationWarning"]).map_or_else(|| format!("{group}/{name} {kind} is deprecated").into(), Str::from)
+        v.str_at(["deprecationWarning"])
+            .map_or_else(|| format!("{group}/{name} {kind} is deprecated").into(), Str::from)
     });
     Version {
         selectable: selectable.iter().map(|s| text(s, &["jsonPath"]).into()).collect(),
@@ -265,7 +275,14 @@ pub fn update_status(crd: &mut Value, taken: &TakenNames, now: &str) -> bool {
     }
     if !is_condition_true(crd, "Established") {
         if conflict.is_none() {
-            set_condition(crd, "Established", "True", "InitialNamesAccepted", "the initial names have been accepted", now);
+            set_condition(
+                crd,
+                "Established",
+                "True",
+                "InitialNamesAccepted",
+                "the initial names have been accepted",
+                now,
+            );
         } else {
             set_condition(crd, "Established", "False", "NotAccepted", "not all names are accepted", now);
         }

@@ -1,4 +1,8 @@
 //! One module a command.
 
+pub mod api;
 pub mod kustomize;
 pub mod template;
+pub mod render;
+pub mod tree;
+pub mod up;

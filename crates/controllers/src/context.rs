@@ -1,0 +1,200 @@
+//! What all controllers of a process share.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use druse_flux::api::{HELM_GROUP, KUSTOMIZE_GROUP, SOURCE_GROUP};
+use druse_flux::config::{ConfigData, config_data};
+use druse_helm::Capabilities;
+use druse_object::{Map, Object, Value};
+use druse_plan::StandIns;
+use druse_plan::sources::{Lookup, Sources};
+use druse_runtime::{Api, ApiError, Cache, Caches, Key, Patch, Resource};
+use parking_lot::Mutex;
+
+use crate::conditions::Conditions;
+
+/// Where randomness and the clock of templates come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Randomness {
+    /// Seeded by unit, template and call: a rehearsal repeats itself.
+    Seeded,
+    /// True randomness, for a real cluster.
+    True,
+}
+
+/// How the controllers run.
+#[derive(Clone)]
+pub struct Options {
+    /// How sources become files and charts.
+    pub sources: Arc<Sources>,
+    /// What can stand in for charts and sources that are not at hand; `None` when nothing may.
+    pub stand_ins: Option<Arc<dyn StandIns>>,
+    /// What templates see of the cluster; `None` to ask the API each time.
+    pub capabilities: Option<Capabilities>,
+    /// Randomness of templates.
+    pub randomness: Randomness,
+    /// Units worked on at once.
+    pub concurrency: usize,
+    /// How soon something that waits for another is looked at again, if no event brings it back before.
+    pub dependency_requeue: Duration,
+}
+
+/// The kinds the controllers reconcile.
+pub(crate) mod kinds {
+    use super::{HELM_GROUP, KUSTOMIZE_GROUP, Resource, SOURCE_GROUP};
+    pub fn kustomizations() -> Resource {
+        Resource::new(KUSTOMIZE_GROUP, "v1", "Kustomization", "kustomizations", true)
+    }
+    pub fn helm_releases() -> Resource {
+        Resource::new(HELM_GROUP, "v2", "HelmRelease", "helmreleases", true)
+    }
+    pub fn sources() -> [Resource; 5] {
+        [
+            ("GitRepository", "gitrepositories"),
+            ("OCIRepository", "ocirepositories"),
+            ("HelmRepository", "helmrepositories"),
+            ("HelmChart", "helmcharts"),
+            ("Bucket", "buckets"),
+        ]
+        .map(|(kind, plural)| Resource::new(SOURCE_GROUP, "v1", kind, plural, true))
+    }
+    pub fn crds() -> Resource {
+        Resource::new("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", false)
+    }
+    pub fn config(kind: &str) -> Resource {
+        let plural = if kind == "Secret" { "secrets" } else { "configmaps" };
+        Resource::new("", "v1", kind, plural, true)
+    }
+}
+
+/// Shared by the controllers of a process.
+pub(crate) struct Context {
+    pub api: Api,
+    pub options: Options,
+    pub sources: BTreeMap<String, Arc<Cache>>,
+    pub kustomizations: Arc<Cache>,
+    pub helm_releases: Arc<Cache>,
+    /// Units that failed for a kind that is not served yet; woken by new definitions.
+    pub missing_kinds: Mutex<BTreeSet<(&'static str, Key)>>,
+}
+
+impl Context {
+    pub fn new(caches: &Caches, options: Options) -> Self {
+        Self {
+            api: caches.api().clone(),
+            sources: kinds::sources().iter().map(|r| (r.gvk.kind.to_string(), caches.of(r))).collect(),
+            kustomizations: caches.of(&kinds::kustomizations()),
+            helm_releases: caches.of(&kinds::helm_releases()),
+            missing_kinds: Mutex::default(),
+            options,
+        }
+    }
+
+    /// A source object from the caches.
+    pub fn source(&self, kind: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
+        self.sources.get(kind)?.get(&Key::new(namespace, name))
+    }
+
+    /// The ConfigMaps and Secrets a unit reads, fetched now. Those that do not exist are left out.
+    ///
+    /// # Errors
+    /// What the API answered, other than not found.
+    pub async fn configs<'a>(
+        &self,
+        namespace: &str,
+        wanted: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> Result<BTreeMap<(String, String, String), ConfigData>, ApiError> {
+        let mut found = BTreeMap::new();
+        for (kind, name) in wanted {
+            if let Some(v) = self.api.get(&kinds::config(kind), namespace, name).await? {
+                found.insert((kind.to_owned(), namespace.to_owned(), name.to_owned()), config_data(&v));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Writes the status of `new` where it differs from `old`'s.
+    ///
+    /// # Errors
+    /// What the API answered; an object that is gone meanwhile is no error.
+    pub async fn write_status(&self, r: &Resource, old: &Value, new: &Value) -> Result<(), ApiError> {
+        if old["status"] == new["status"] {
+            return Ok(());
+        }
+        let mut status = new["status"].as_map().cloned().unwrap_or_default();
+        for k in old["status"].as_map().into_iter().flat_map(Map::keys) {
+            if !status.contains_key(k) {
+                status.insert(k.clone(), Value::Null);
+            }
+        }
+        let mut patch = Map::new();
+        patch.insert("status", status);
+        let key = Key::of(new);
+        match self.api.patch(r, &key.namespace, &key.name, "status", Patch::Merge, &Value::Map(patch)).await {
+            Err(e) if !e.is_not_found() => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds or removes a finalizer; an object that is gone meanwhile is no error.
+    ///
+    /// # Errors
+    /// What the API answered.
+    pub async fn set_finalizer(&self, r: &Resource, object: &Value, name: &str, on: bool) -> Result<(), ApiError> {
+        let mut list: Vec<Value> = object["metadata"]["finalizers"].items().to_vec();
+        let has = list.iter().any(|f| f.as_str() == Some(name));
+        if has == on {
+            return Ok(());
+        }
+        if on {
+            list.push(name.into());
+        } else {
+            list.retain(|f| f.as_str() != Some(name));
+        }
+        let mut patch = Value::default();
+        if let Some(m) = patch.make_map_at(["metadata"]) {
+            m.insert("finalizers", list);
+            m.insert("resourceVersion", object["metadata"]["resourceVersion"].clone());
+        }
+        let key = Key::of(object);
+        match self.api.patch(r, &key.namespace, &key.name, "", Patch::Merge, &patch).await {
+            Err(e) if !e.is_not_found() => Err(e),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Source objects as rendering looks them up: from the watch caches, Secrets for credentials fetched beforehand.
+pub(crate) struct CacheLookup<'a> {
+    pub context: &'a Context,
+    pub secrets: BTreeMap<(String, String, String), ConfigData>,
+}
+
+impl Lookup for CacheLookup<'_> {
+    fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<Arc<Object>> {
+        self.context.source(kind, namespace, name).map(|v| Arc::new(Object::new((*v).clone())))
+    }
+    fn secret(&self, namespace: &str, name: &str) -> Option<ConfigData> {
+        self.secrets.get(&("Secret".to_owned(), namespace.to_owned(), name.to_owned())).cloned()
+    }
+}
+
+/// The finalizer of all Flux objects.
+pub(crate) const FINALIZER: &str = "finalizers.fluxcd.io";
+/// Asks for a reconcile now; its value is echoed in the status.
+pub(crate) const RECONCILE_AT: &str = "reconcile.fluxcd.io/requestedAt";
+
+/// The conditions of an object, to change.
+pub(crate) fn conditions<'a>(object: &'a mut Value, now: &'a str) -> Conditions<'a> {
+    Conditions { object, now }
+}
+
+/// Whether a change is one to reconcile for: new, respecified, asked for, or on its way out; not its own status.
+pub(crate) fn matters(old: Option<&Value>, new: Option<&Value>) -> bool {
+    let (Some(old), Some(new)) = (old, new) else { return true };
+    old["metadata"]["generation"] != new["metadata"]["generation"]
+        || old["metadata"]["deletionTimestamp"] != new["metadata"]["deletionTimestamp"]
+        || old["metadata"]["annotations"][RECONCILE_AT] != new["metadata"]["annotations"][RECONCILE_AT]
+}

@@ -1,0 +1,115 @@
+//! Hooks of a release: run in weight order, jobs and pods waited for, deleted as their policies say.
+//!
+//! Follows Helm's `pkg/action/hooks.go`.
+
+use std::time::Duration;
+
+use druse_flux::kstatus;
+use druse_flux::release::ReleaseHook;
+use druse_object::{Map, Object, Value, yaml};
+use druse_runtime::{Api, DeleteOptions};
+
+use crate::wait::{self, Target};
+
+/// Runs the hooks of one event.
+///
+/// # Errors
+/// The first hook that fails, and how.
+pub(crate) async fn run(
+    api: &Api,
+    hooks: &[ReleaseHook],
+    event: &str,
+    namespace: &str,
+    timeout: Duration,
+) -> Result<(), String> {
+    let mut due: Vec<&ReleaseHook> = hooks.iter().filter(|h| h.events.iter().any(|e| e == event)).collect();
+    due.sort_by(|a, b| {
+        let key = |h: &ReleaseHook| {
+            let order = druse_helm::manifest::install_order(h.object.kind());
+            (h.weight, (order.0, order.1.to_owned()), h.object.name().to_owned())
+        };
+        key(a).cmp(&key(b))
+    });
+    for hook in &due {
+        let failed = |e: &dyn std::fmt::Display| format!("failed {event}: {} {}: {e}", hook.object.kind(), hook.object.name());
+        let mut object = hook.object.clone();
+        let resource = api.resource(&object.gvk()).await.map_err(|e| failed(&e))?;
+        if resource.namespaced && object.namespace().is_empty() {
+            if let Some(m) = object.metadata_mut() {
+                m.insert("namespace", namespace);
+            }
+        }
+        let has = |policy: &str| hook.delete_policies.iter().any(|p| p == policy);
+        let target = Target { gvk: object.gvk(), namespace: object.namespace().into(), name: object.name().into() };
+        if has("before-hook-creation") || hook.delete_policies.is_empty() {
+            delete(api, &object, &target, timeout).await.map_err(|e| failed(&e))?;
+        }
+        api.create(&resource, object.namespace(), &object.value).await.map_err(|e| failed(&e))?;
+        let result = if matches!(object.kind(), "Job" | "Pod") {
+            wait::until_current(api, std::slice::from_ref(&target), timeout, finished).await
+        } else {
+            Ok(())
+        };
+        match result {
+            Ok(()) => {}
+            Err(e) => {
+                if has("hook-failed") {
+                    let _first_failure_counts = delete(api, &object, &target, timeout).await;
+                }
+                return Err(failed(&e));
+            }
+        }
+    }
+    for hook in due.iter().filter(|h| h.delete_policies.iter().any(|p| p == "hook-succeeded")) {
+        let mut object = hook.object.clone();
+        if object.namespace().is_empty() {
+            if let Some(m) = object.metadata_mut() {
+                m.insert("namespace", namespace);
+            }
+        }
+        let target = Target { gvk: object.gvk(), namespace: object.namespace().into(), name: object.name().into() };
+        delete(api, &object, &target, timeout).await?;
+    }
+    Ok(())
+}
+
+/// A job is done when it is complete, a pod when it has run to its end.
+fn finished(v: &Value, age: Option<u64>) -> kstatus::Health {
+    match v["kind"].as_str() {
+        Some("Job") => kstatus::compute_job_completed(v),
+        Some("Pod") if v.str_at(["status", "phase"]) == Some("Running") => {
+            let mut pending = v.clone();
+            if let Some(m) = pending.make_map_at(["status"]) {
+                m.insert("phase", "Pending");
+            }
+            kstatus::compute(&pending, age)
+        }
+        _ => kstatus::compute(v, age),
+    }
+}
+
+async fn delete(api: &Api, object: &Object, target: &Target, timeout: Duration) -> Result<(), String> {
+    let resource = api.resource(&object.gvk()).await.map_err(|e| e.to_string())?;
+    let options = DeleteOptions { propagation: Some("Background"), ..DeleteOptions::default() };
+    let was_there = api
+        .delete(&resource, object.namespace(), object.name(), &options)
+        .await
+        .map_err(|e| e.to_string())?;
+    if was_there { wait::until_gone(api, std::slice::from_ref(target), timeout).await } else { Ok(()) }
+}
+
+/// A hook as release records hold it.
+pub(crate) fn record(hook: &ReleaseHook, release: &str) -> Value {
+    let list = |l: &[String]| -> Value { l.iter().map(String::as_str).collect() };
+    let mut m = Map::new();
+    m.insert("name", hook.object.name());
+    m.insert("kind", hook.object.kind());
+    let template = hook.object.provenance.template.as_deref().unwrap_or(release);
+    m.insert("path", template);
+    m.insert("manifest", yaml::to_string(&hook.object.value));
+    m.insert("events", list(&hook.events));
+    m.insert("last_run", [("phase", "")].into_iter().collect::<Map>());
+    m.insert("weight", hook.weight);
+    m.insert("delete_policies", list(&hook.delete_policies));
+    Value::Map(m)
+}

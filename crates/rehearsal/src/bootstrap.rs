@@ -1,0 +1,152 @@
+//! What a person does by hand when a cluster is new: serve the kinds that no chart brings, apply the tree's roots.
+
+use std::collections::BTreeSet;
+
+use druse_component::Component;
+use druse_flux::api::{HELM_GROUP, KUSTOMIZE_GROUP, SOURCE_GROUP};
+use druse_object::{Object, Value};
+use druse_plan::{Plan, UnitState};
+use druse_runtime::{Api, ApiError, Patch, Resource};
+
+use crate::RehearsalError;
+
+/// The field manager of what is applied here.
+const MANAGER: &str = "druse-bootstrap";
+
+pub(crate) fn kustomizations() -> Resource {
+    Resource::new(KUSTOMIZE_GROUP, "v1", "Kustomization", "kustomizations", true)
+}
+
+pub(crate) fn helm_releases() -> Resource {
+    Resource::new(HELM_GROUP, "v2", "HelmRelease", "helmreleases", true)
+}
+
+/// The components that are part of this rehearsal: always present, named by a chart of the plan, standing in, or serving
+/// a kind that the plan uses and nothing else of it defines.
+pub(crate) fn components(plan: &Plan) -> Vec<&'static Component> {
+    let charts: BTreeSet<&str> = plan.units.iter().filter_map(|u| u.chart.as_ref()).map(|c| c.name.as_str()).collect();
+    let stand_ins: BTreeSet<&str> = plan
+        .units
+        .iter()
+        .filter_map(|u| match &u.state {
+            UnitState::StandIn { component, .. } => Some(component.as_str()),
+            _ => None,
+        })
+        .collect();
+    let groups: BTreeSet<String> =
+        plan.units.iter().flat_map(|u| &u.objects).map(|o| o.gvk().group.to_string()).collect();
+    druse_component::all()
+        .iter()
+        .filter(|c| {
+            c.always_present
+                || stand_ins.contains(c.name.as_str())
+                || c.charts.iter().any(|n| charts.contains(n.as_str()))
+                || (c.registers_its_own_crds && c.crds.iter().any(|crd| groups.contains(&crd.group)))
+        })
+        .collect()
+}
+
+/// Serves the kinds of components that no chart of the plan brings: those the system registers itself, and those of
+/// components that stand in. What is there already stays as it is.
+pub(crate) async fn serve_components(api: &Api, plan: &Plan, components: &[&Component]) -> Result<(), RehearsalError> {
+    let resource = crate::crd_resource();
+    let brought: BTreeSet<&str> =
+        plan.units.iter().flat_map(|u| &u.objects).filter(|o| o.kind() == "CustomResourceDefinition").map(Object::name).collect();
+    for crd in components.iter().flat_map(|c| c.crd_objects()) {
+        if brought.contains(crd.name()) {
+            continue;
+        }
+        let there = api.get(&resource, "", crd.name()).await.map_err(|e| refused(&crd, &e))?;
+        if there.is_none() {
+            api.apply(&crd, MANAGER, false).await.map_err(|e| refused(&crd, &e))?;
+        }
+    }
+    Ok(())
+}
+
+fn refused(object: &Object, e: &ApiError) -> RehearsalError {
+    RehearsalError::Apply { object: object.key().to_string(), cause: e.to_string() }
+}
+
+/// Applies the definitions of the tree's roots, with the sources they read and the namespaces they live in.
+pub(crate) async fn roots(api: &Api, plan: &Plan) -> Result<(), RehearsalError> {
+    let roots: Vec<_> = plan.units.iter().filter(|u| u.is_root || u.made_by.iter().all(|m| *m == u.id)).collect();
+    let mut namespaces: BTreeSet<String> = roots.iter().map(|u| u.id.namespace.to_string()).collect();
+    let mut objects = Vec::new();
+    for unit in &roots {
+        let Some(source) = &unit.source else { continue };
+        let mut parts = source.id.split('/');
+        let (Some(kind), Some(namespace), Some(name)) = (parts.next(), parts.next(), parts.next()) else { continue };
+        namespaces.insert(namespace.to_owned());
+        let declared = plan
+            .units
+            .iter()
+            .flat_map(|u| &u.objects)
+            .find(|o| o.kind() == kind && o.namespace() == namespace && o.name() == name && o.gvk().group == SOURCE_GROUP);
+        objects.push(declared.cloned().unwrap_or_else(|| source_object(kind, namespace, name, &source.url)));
+    }
+    for name in namespaces {
+        make_namespace(api, &name).await?;
+    }
+    objects.extend(roots.iter().map(|u| (*u.definition).clone()));
+    for mut object in objects {
+        // Flux' labels come when a unit renders it.
+        if object.namespace().is_empty() {
+            let namespace = roots.iter().find(|u| u.id.name == object.name()).map(|u| u.id.namespace.clone());
+            if let (Some(m), Some(ns)) = (object.metadata_mut(), namespace) {
+                m.insert("namespace", ns);
+            }
+        }
+        apply_once(api, &object).await?;
+    }
+    Ok(())
+}
+
+/// Applies what is not there; what a unit already manages is left to it.
+async fn apply_once(api: &Api, object: &Object) -> Result<(), RehearsalError> {
+    let resource = api.resource(&object.gvk()).await.map_err(|e| refused(object, &e))?;
+    let there = api.get(&resource, object.namespace(), object.name()).await.map_err(|e| refused(object, &e))?;
+    if there.is_some_and(|v| !v["metadata"]["labels"][format!("{KUSTOMIZE_GROUP}/name").as_str()].is_null()) {
+        return Ok(());
+    }
+    let how = Patch::Apply { manager: MANAGER, force: true, dry_run: false };
+    api.patch(&resource, object.namespace(), object.name(), "", how, &object.value)
+        .await
+        .map(|_| ())
+        .map_err(|e| refused(object, &e))
+}
+
+async fn make_namespace(api: &Api, name: &str) -> Result<(), RehearsalError> {
+    let mut object = Value::default();
+    if let Some(m) = object.make_map() {
+        m.insert("apiVersion", "v1");
+        m.insert("kind", "Namespace");
+    }
+    if let Some(m) = object.make_map_at(["metadata"]) {
+        m.insert("name", name);
+    }
+    let object = Object::new(object);
+    let resource = Resource::new("", "v1", "Namespace", "namespaces", false);
+    match api.create(&resource, "", &object.value).await {
+        Err(e) if e.reason() != "AlreadyExists" => Err(refused(&object, &e)),
+        _ => Ok(()),
+    }
+}
+
+/// A source that no file of the tree defines, as a bootstrap would have made it.
+fn source_object(kind: &str, namespace: &str, name: &str, url: &str) -> Object {
+    let mut object = Value::default();
+    if let Some(m) = object.make_map() {
+        m.insert("apiVersion", format!("{SOURCE_GROUP}/v1"));
+        m.insert("kind", kind);
+    }
+    if let Some(m) = object.make_map_at(["metadata"]) {
+        m.insert("name", name);
+        m.insert("namespace", namespace);
+    }
+    if let Some(m) = object.make_map_at(["spec"]) {
+        m.insert("interval", "1m");
+        m.insert("url", if url.is_empty() { "https://localhost/tree" } else { url });
+    }
+    Object::new(object)
+}

@@ -1,0 +1,218 @@
+//! A rehearsal: a plan brought up on the embedded API, with the simulated cluster, the components and the real
+//! controllers, all in this process.
+//!
+//! [`Rehearsal::start`] makes the plan, opens the API, installs what the components bring, and applies the tree's roots
+//! as a person would when bootstrapping; the controllers do the rest. [`Rehearsal::settled`] returns when there is
+//! nothing left to do, with a report of every unit. Prints nothing; what is simulated is named in the report.
+
+mod bootstrap;
+mod report;
+mod stand_ins;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use druse_apiserver::ApiServer;
+use druse_controllers::Randomness;
+use druse_helm::Capabilities;
+use druse_plan::sources::Sources;
+use druse_plan::model::NoStandIns;
+use druse_plan::{Plan, PlanOptions, StandIns, TreeInput};
+use druse_runtime::{Api, Cache, Caches, Manager};
+use druse_source::Fetcher;
+
+pub use report::{Report, UnitReport, UnitState};
+pub use stand_ins::Components;
+
+/// What to rehearse, and how.
+pub struct Options {
+    /// The tree.
+    pub input: TreeInput,
+    /// Where charts and sources come from.
+    pub fetcher: Arc<Fetcher>,
+    /// Whether components may stand in for what is not fetched.
+    pub stand_ins: bool,
+    /// Where the API keeps its state; in memory when absent.
+    pub data_dir: Option<PathBuf>,
+    /// Where the API listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The simulated nodes.
+    pub nodes: Vec<druse_simulate::nodes::Node>,
+}
+
+/// Why a rehearsal cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum RehearsalError {
+    /// The API.
+    #[error(transparent)]
+    Api(#[from] druse_apiserver::Error),
+    /// The simulated cluster.
+    #[error(transparent)]
+    Simulate(#[from] druse_simulate::SimulateError),
+    /// An object that everything else needs was refused.
+    #[error("cannot apply {object}: {cause}")]
+    Apply {
+        /// Which.
+        object: String,
+        /// What the API answered.
+        cause: String,
+    },
+    /// The tree declares nothing to bring up.
+    #[error("no Flux Kustomization or HelmRelease in {0}")]
+    Empty(String),
+    /// A step of this process failed.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// A running rehearsal. Dropping it stops everything; what the data directory holds stays.
+pub struct Rehearsal {
+    plan: Arc<Plan>,
+    server: Arc<ApiServer>,
+    address: SocketAddr,
+    manager: Manager,
+    kustomizations: Arc<Cache>,
+    helm_releases: Arc<Cache>,
+    serving: tokio::task::JoinHandle<()>,
+    started: Instant,
+    _caches: Caches,
+}
+
+/// How long nothing may happen before a rehearsal counts as settled: events between queues take microseconds.
+const QUIET: Duration = Duration::from_millis(150);
+
+impl Rehearsal {
+    /// Starts a rehearsal; returns when the API serves and the controllers run.
+    ///
+    /// # Errors
+    /// When the API cannot open its state or listen, or refuses what everything else needs.
+    pub async fn start(options: Options) -> Result<Self, RehearsalError> {
+        let started = Instant::now();
+        let stand_ins: Arc<dyn StandIns> =
+            if options.stand_ins { Arc::new(Components) } else { Arc::new(NoStandIns) };
+        let plan_options = PlanOptions { stand_ins: stand_ins.clone(), ..PlanOptions::default() };
+        let root = options.input.root.clone();
+        // One set of sources for the plan and the controllers: what was fetched and parsed once serves both.
+        let sources = Arc::new(Sources::new(options.input, options.fetcher));
+        let planning = {
+            let (sources, plan_options) = (sources.clone(), plan_options.clone());
+            tokio::task::spawn_blocking(move || druse_plan::plan_with(&sources, &plan_options))
+        };
+        let mut builder = ApiServer::builder().addresses([options.listen.ip()]);
+        if let Some(dir) = &options.data_dir {
+            builder = builder.data_dir(dir);
+        }
+        let server = Arc::new(builder.build().await?);
+        let listener = server.listen(options.listen).await?;
+        let address = listener.local_addr().map_err(|e| RehearsalError::Internal(e.to_string()))?;
+        let serving = {
+            let server = server.clone();
+            tokio::spawn(async move {
+                if let Err(e) = server.serve(listener).await {
+                    tracing::error!("the API no longer serves: {e}");
+                }
+            })
+        };
+        let api = Api::new(kube::Client::new(server.service(), "default"));
+        let caches = Caches::new(api.clone());
+        let plan = Arc::new(planning.await.map_err(|e| RehearsalError::Internal(e.to_string()))?);
+        if plan.units.is_empty() {
+            return Err(RehearsalError::Empty(root.display().to_string()));
+        }
+        let manager = Manager::new();
+        let components = bootstrap::components(&plan);
+        bootstrap::serve_components(&api, &plan, &components).await?;
+        caches.retry_missing_on(&manager, &crd_resource());
+        let mut stages = Vec::new();
+        for c in &components {
+            stages.extend(
+                druse_simulate::stage::parse(&c.name, &c.stages).map_err(druse_simulate::SimulateError::from)?,
+            );
+        }
+        druse_simulate::start(&manager, &caches, druse_simulate::Options { nodes: options.nodes, stages }).await?;
+        let capabilities = Capabilities {
+            kube_version: plan_options.kube_version.clone(),
+            api_versions: Arc::new(plan.kinds.api_versions(&plan_options.api_versions)),
+            ..Capabilities::default()
+        };
+        druse_controllers::start(
+            &manager,
+            &caches,
+            druse_controllers::Options {
+                sources,
+                stand_ins: options.stand_ins.then_some(stand_ins),
+                capabilities: Some(capabilities),
+                randomness: Randomness::Seeded,
+                concurrency: 4,
+                dependency_requeue: Duration::from_secs(5),
+            },
+        );
+        bootstrap::roots(&api, &plan).await?;
+        Ok(Self {
+            kustomizations: caches.of(&bootstrap::kustomizations()),
+            helm_releases: caches.of(&bootstrap::helm_releases()),
+            plan,
+            server,
+            address,
+            manager,
+            serving,
+            started,
+            _caches: caches,
+        })
+    }
+
+    /// The plan rehearsed.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The address the API listens on.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A kubeconfig of the administrator.
+    #[must_use]
+    pub fn kubeconfig(&self) -> String {
+        self.server.kubeconfig(self.address)
+    }
+
+    /// How all units stand right now.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let live: Vec<_> = self.kustomizations.all().into_iter().chain(self.helm_releases.all()).collect();
+        Report::new(&self.plan, &live, self.started.elapsed())
+    }
+
+    /// Waits until there is nothing left to do: every unit is ready or has failed, and no queue moves.
+    pub async fn settled(&self) -> Report {
+        self.kustomizations.synced().await;
+        self.helm_releases.synced().await;
+        loop {
+            self.manager.idle(QUIET).await;
+            let report = self.report();
+            if report.is_conclusive() {
+                return report;
+            }
+            // Something waits for a timer: look again when it has moved.
+            self.manager.moved().await;
+        }
+    }
+
+    /// Stops the controllers, lets running requests finish and closes the state.
+    pub async fn stop(self) {
+        drop(self.manager);
+        self.server.close();
+        if let Err(e) = self.serving.await {
+            tracing::debug!("serving ended: {e}");
+        }
+    }
+}
+
+fn crd_resource() -> druse_runtime::Resource {
+    druse_runtime::Resource::new("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", false)
+}
