@@ -103,7 +103,11 @@ fn go_files(dir: &Path) -> Result<Vec<PathBuf>> {
             let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
             if path.is_dir() {
                 open.push(path);
-            } else if name.ends_with(".go") && !name.ends_with("_test.go") && !name.starts_with("zz_") && !name.contains("generated") {
+            } else if name.ends_with(".go")
+                && !name.ends_with("_test.go")
+                && !name.starts_with("zz_")
+                && !name.contains("generated")
+            {
                 found.push(path);
             }
         }
@@ -172,7 +176,13 @@ fn resolve(package: &str, ty: &str) -> (String, String) {
     }
 }
 
-fn go_field<'a>(packages: &'a HashMap<String, GoStructs>, package: &str, name: &str, json: &str, depth: u8) -> Option<&'a GoField> {
+fn go_field<'a>(
+    packages: &'a HashMap<String, GoStructs>,
+    package: &str,
+    name: &str,
+    json: &str,
+    depth: u8,
+) -> Option<&'a GoField> {
     let fields = packages.get(package)?.get(name)?;
     if let Some(f) = fields.iter().find(|f| f.json == json) {
         return Some(f);
@@ -198,7 +208,9 @@ fn type_record(name: &str, schema: &Value, packages: &HashMap<String, GoStructs>
     let (package, short) = name.rsplit_once('.').unwrap_or(("", name));
     if let Some(fields) = record.get_mut("p").and_then(Value::as_object_mut) {
         for (json, field) in fields {
-            let (Some(go), Some(field)) = (go_field(packages, package, short, json, 3), field.as_object_mut()) else { continue };
+            let (Some(go), Some(field)) = (go_field(packages, package, short, json, 3), field.as_object_mut()) else {
+                continue;
+            };
             let mut flags = String::new();
             if go.ty.starts_with('*') {
                 flags.push('p');
@@ -211,7 +223,11 @@ fn type_record(name: &str, schema: &Value, packages: &HashMap<String, GoStructs>
             }
             // What a name such as `Protocol` is, messages of wrong types say; the plain ones follow from the format.
             let plain = go.ty.trim_start_matches('*');
-            if !["string", "int32", "int64", "bool", "float64"].contains(&plain) && field.contains_key("t") && !plain.starts_with('[') && !plain.starts_with("map") {
+            if !["string", "int32", "int64", "bool", "float64"].contains(&plain)
+                && field.contains_key("t")
+                && !plain.starts_with('[')
+                && !plain.starts_with("map")
+            {
                 let version = package.rsplit('.').next().unwrap_or_default();
                 let full = if plain.contains('.') { plain.into() } else { format!("{version}.{plain}") };
                 field.insert("G".into(), json!(full));
@@ -267,7 +283,10 @@ fn node(schema: &Value) -> Map<String, Value> {
         out.insert("m".into(), Value::Object(node(values)));
     }
     if let Some(fields) = schema.get("properties").and_then(Value::as_object) {
-        out.insert("p".into(), Value::Object(fields.iter().map(|(k, v)| (k.clone(), Value::Object(node(v)))).collect()));
+        out.insert(
+            "p".into(),
+            Value::Object(fields.iter().map(|(k, v)| (k.clone(), Value::Object(node(v)))).collect()),
+        );
     }
     if schema.get("oneOf").is_some() && out.get("f").is_none() {
         out.insert("f".into(), json!("quantity"));

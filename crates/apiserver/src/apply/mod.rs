@@ -58,7 +58,7 @@ impl std::fmt::Display for ApplyError {
                             f.write_str("\n")?;
                         }
                         if last != Some(&c.manager) {
-                            write!(f, "conflicts with {}:\n", c.manager)?;
+                            writeln!(f, "conflicts with {}:", c.manager)?;
                             last = Some(&c.manager);
                         }
                         write!(f, "- {}", c.field)?;
@@ -130,7 +130,14 @@ impl<'a> Context<'a> {
     }
 
     /// Takes what changed from its other owners; refuses when not forced.
-    fn take_over(&self, old: &Value, new: &Value, managed: &mut Managed, me: &Manager, force: bool) -> Result<Comparison, Vec<(Manager, Str, Set)>> {
+    fn take_over(
+        &self,
+        old: &Value,
+        new: &Value,
+        managed: &mut Managed,
+        me: &Manager,
+        force: bool,
+    ) -> Result<Comparison, Vec<(Manager, Str, Set)>> {
         let diff = typed::compare(old, new, self.ty()).exclude(&self.ignored);
         let changed = diff.modified.clone().union(&diff.added);
         let mut conflicts = Vec::new();
@@ -166,7 +173,12 @@ impl<'a> Context<'a> {
     /// Records that `manager` changed `old` into `new`.
     fn update(&self, old: &Value, new: &Value, managed: &mut Managed, manager: Manager, now: &str) {
         // The change is recorded under a name of its own first: it must also be taken from the manager's own past.
-        let own = Manager { applied: false, name: "\u{0}current-operation".into(), version: Str::default(), subresource: Str::default() };
+        let own = Manager {
+            applied: false,
+            name: "\u{0}current-operation".into(),
+            version: Str::default(),
+            subresource: Str::default(),
+        };
         self.reconcile(managed);
         let Ok(diff) = self.take_over(old, new, managed, &own, true) else { return };
         let set = diff.modified.union(&diff.added).recursive_difference(&self.ignored).difference(&unowned());
@@ -243,11 +255,8 @@ pub fn apply(
     let mut problems = Vec::new();
     typed::check(applied, cx.ty(), &mut String::new(), 0, &mut problems);
     if !problems.is_empty() {
-        let text = if let [one] = problems.as_slice() {
-            one.clone()
-        } else {
-            format!("errors:\n  {}", problems.join("\n  "))
-        };
+        let text =
+            if let [one] = problems.as_slice() { one.clone() } else { format!("errors:\n  {}", problems.join("\n  ")) };
         let part = |key| applied.str_at(["metadata", key]).unwrap_or_default();
         return Err(ApplyError::Schema(format!(
             "failed to create typed patch object ({}/{}; {}, Kind={}): {text}",
@@ -303,7 +312,14 @@ pub fn apply(
 
 type Conflicts = Vec<(Manager, Str, Set)>;
 
-fn apply_once(cx: &Context<'_>, base: &Value, applied: &Value, mut managed: Managed, me: &Manager, force: bool) -> Result<(Value, Managed), Conflicts> {
+fn apply_once(
+    cx: &Context<'_>,
+    base: &Value,
+    applied: &Value,
+    mut managed: Managed,
+    me: &Manager,
+    force: bool,
+) -> Result<(Value, Managed), Conflicts> {
     cx.reconcile(&mut managed);
     let merged = typed::merge(Some(base), Some(applied), cx.ty(), 0).unwrap_or_default();
     let last = managed.take(me);

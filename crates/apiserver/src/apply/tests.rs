@@ -193,10 +193,7 @@ fn several_conflicts_are_all_named() {
     let ty = schema("v1", "ConfigMap");
     let object = apply(None, &config_map(&[(1, 1), (2, 1)]), "one", false, "", NOW, &ty).unwrap();
     let error = apply(Some(&object), &config_map(&[(1, 2), (2, 2)]), "two", false, "", NOW, &ty).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "Apply failed with 2 conflicts: conflicts with \"one\":\n- .data.k1\n- .data.k2"
-    );
+    assert_eq!(error.to_string(), "Apply failed with 2 conflicts: conflicts with \"one\":\n- .data.k1\n- .data.k2");
 }
 
 #[test]

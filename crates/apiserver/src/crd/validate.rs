@@ -20,7 +20,7 @@ pub fn validate_crd(crd: &Value) -> Errors {
     let name = text(crd, &["metadata", "name"]);
     let wanted = format!("{plural}.{group}");
     if name != wanted {
-        out.push(FieldError::invalid("metadata.name", name, format!("must be spec.names.plural+\".\"+spec.group: {}", crate::field::go_quote(&wanted)).replace(&crate::field::go_quote(&wanted), &wanted)));
+        out.push(FieldError::invalid("metadata.name", name, "must be spec.names.plural+\".\"+spec.group"));
     }
     spec(crd, &mut out);
     out
@@ -83,7 +83,10 @@ fn spec(crd: &Value, out: &mut Errors) {
     let list = versions(crd);
     for (i, v) in list.iter().enumerate() {
         if v.at(["schema", "openAPIV3Schema"]).is_none() {
-            out.push(FieldError::required(format!("spec.versions[{i}].schema.openAPIV3Schema"), "schemas are required"));
+            out.push(FieldError::required(
+                format!("spec.versions[{i}].schema.openAPIV3Schema"),
+                "schemas are required",
+            ));
         }
     }
     let mut names: Vec<&str> = Vec::new();
@@ -104,7 +107,11 @@ fn spec(crd: &Value, out: &mut Errors) {
         out.push(FieldError::invalid("spec.versions", shown(), "must contain unique version names"));
     }
     if storage != 1 {
-        out.push(FieldError::invalid("spec.versions", shown(), "must have exactly one version marked as storage version"));
+        out.push(FieldError::invalid(
+            "spec.versions",
+            shown(),
+            "must have exactly one version marked as storage version",
+        ));
     }
     for key in ["plural", "singular", "kind", "listKind"] {
         if text(crd, &["spec", "names", key]).is_empty() {
@@ -116,24 +123,39 @@ fn spec(crd: &Value, out: &mut Errors) {
     let first = list.first().and_then(|v| v.get("schema"));
     let shared = list.iter().all(|v| v.get("schema") == first);
     for (i, v) in list.iter().enumerate() {
-        let at = if shared { "spec.validation.openAPIV3Schema".to_string() } else { format!("spec.versions[{i}].schema.openAPIV3Schema") };
+        let at = if shared {
+            "spec.validation.openAPIV3Schema".to_string()
+        } else {
+            format!("spec.versions[{i}].schema.openAPIV3Schema")
+        };
         if let Some(schema) = v.at(["schema", "openAPIV3Schema"]) {
             if !(shared && i > 0) {
                 root_schema(schema, &at, v, out);
             }
-            subresources(v, &if shared { "spec.subresources".to_string() } else { format!("spec.versions[{i}].subresources") }, i > 0 && shared, out);
+            subresources(
+                v,
+                &if shared { "spec.subresources".to_string() } else { format!("spec.versions[{i}].subresources") },
+                i > 0 && shared,
+                out,
+            );
         }
     }
     if let Some(conversion) = crd.at(["spec", "conversion"]) {
         match text(conversion, &["strategy"]) {
             "None" => {
                 if conversion.get("webhook").is_some() {
-                    out.push(FieldError::forbidden("spec.conversion.webhookClientConfig", "should not be set when strategy is not set to Webhook"));
+                    out.push(FieldError::forbidden(
+                        "spec.conversion.webhookClientConfig",
+                        "should not be set when strategy is not set to Webhook",
+                    ));
                 }
             }
             "Webhook" => {
                 if conversion.at(["webhook", "clientConfig"]).is_none() {
-                    out.push(FieldError::required("spec.conversion.webhookClientConfig", "required when strategy is set to Webhook"));
+                    out.push(FieldError::required(
+                        "spec.conversion.webhookClientConfig",
+                        "required when strategy is set to Webhook",
+                    ));
                 }
             }
             "" => out.push(FieldError::required("spec.conversion.strategy", "")),
@@ -175,7 +197,10 @@ fn names_rules(crd: &Value, out: &mut Errors) {
 
 fn subresources(version: &Value, path: &str, skip: bool, out: &mut Errors) {
     let Some(scale) = version.at(["subresources", "scale"]).filter(|_| !skip) else { return };
-    for (key, under, words) in [("specReplicasPath", ".spec.", "should be a json path under .spec"), ("statusReplicasPath", ".status.", "should be a json path under .status")] {
+    for (key, under, words) in [
+        ("specReplicasPath", ".spec.", "should be a json path under .spec"),
+        ("statusReplicasPath", ".status.", "should be a json path under .status"),
+    ] {
         let v = text(scale, &[key]);
         if v.is_empty() {
             out.push(FieldError::required(format!("{path}.scale.{key}"), ""));
@@ -185,7 +210,11 @@ fn subresources(version: &Value, path: &str, skip: bool, out: &mut Errors) {
     }
     let v = text(scale, &["labelSelectorPath"]);
     if !v.is_empty() && !v.starts_with(".spec.") && !v.starts_with(".status.") {
-        out.push(FieldError::invalid(format!("{path}.scale.labelSelectorPath"), v, "should be a json path under either .spec or .status"));
+        out.push(FieldError::invalid(
+            format!("{path}.scale.labelSelectorPath"),
+            v,
+            "should be a json path under either .spec or .status",
+        ));
     }
 }
 
@@ -197,8 +226,15 @@ enum Place {
 }
 
 fn root_schema(schema: &Value, path: &str, version: &Value, out: &mut Errors) {
-    if version.at(["subresources", "status"]).is_some() && text(schema, &["type"]) != "object" && !text(schema, &["type"]).is_empty() {
-        out.push(FieldError::invalid(format!("{path}.type"), text(schema, &["type"]), "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled"));
+    if version.at(["subresources", "status"]).is_some()
+        && text(schema, &["type"]) != "object"
+        && !text(schema, &["type"]).is_empty()
+    {
+        out.push(FieldError::invalid(
+            format!("{path}.type"),
+            text(schema, &["type"]),
+            "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled",
+        ));
     }
     if schema.get("nullable").and_then(Value::as_bool) == Some(true) {
         out.push(FieldError::forbidden(format!("{path}.nullable"), "nullable cannot be true at the root"));
@@ -250,14 +286,23 @@ fn openapi(schema: &Value, path: &str, depth: usize, out: &mut Errors) {
     }
     let has = |key: &str| schema.get(key).is_some();
     if flag(schema, "uniqueItems") {
-        out.push(FieldError::forbidden(format!("{path}.uniqueItems"), "uniqueItems cannot be set to true since the runtime complexity becomes quadratic"));
+        out.push(FieldError::forbidden(
+            format!("{path}.uniqueItems"),
+            "uniqueItems cannot be set to true since the runtime complexity becomes quadratic",
+        ));
     }
     if has("additionalProperties") {
         if has("properties") && schema.get("additionalProperties") != Some(&Value::Bool(false)) {
-            out.push(FieldError::forbidden(format!("{path}.additionalProperties"), "additionalProperties and properties are mutual exclusive"));
+            out.push(FieldError::forbidden(
+                format!("{path}.additionalProperties"),
+                "additionalProperties and properties are mutual exclusive",
+            ));
         }
         if schema.get("additionalProperties") == Some(&Value::Bool(false)) {
-            out.push(FieldError::forbidden(format!("{path}.additionalProperties"), "additionalProperties cannot be set to false"));
+            out.push(FieldError::forbidden(
+                format!("{path}.additionalProperties"),
+                "additionalProperties cannot be set to false",
+            ));
         }
     }
     for key in ["id", "additionalItems", "patternProperties", "definitions", "dependencies", "$ref"] {
@@ -268,7 +313,10 @@ fn openapi(schema: &Value, path: &str, depth: usize, out: &mut Errors) {
     let ty = text(schema, &["type"]);
     let types = ["array", "boolean", "integer", "number", "object", "string"];
     if ty == "null" {
-        out.push(FieldError::forbidden(format!("{path}.type"), "type cannot be set to null, use nullable as an alternative"));
+        out.push(FieldError::forbidden(
+            format!("{path}.type"),
+            "type cannot be set to null, use nullable as an alternative",
+        ));
     } else if !ty.is_empty() && !types.contains(&ty) {
         out.push(FieldError::not_supported(format!("{path}.type"), ty, &types));
     }
@@ -276,12 +324,20 @@ fn openapi(schema: &Value, path: &str, depth: usize, out: &mut Errors) {
         out.push(FieldError::forbidden(format!("{path}.items"), "items must be a schema object and not an array"));
     }
     if schema.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(false)) {
-        out.push(FieldError::invalid(format!("{path}.x-kubernetes-preserve-unknown-fields"), false, "must be true or undefined"));
+        out.push(FieldError::invalid(
+            format!("{path}.x-kubernetes-preserve-unknown-fields"),
+            false,
+            "must be true or undefined",
+        ));
     }
     if let Some(map_type) = schema.str_at(["x-kubernetes-map-type"]) {
         must_be(ty, "object", &format!("{path}.type"), "must be object if x-kubernetes-map-type is specified", out);
         if !["atomic", "granular"].contains(&map_type) {
-            out.push(FieldError::not_supported(format!("{path}.x-kubernetes-map-type"), map_type, &["atomic", "granular"]));
+            out.push(FieldError::not_supported(
+                format!("{path}.x-kubernetes-map-type"),
+                map_type,
+                &["atomic", "granular"],
+            ));
         }
     }
     list_type(schema, path, ty, out);
@@ -297,7 +353,10 @@ fn openapi(schema: &Value, path: &str, depth: usize, out: &mut Errors) {
                 out.push(FieldError::invalid(format!("{at}.message"), message, "must not contain line breaks"));
             }
         } else if text(rule, &["rule"]).trim().contains(['\n', '\r']) {
-            out.push(FieldError::required(format!("{at}.message"), "message must be specified if rule contains line breaks"));
+            out.push(FieldError::required(
+                format!("{at}.message"),
+                "message must be specified if rule contains line breaks",
+            ));
         }
         if let Some(reason) = rule.str_at(["reason"]).filter(|r| !r.is_empty()) {
             let known = ["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
@@ -331,7 +390,11 @@ fn list_type(schema: &Value, path: &str, ty: &str, out: &mut Errors) {
     if let Some(list) = list {
         must_be(ty, "array", &format!("{path}.type"), "must be array if x-kubernetes-list-type is specified", out);
         if !["atomic", "set", "map"].contains(&list) {
-            out.push(FieldError::not_supported(format!("{path}.x-kubernetes-list-type"), list, &["atomic", "set", "map"]));
+            out.push(FieldError::not_supported(
+                format!("{path}.x-kubernetes-list-type"),
+                list,
+                &["atomic", "set", "map"],
+            ));
         }
         if list == "set"
             && let Some(items) = items
@@ -339,7 +402,11 @@ fn list_type(schema: &Value, path: &str, ty: &str, out: &mut Errors) {
             let words = "must be atomic as item of a list with x-kubernetes-list-type=set";
             match text(items, &["type"]) {
                 "array" if items.str_at(["x-kubernetes-list-type"]).is_some_and(|t| t != "atomic") => {
-                    out.push(FieldError::invalid(format!("{path}.items.x-kubernetes-list-type"), text(items, &["x-kubernetes-list-type"]), words));
+                    out.push(FieldError::invalid(
+                        format!("{path}.items.x-kubernetes-list-type"),
+                        text(items, &["x-kubernetes-list-type"]),
+                        words,
+                    ));
                 }
                 "object" if items.str_at(["x-kubernetes-map-type"]) != Some("atomic") => {
                     out.push(FieldError::invalid(format!("{path}.items.x-kubernetes-map-type"), Value::Null, words));
@@ -367,7 +434,11 @@ fn list_type(schema: &Value, path: &str, ty: &str, out: &mut Errors) {
         return;
     };
     if text(items, &["type"]) != "object" {
-        out.push(FieldError::invalid(format!("{path}.items.type"), text(items, &["type"]), "must be object if parent array's x-kubernetes-list-type is map"));
+        out.push(FieldError::invalid(
+            format!("{path}.items.type"),
+            text(items, &["type"]),
+            "must be object if parent array's x-kubernetes-list-type is map",
+        ));
     }
     let all = || schema.get("x-kubernetes-list-map-keys").cloned().unwrap_or_default();
     for (i, key) in keys.iter().filter_map(Value::as_str).enumerate() {
@@ -375,14 +446,21 @@ fn list_type(schema: &Value, path: &str, ty: &str, out: &mut Errors) {
             None => out.push(FieldError::invalid(at.as_str(), all(), "entries must all be names of item properties")),
             Some(p) => {
                 if ["array", "object"].contains(&text(p, &["type"])) {
-                    out.push(FieldError::invalid(format!("{path}.items.properties[{key}].type"), text(items, &["type"]), "must be a scalar type if parent array's x-kubernetes-list-type is map"));
+                    out.push(FieldError::invalid(
+                        format!("{path}.items.properties[{key}].type"),
+                        text(items, &["type"]),
+                        "must be a scalar type if parent array's x-kubernetes-list-type is map",
+                    ));
                 }
                 let required = items.get("required").is_some_and(|r| r.items().iter().any(|v| v.as_str() == Some(key)));
                 if !required && p.get("default").is_none() {
                     out.push(FieldError::required(format!("{path}.items.properties[{key}].default"), "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property"));
                 }
                 if flag(p, "nullable") {
-                    out.push(FieldError::forbidden(format!("{path}.items.properties[{key}].nullable"), "this property is in x-kubernetes-list-map-keys, so it cannot be nullable"));
+                    out.push(FieldError::forbidden(
+                        format!("{path}.items.properties[{key}].nullable"),
+                        "this property is in x-kubernetes-list-map-keys, so it cannot be nullable",
+                    ));
                 }
             }
         }
@@ -421,26 +499,46 @@ fn structural(schema: &Value, path: &str, place: Place, depth: usize, out: &mut 
         out.push(FieldError::required(is("type"), words));
     }
     if embedded && schema.get("additionalProperties").is_some() {
-        out.push(FieldError::forbidden(is("additionalProperties"), "must not be used if x-kubernetes-embedded-resource is set"));
+        out.push(FieldError::forbidden(
+            is("additionalProperties"),
+            "must not be used if x-kubernetes-embedded-resource is set",
+        ));
     }
     if place == Place::Root && !ty.is_empty() && ty != "object" {
         out.push(FieldError::invalid(is("type"), ty, "must be object at the root"));
     }
     if embedded && !preserve && schema.get("properties").and_then(Value::as_map).is_none_or(Map::is_empty) {
-        out.push(FieldError::required(is("properties"), "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields"));
+        out.push(FieldError::required(
+            is("properties"),
+            "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields",
+        ));
     }
     if int_or_string && preserve {
-        out.push(FieldError::invalid(is("x-kubernetes-preserve-unknown-fields"), true, "must be false if x-kubernetes-int-or-string is true"));
+        out.push(FieldError::invalid(
+            is("x-kubernetes-preserve-unknown-fields"),
+            true,
+            "must be false if x-kubernetes-int-or-string is true",
+        ));
     }
     if int_or_string && embedded {
-        out.push(FieldError::invalid(is("x-kubernetes-embedded-resource"), true, "must be false if x-kubernetes-int-or-string is true"));
+        out.push(FieldError::invalid(
+            is("x-kubernetes-embedded-resource"),
+            true,
+            "must be false if x-kubernetes-int-or-string is true",
+        ));
     }
     if let Some(pattern) = schema.str_at(["pattern"])
         && let Err(e) = regex::Regex::new(pattern)
     {
-        out.push(FieldError::invalid(is("pattern"), pattern, format!("must be a valid regular expression, but isn't: {e}")));
+        out.push(FieldError::invalid(
+            is("pattern"),
+            pattern,
+            format!("must be a valid regular expression, but isn't: {e}"),
+        ));
     }
-    if let Some(meta) = schema.get("properties").and_then(|p| p.get("metadata")).filter(|_| place == Place::Root || embedded) {
+    if let Some(meta) =
+        schema.get("properties").and_then(|p| p.get("metadata")).filter(|_| place == Place::Root || embedded)
+    {
         metadata_schema(meta, &format!("{path}.properties[metadata]"), out);
     }
     for (v, at, place) in children(schema, path) {
@@ -460,9 +558,17 @@ fn metadata_schema(meta: &Value, path: &str, out: &mut Errors) {
         .into_iter()
         .flat_map(Map::iter)
         .all(|(k, _)| ["type", "properties", "description", "title"].contains(&k.as_str()))
-        && meta.get("properties").and_then(Value::as_map).into_iter().flat_map(Map::iter).all(|(k, _)| k == "name" || k == "generateName");
+        && meta
+            .get("properties")
+            .and_then(Value::as_map)
+            .into_iter()
+            .flat_map(Map::iter)
+            .all(|(k, _)| k == "name" || k == "generateName");
     if !only_names {
-        out.push(FieldError::forbidden(path, "must not specify anything other than name and generateName, but metadata is implicitly specified"));
+        out.push(FieldError::forbidden(
+            path,
+            "must not specify anything other than name and generateName, but metadata is implicitly specified",
+        ));
     }
 }
 
@@ -505,20 +611,13 @@ fn nested(schema: &Value, outer: &Value, path: &str, int_or_string: bool, depth:
             Some(o) => nested(v, o, &at, false, depth + 1, out),
             None if preserve => nested(v, &Value::Null, &at, false, depth + 1, out),
             None => {
-                let place = at.replacen(&path_of_combination(path), "", 1);
-                let base = base_of_combination(path);
-                out.push(FieldError::required(format!("{base}{place}"), format!("because it is defined in {at}")));
+                out.push(FieldError::required(base_of_combination(&at), format!("because it is defined in {at}")));
             }
         }
     }
     for (v, at) in combined(schema, path) {
         nested(v, outer, &at, int_or_string, depth + 1, out);
     }
-}
-
-/// The part of a path from its first combination on, up to what follows it.
-fn path_of_combination(path: &str) -> String {
-    path.to_string()
 }
 
 /// The path without its combinations: where a property has to be declared.
@@ -562,7 +661,11 @@ fn defaults(schema: &Value, path: &str, depth: usize, out: &mut Errors) {
                     continue;
                 }
                 e.field = if e.field == "<nil>" { at.clone() } else { format!("{at}.{}", e.field) };
-                e.detail = e.detail.replacen(" in body", &format!("{at} in body"), usize::from(e.detail.starts_with(" in body")));
+                e.detail = e.detail.replacen(
+                    " in body",
+                    &format!("{at} in body"),
+                    usize::from(e.detail.starts_with(" in body")),
+                );
                 out.push(e);
             }
         }

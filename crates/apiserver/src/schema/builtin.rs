@@ -124,11 +124,13 @@ fn read_node(record: &Value, name: Option<&Str>, registry: &Registry) -> Node {
         "int-or-string" => Format::IntOrString,
         other => Format::Other(other.into()),
     };
-    let fields = record.get("p").and_then(Value::as_map).map(|m: &Map| {
-        Fields::from_unsorted(m.iter().map(|(k, v)| (k.clone(), read_slot(v, registry))).collect())
-    });
+    let fields = record
+        .get("p")
+        .and_then(Value::as_map)
+        .map(|m: &Map| Fields::from_unsorted(m.iter().map(|(k, v)| (k.clone(), read_slot(v, registry))).collect()));
     let values = record.get("m").map(|v| Box::new(read_slot(v, registry)));
-    let keywords = record.get("e").map(|e| Box::new(Keywords { one_of_values: e.items().to_vec(), ..Keywords::default() }));
+    let keywords =
+        record.get("e").map(|e| Box::new(Keywords { one_of_values: e.items().to_vec(), ..Keywords::default() }));
     let free = match shape {
         Shape::Object => fields.is_none() && values.is_none(),
         Shape::Any => matches!(format, Format::None),

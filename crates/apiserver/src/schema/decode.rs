@@ -68,7 +68,10 @@ pub(crate) fn prune(value: &mut Value, node: &Node, path: &mut String, unknown: 
             map.retain(|key, v| {
                 let length = path.len();
                 let known = node.child(key);
-                if known.is_none() && !keep_unknown && !(node.embedded && ["apiVersion", "kind", "metadata"].contains(&key.as_str())) {
+                if known.is_none()
+                    && !keep_unknown
+                    && !(node.embedded && ["apiVersion", "kind", "metadata"].contains(&key.as_str()))
+                {
                     unknown.push(if path.is_empty() { key.to_string() } else { format!("{path}.{key}") });
                     return false;
                 }
@@ -135,16 +138,15 @@ fn go_type(slot: &Slot, node: &Node) -> String {
         Shape::Number => "float64".into(),
         Shape::Str | Shape::Any => "string".into(),
         Shape::List => format!("[]{}", node.items.as_deref().map(|s| go_type(s, s.node())).unwrap_or_default()),
-        Shape::Object => format!("map[string]{}", node.values.as_deref().map(|s| go_type(s, s.node())).unwrap_or_default()),
+        Shape::Object => {
+            format!("map[string]{}", node.values.as_deref().map(|s| go_type(s, s.node())).unwrap_or_default())
+        }
     }
 }
 
 fn mismatch(value: &Value, slot: &Slot, node: &Node, at: &At) -> DecodeError {
-    let place = if at.plain.is_empty() {
-        "Go value".to_string()
-    } else {
-        format!("Go struct field {}.{}", at.owner, at.plain)
-    };
+    let place =
+        if at.plain.is_empty() { "Go value".to_string() } else { format!("Go struct field {}.{}", at.owner, at.plain) };
     DecodeError(format!("json: cannot unmarshal {} into {place} of type {}", go_value(value), go_type(slot, node)))
 }
 
@@ -285,7 +287,11 @@ fn written_when_absent(slot: &Slot) -> Option<Value> {
         return (!omitempty).then_some(Value::Null);
     }
     let node = slot.node();
-    let is_go_struct = node.is_struct() || node.name.is_some() && (node.shape == Shape::Object || is_time(node) || matches!(node.format, Format::Quantity | Format::IntOrString));
+    let is_go_struct = node.is_struct()
+        || node.name.is_some()
+            && (node.shape == Shape::Object
+                || is_time(node)
+                || matches!(node.format, Format::Quantity | Format::IntOrString));
     if is_go_struct {
         // A struct is never empty to Go's encoder; only `omitzero` leaves it out.
         return if slot.omitzero { None } else { zero(slot) };
@@ -319,7 +325,13 @@ pub(crate) fn zero_struct(node: &Node) -> Map {
     node.fields.iter().filter_map(|(k, slot)| written_when_absent(slot).map(|v| (k.clone(), v))).collect()
 }
 
-fn decode_quantity(value: &mut Value, slot: &Slot, node: &Node, at: &At, resource_list: bool) -> Result<(), DecodeError> {
+fn decode_quantity(
+    value: &mut Value,
+    slot: &Slot,
+    node: &Node,
+    at: &At,
+    resource_list: bool,
+) -> Result<(), DecodeError> {
     let text = match &*value {
         Value::Null => return Ok(()),
         Value::String(s) if s.is_empty() => {
@@ -328,7 +340,13 @@ fn decode_quantity(value: &mut Value, slot: &Slot, node: &Node, at: &At, resourc
         }
         Value::String(s) => s.to_string(),
         Value::Int(_) | Value::UInt(_) | Value::Float(_) => druse_object::json::to_string(value),
-        _ => return Err(if matches!(value, Value::Bool(_)) { DecodeError(FORMAT.into()) } else { mismatch(value, slot, node, at) }),
+        _ => {
+            return Err(if matches!(value, Value::Bool(_)) {
+                DecodeError(FORMAT.into())
+            } else {
+                mismatch(value, slot, node, at)
+            });
+        }
     };
     let q = Quantity::parse(&text).map_err(|e| DecodeError(e.into()))?;
     *value = Value::from(if resource_list { q.rounded_to_milli() } else { q }.to_string());
@@ -363,5 +381,7 @@ fn check_time(text: &str) -> Result<(), DecodeError> {
         return Ok(());
     }
     let quoted = crate::field::go_quote(text);
-    Err(DecodeError(format!("parsing time {quoted} as \"2006-01-02T15:04:05Z07:00\": cannot parse {quoted} as \"2006\"")))
+    Err(DecodeError(format!(
+        "parsing time {quoted} as \"2006-01-02T15:04:05Z07:00\": cannot parse {quoted} as \"2006\""
+    )))
 }

@@ -268,9 +268,7 @@ fn check_scalar(
             out.push(invalid(value.clone(), format!("should be at least {min} chars long")));
         }
         if let Some(pattern) = &k.pattern {
-            let regex = k.compiled.get_or_init(|| {
-                regex::RegexBuilder::new(pattern).size_limit(1 << 20).build().ok()
-            });
+            let regex = k.compiled.get_or_init(|| regex::RegexBuilder::new(pattern).size_limit(1 << 20).build().ok());
             if regex.as_ref().is_some_and(|r| !r.is_match(s)) {
                 out.push(invalid(value.clone(), format!("should match '{pattern}'")));
             }

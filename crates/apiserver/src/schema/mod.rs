@@ -20,7 +20,7 @@ pub use keywords::{Keywords, Rule};
 pub use node::{Fields, Format, ListType, Node, Shape, Slot};
 pub use quantity::{Quantity, canonical as canonical_quantity};
 pub use set::SchemaSet;
-pub use structural::{RuleEvaluator, SchemaError, slot_from_json_schema};
+pub use structural::{RuleEvaluator, SchemaError, Verdict, slot_from_json_schema};
 pub use types::{DecodeError, TypeSchema};
 
 pub(crate) use builtin::{named, of_gvk as builtin_slot};

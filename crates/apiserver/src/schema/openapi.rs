@@ -114,7 +114,9 @@ fn add_shared(schemas: &mut Map) {
     if schemas.contains_key(&format!("{META}ObjectMeta")) {
         return;
     }
-    let Some(block) = index().find(|(p, _)| *p == "apis/apiextensions.k8s.io/v1").map(|(_, b)| inflate(b)) else { return };
+    let Some(block) = index().find(|(p, _)| *p == "apis/apiextensions.k8s.io/v1").map(|(_, b)| inflate(b)) else {
+        return;
+    };
     let Ok(doc) = druse_object::json::parse(&block) else { return };
     for (name, v) in doc.at(["components", "schemas"]).and_then(Value::as_map).into_iter().flat_map(Map::iter) {
         if name.starts_with(META) {
@@ -144,7 +146,9 @@ fn gvk_entry(group: &str, version: &str, kind: &str) -> Value {
 
 /// The definitions of a CRD's served versions: name, schema, version. Lists included.
 fn crd_definitions(crd: &Value, reference: &str) -> Vec<(String, Value, String)> {
-    let text = |path: &[&str]| path.iter().try_fold(crd, |v, k| v.get(k)).and_then(Value::as_str).unwrap_or_default().to_string();
+    let text = |path: &[&str]| {
+        path.iter().try_fold(crd, |v, k| v.get(k)).and_then(Value::as_str).unwrap_or_default().to_string()
+    };
     let (group, kind) = (text(&["spec", "group"]), text(&["spec", "names", "kind"]));
     let list_kind = text(&["spec", "names", "listKind"]);
     let mut out = Vec::new();
@@ -152,7 +156,9 @@ fn crd_definitions(crd: &Value, reference: &str) -> Vec<(String, Value, String)>
         let version = v.str_at(["name"]).unwrap_or_default().to_string();
         let mut schema = v.at(["schema", "openAPIV3Schema"]).cloned().unwrap_or_else(|| Value::Map(Map::new()));
         let text = r#"{"apiVersion":{"type":"string","description":"APIVersion defines the versioned schema of this representation of an object."},"kind":{"type":"string","description":"Kind is a string value representing the REST resource this object represents."}}"#;
-        if let (Some(fields), Ok(Value::Map(shared))) = (schema.make_map_at(["properties"]), druse_object::json::parse(text.as_bytes())) {
+        if let (Some(fields), Ok(Value::Map(shared))) =
+            (schema.make_map_at(["properties"]), druse_object::json::parse(text.as_bytes()))
+        {
             for (k, v) in shared {
                 fields.insert(k, v);
             }
@@ -180,13 +186,20 @@ fn crd_definitions(crd: &Value, reference: &str) -> Vec<(String, Value, String)>
 
 /// The paths of a CRD, as far as clients read them: which kind each takes and whether it can be patched.
 fn crd_paths(crd: &Value, v2: bool) -> Vec<(String, Value)> {
-    let text = |path: &[&str]| path.iter().try_fold(crd, |v, k| v.get(k)).and_then(Value::as_str).unwrap_or_default().to_string();
-    let (group, kind, plural) = (text(&["spec", "group"]), text(&["spec", "names", "kind"]), text(&["spec", "names", "plural"]));
+    let text = |path: &[&str]| {
+        path.iter().try_fold(crd, |v, k| v.get(k)).and_then(Value::as_str).unwrap_or_default().to_string()
+    };
+    let (group, kind, plural) =
+        (text(&["spec", "group"]), text(&["spec", "names", "kind"]), text(&["spec", "names", "plural"]));
     let namespaced = text(&["spec", "scope"]) == "Namespaced";
     let mut out = Vec::new();
     for v in served(crd) {
         let version = v.str_at(["name"]).unwrap_or_default();
-        let base = if namespaced { format!("/apis/{group}/{version}/namespaces/{{namespace}}/{plural}") } else { format!("/apis/{group}/{version}/{plural}") };
+        let base = if namespaced {
+            format!("/apis/{group}/{version}/namespaces/{{namespace}}/{plural}")
+        } else {
+            format!("/apis/{group}/{version}/{plural}")
+        };
         let operation = |verb: &str| {
             let mut m = Map::new();
             m.insert("x-kubernetes-action", verb);
@@ -215,7 +228,8 @@ fn crd_paths(crd: &Value, v2: bool) -> Vec<(String, Value)> {
             responses.insert("200", ok);
             m.insert("responses", responses);
             if verb == "patch" && v2 {
-                let types = ["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
+                let types =
+                    ["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
                 m.insert("consumes", types.iter().map(|t| Value::from(*t)).collect::<Value>());
             }
             Value::Map(m)

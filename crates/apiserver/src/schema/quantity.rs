@@ -112,6 +112,13 @@ impl Quantity {
         Self { nano: self.nano.saturating_sub(other.nano), style: self.style }
     }
 
+    /// The value as a floating point number.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss)]
+    pub fn approximate(self) -> f64 {
+        self.nano as f64 / NANO as f64
+    }
+
     /// The value in whole units, rounded up.
     #[must_use]
     pub fn value(self) -> i64 {
@@ -174,7 +181,9 @@ fn scale(suffix: &str) -> Result<(i128, i128, Style), &'static str> {
                 let known = suffix.chars().all(|c| "eEinumkKMGTP+-".contains(c) || c.is_ascii_digit());
                 if known { SUFFIX } else { FORMAT }
             })?;
-            let exp: i32 = exp.parse().map_err(|_| if exp.chars().all(|c| c.is_ascii_digit() || "+-".contains(c)) { SUFFIX } else { FORMAT })?;
+            let exp: i32 = exp.parse().map_err(|_| {
+                if exp.chars().all(|c| c.is_ascii_digit() || "+-".contains(c)) { SUFFIX } else { FORMAT }
+            })?;
             let size = exp.unsigned_abs().min(36);
             let factor = pow(10, size).ok_or(SUFFIX)?;
             Ok(if exp < 0 { (1, factor, Style::Exponent) } else { (factor, 1, Style::Exponent) })
@@ -275,7 +284,13 @@ mod tests {
 
     #[test]
     fn hostile_text_neither_panics_nor_overflows() {
-        for bad in ["9".repeat(400), format!("0.{}", "1".repeat(400)), "1e999999999".into(), "1e-2147483648".into(), format!("{}Ei", "9".repeat(19))] {
+        for bad in [
+            "9".repeat(400),
+            format!("0.{}", "1".repeat(400)),
+            "1e999999999".into(),
+            "1e-2147483648".into(),
+            format!("{}Ei", "9".repeat(19)),
+        ] {
             let _ = canonical(&bad);
         }
     }

@@ -19,10 +19,10 @@ pub struct SchemaSet {
 }
 
 impl SchemaSet {
-    /// The built-in types; decoded on first use.
+    /// The built-in types, decoded on first use; CEL rules of custom types are judged by [`crate::cel`].
     #[must_use]
     pub fn builtin() -> Self {
-        Self::default()
+        Self::default().with_evaluator(Arc::new(crate::cel::CelRules::new()))
     }
 
     /// The same set, judging CEL rules of custom types with this evaluator.
@@ -39,7 +39,14 @@ impl SchemaSet {
             return Some(found.clone());
         }
         let root = builtin::of_gvk(gvk)?;
-        let schema = Arc::new(TypeSchema { gvk: gvk.clone(), root, builtin: true, scale: None, status_subresource: false, evaluator: None });
+        let schema = Arc::new(TypeSchema {
+            gvk: gvk.clone(),
+            root,
+            builtin: true,
+            scale: None,
+            status_subresource: false,
+            evaluator: None,
+        });
         self.inner.write().insert(gvk.clone(), schema.clone());
         Some(schema)
     }

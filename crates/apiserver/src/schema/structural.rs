@@ -91,7 +91,9 @@ fn read(schema: &Value, depth: usize) -> Result<Slot, SchemaError> {
     }
     match schema.get("additionalProperties") {
         Some(v @ Value::Map(_)) => node.values = Some(Box::new(sub(v)?)),
-        Some(Value::Bool(true)) => node.values = Some(Box::new(Slot::inline(Node { preserve: true, ..Node::default() }))),
+        Some(Value::Bool(true)) => {
+            node.values = Some(Box::new(Slot::inline(Node { preserve: true, ..Node::default() })));
+        }
         _ => {}
     }
     if let Some(items) = schema.get("items").filter(|v| v.as_map().is_some()) {
@@ -141,7 +143,9 @@ fn read_keywords(
     let int = |key: &str| schema.get(key).and_then(Value::as_i64);
     let number = |key: &str| schema.get(key).filter(|v| v.as_f64().is_some()).cloned();
     let flag = |key: &str| schema.get(key).and_then(Value::as_bool).unwrap_or(false);
-    let list = |key: &str| schema.get(key).map(Value::items).unwrap_or_default().iter().map(sub).collect::<Result<Vec<_>, _>>();
+    let list = |key: &str| {
+        schema.get(key).map(Value::items).unwrap_or_default().iter().map(sub).collect::<Result<Vec<_>, _>>()
+    };
     // Upstream drops these from int-or-string fields: they only say again what the flag says.
     let int_or_string = flag("x-kubernetes-int-or-string");
     let text = |v: &Value, key: &str| v.str_at([key]).filter(|s| !s.is_empty()).map(Str::from);
@@ -397,7 +401,10 @@ pub(crate) fn has_rules(node: &Node, depth: usize) -> bool {
         return false;
     }
     node.keywords.as_ref().is_some_and(|k| !k.rules.is_empty())
-        || node.fields.iter().any(|(_, s)| matches!(s.target, super::node::Target::Inline(_)) && has_rules(s.node(), depth + 1))
+        || node
+            .fields
+            .iter()
+            .any(|(_, s)| matches!(s.target, super::node::Target::Inline(_)) && has_rules(s.node(), depth + 1))
         || node.values.as_ref().is_some_and(|s| has_rules(s.node(), depth + 1))
         || node.items.as_ref().is_some_and(|s| has_rules(s.node(), depth + 1))
 }
@@ -423,9 +430,12 @@ fn check_rules(
             continue;
         }
         let name = if path.is_empty() { "<nil>" } else { path };
-        let field = rule.field_path.as_ref().map_or_else(|| name.to_string(), |p| {
-            if path.is_empty() { p.trim_start_matches('.').to_string() } else { format!("{path}{p}") }
-        });
+        let field = rule.field_path.as_ref().map_or_else(
+            || name.to_string(),
+            |p| {
+                if path.is_empty() { p.trim_start_matches('.').to_string() } else { format!("{path}{p}") }
+            },
+        );
         let kind = match rule.reason.as_deref() {
             Some("FieldValueForbidden") => Kind::Forbidden,
             Some("FieldValueRequired") => Kind::Required,
@@ -474,7 +484,9 @@ pub(crate) fn format_fits(format: &str, text: &str) -> bool {
     };
     match format {
         "date-time" | "datetime" => {
-            text.len() >= 20 && text.as_bytes().get(10).is_some_and(|b| matches!(b, b'T' | b't')) && text.parse::<jiff::Timestamp>().is_ok()
+            text.len() >= 20
+                && text.as_bytes().get(10).is_some_and(|b| matches!(b, b'T' | b't'))
+                && text.parse::<jiff::Timestamp>().is_ok()
         }
         "date" => text.len() == 10 && text.parse::<jiff::civil::Date>().is_ok(),
         "byte" => {
@@ -484,7 +496,8 @@ pub(crate) fn format_fits(format: &str, text: &str) -> bool {
         "ipv4" => text.parse::<std::net::Ipv4Addr>().is_ok(),
         "ipv6" => text.parse::<std::net::Ipv6Addr>().is_ok(),
         "cidr" => text.split_once('/').is_some_and(|(ip, bits)| {
-            ip.parse::<std::net::IpAddr>().is_ok_and(|ip| bits.parse::<u8>().is_ok_and(|b| b <= if ip.is_ipv4() { 32 } else { 128 }))
+            ip.parse::<std::net::IpAddr>()
+                .is_ok_and(|ip| bits.parse::<u8>().is_ok_and(|b| b <= if ip.is_ipv4() { 32 } else { 128 }))
         }),
         "uuid" => groups(&[8, 4, 4, 4, 12]) || text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit()),
         "mac" => {
@@ -492,12 +505,24 @@ pub(crate) fn format_fits(format: &str, text: &str) -> bool {
             parts.len() == 6 && parts.iter().all(|p| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit()))
         }
         "email" => text.split_once('@').is_some_and(|(a, b)| !a.is_empty() && !b.is_empty() && !b.contains('@')),
-        "uri" => text.starts_with('/') || text.split_once(':').is_some_and(|(scheme, rest)| {
-            !rest.is_empty() && scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
-        }),
-        "hostname" => text.len() <= 255 && text.split('.').all(|p| {
-            !p.is_empty() && p.len() <= 63 && !p.starts_with('-') && !p.ends_with('-') && p.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-        }),
+        "uri" => {
+            text.starts_with('/')
+                || text.split_once(':').is_some_and(|(scheme, rest)| {
+                    !rest.is_empty()
+                        && scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+                        && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
+                })
+        }
+        "hostname" => {
+            text.len() <= 255
+                && text.split('.').all(|p| {
+                    !p.is_empty()
+                        && p.len() <= 63
+                        && !p.starts_with('-')
+                        && !p.ends_with('-')
+                        && p.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+                })
+        }
         "duration" => duration_fits(text),
         _ => true,
     }
@@ -520,7 +545,10 @@ fn duration_fits(text: &str) -> bool {
         rest = rest.get(number..).unwrap_or_default().trim_start();
         let unit = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
         let (name, more) = rest.split_at(unit);
-        let known = ["ns", "us", "µs", "ms", "s", "m", "h", "d", "w", "day", "days", "hour", "hours", "minute", "minutes", "second", "seconds", "week", "weeks"];
+        let known = [
+            "ns", "us", "µs", "ms", "s", "m", "h", "d", "w", "day", "days", "hour", "hours", "minute", "minutes",
+            "second", "seconds", "week", "weeks",
+        ];
         if !known.contains(&name.trim()) {
             return false;
         }

@@ -33,7 +33,11 @@ pub(crate) fn service(new: &Value, old: Option<&Value>, out: &mut Errors) {
     let ports = at(spec, &["ports"]).items();
     match kind {
         "LoadBalancer" | "NodePort" if headless => {
-            out.push(FieldError::invalid("spec.clusterIPs[0]", "None", format!("may not be set to 'None' for {kind} services")));
+            out.push(FieldError::invalid(
+                "spec.clusterIPs[0]",
+                "None",
+                format!("may not be set to 'None' for {kind} services"),
+            ));
         }
         "ExternalName" => {
             if !text(spec, &["clusterIP"]).is_empty() {
@@ -96,7 +100,11 @@ pub(crate) fn service(new: &Value, old: Option<&Value>, out: &mut Errors) {
     for (i, ip) in at(spec, &["externalIPs"]).items().iter().enumerate() {
         let ip = ip.as_str().unwrap_or_default();
         if ip.parse::<IpAddr>().is_err() {
-            out.push(FieldError::invalid(format!("spec.externalIPs[{i}]"), ip, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"));
+            out.push(FieldError::invalid(
+                format!("spec.externalIPs[{i}]"),
+                ip,
+                "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            ));
         }
     }
     let types = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
@@ -105,17 +113,29 @@ pub(crate) fn service(new: &Value, old: Option<&Value>, out: &mut Errors) {
     }
     let ip = text(spec, &["clusterIP"]);
     if !ip.is_empty() && ip != "None" && ip.parse::<IpAddr>().is_err() {
-        out.push(FieldError::invalid("spec.clusterIPs[0]", ip, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"));
+        out.push(FieldError::invalid(
+            "spec.clusterIPs[0]",
+            ip,
+            "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+        ));
     }
     let Some(old) = old.map(|o| at(o, &["spec"])) else { return };
     let before = text(old, &["clusterIP"]);
     if text(old, &["type"]) != "ExternalName" && kind != "ExternalName" && !before.is_empty() && ip != before {
-        out.push(FieldError::invalid("spec.clusterIPs[0]", at(spec, &["clusterIPs"]).clone(), "may not change once set"));
+        out.push(FieldError::invalid(
+            "spec.clusterIPs[0]",
+            at(spec, &["clusterIPs"]).clone(),
+            "may not change once set",
+        ));
     }
 }
 
 fn data_size(v: &Value, keys: &[&str]) -> usize {
-    keys.iter().flat_map(|k| at(v, &[k]).as_map()).flat_map(Map::iter).map(|(_, v)| v.as_str().map_or(0, str::len)).sum()
+    keys.iter()
+        .flat_map(|k| at(v, &[k]).as_map())
+        .flat_map(Map::iter)
+        .map(|(_, v)| v.as_str().map_or(0, str::len))
+        .sum()
 }
 
 fn immutable_data(new: &Value, old: Option<&Value>, keys: &[&str], out: &mut Errors) {
@@ -142,7 +162,11 @@ pub(crate) fn config_map(new: &Value, old: Option<&Value>, out: &mut Errors) {
                 out.push(FieldError::invalid(format!("{key}[{k}]"), k.clone(), m));
             }
             if key == "data" && at(new, &["binaryData"]).get(k).is_some() {
-                out.push(FieldError::invalid(format!("data[{k}]"), k.clone(), "duplicate of key present in binaryData"));
+                out.push(FieldError::invalid(
+                    format!("data[{k}]"),
+                    k.clone(),
+                    "duplicate of key present in binaryData",
+                ));
             }
         }
     }
@@ -163,7 +187,12 @@ pub(crate) fn secret(new: &Value, old: Option<&Value>, out: &mut Errors) {
         }
     }
     if data_size(new, &["data"]) / 4 * 3 > MAX_DATA {
-        out.push(FieldError::new(FieldErrorKind::TooLong, "data", None, format!("may not be more than {MAX_DATA} bytes")));
+        out.push(FieldError::new(
+            FieldErrorKind::TooLong,
+            "data",
+            None,
+            format!("may not be more than {MAX_DATA} bytes"),
+        ));
     }
     let needs: &[&str] = match text(new, &["type"]) {
         "kubernetes.io/tls" => &["tls.crt", "tls.key"],
@@ -214,9 +243,7 @@ pub(crate) fn claim(new: &Value, old: Option<&Value>, out: &mut Errors) {
     let bound = !text(old, &["volumeName"]).is_empty();
     let fixed = |v: &Value| {
         let mut m = v.as_map().cloned().unwrap_or_default();
-        for key in ["volumeAttributesClassName"] {
-            m.remove(key);
-        }
+        m.remove("volumeAttributesClassName");
         if !bound {
             m.remove("volumeName");
             if text(old, &["storageClassName"]).is_empty() {
@@ -230,14 +257,20 @@ pub(crate) fn claim(new: &Value, old: Option<&Value>, out: &mut Errors) {
         v
     };
     if fixed(spec) != fixed(old) {
-        out.push(FieldError::forbidden("spec", "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"));
+        out.push(FieldError::forbidden(
+            "spec",
+            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims",
+        ));
     }
     let amount = |v: &Value| text(v, &["resources", "requests", "storage"]).to_string();
     let (a, b) = (Quantity::parse(&amount(spec)), Quantity::parse(&amount(old)));
     if let (Ok(new), Ok(old)) = (a, b)
         && new < old
     {
-        out.push(FieldError::forbidden("spec.resources.requests.storage", "field can not be less than status.capacity"));
+        out.push(FieldError::forbidden(
+            "spec.resources.requests.storage",
+            "field can not be less than status.capacity",
+        ));
     }
 }
 
@@ -251,8 +284,15 @@ pub(crate) fn volume(new: &Value, old: Option<&Value>, out: &mut Errors) {
         out.push(FieldError::not_supported("spec.capacity", at(spec, &["capacity"]).clone(), &["storage"]));
     }
     let plain = [
-        "accessModes", "capacity", "claimRef", "mountOptions", "nodeAffinity", "persistentVolumeReclaimPolicy",
-        "storageClassName", "volumeMode", "volumeAttributesClassName",
+        "accessModes",
+        "capacity",
+        "claimRef",
+        "mountOptions",
+        "nodeAffinity",
+        "persistentVolumeReclaimPolicy",
+        "storageClassName",
+        "volumeMode",
+        "volumeAttributesClassName",
     ];
     let sources = |v: &Value| -> Map {
         let mut m = v.as_map().cloned().unwrap_or_default();
@@ -265,7 +305,10 @@ pub(crate) fn volume(new: &Value, old: Option<&Value>, out: &mut Errors) {
     if let Some(old) = old.map(|o| at(o, &["spec"]))
         && sources(old) != sources(spec)
     {
-        out.push(FieldError::forbidden("spec.persistentvolumesource", "spec.persistentvolumesource is immutable after creation"));
+        out.push(FieldError::forbidden(
+            "spec.persistentvolumesource",
+            "spec.persistentvolumesource is immutable after creation",
+        ));
     }
 }
 
@@ -283,7 +326,11 @@ pub(crate) fn ingress(new: &Value, out: &mut Errors) {
     let spec = at(new, &["spec"]);
     let rules = at(spec, &["rules"]).items();
     if rules.is_empty() && spec.get("defaultBackend").is_none() {
-        out.push(FieldError::invalid("spec", rules.iter().cloned().collect::<Value>(), "either `defaultBackend` or `rules` must be specified"));
+        out.push(FieldError::invalid(
+            "spec",
+            rules.iter().cloned().collect::<Value>(),
+            "either `defaultBackend` or `rules` must be specified",
+        ));
     }
     if let Some(b) = spec.get("defaultBackend") {
         ingress_backend(b, "spec.defaultBackend", out);
@@ -368,18 +415,32 @@ pub(crate) fn role(new: &Value, out: &mut Errors) {
         }
         if size("nonResourceURLs") > 0 {
             if at(new, &["kind"]).as_str() == Some("Role") {
-                out.push(FieldError::invalid(format!("{path}.nonResourceURLs"), at(rule, &["nonResourceURLs"]).clone(), "namespaced rules cannot apply to non-resource URLs"));
+                out.push(FieldError::invalid(
+                    format!("{path}.nonResourceURLs"),
+                    at(rule, &["nonResourceURLs"]).clone(),
+                    "namespaced rules cannot apply to non-resource URLs",
+                ));
             }
             if size("apiGroups") + size("resources") + size("resourceNames") > 0 {
-                out.push(FieldError::invalid(format!("{path}.nonResourceURLs"), at(rule, &["nonResourceURLs"]).clone(), "rules cannot apply to both regular resources and non-resource URLs"));
+                out.push(FieldError::invalid(
+                    format!("{path}.nonResourceURLs"),
+                    at(rule, &["nonResourceURLs"]).clone(),
+                    "rules cannot apply to both regular resources and non-resource URLs",
+                ));
             }
             continue;
         }
         if size("apiGroups") == 0 {
-            out.push(FieldError::required(format!("{path}.apiGroups"), "resource rules must supply at least one api group"));
+            out.push(FieldError::required(
+                format!("{path}.apiGroups"),
+                "resource rules must supply at least one api group",
+            ));
         }
         if size("resources") == 0 {
-            out.push(FieldError::required(format!("{path}.resources"), "resource rules must supply at least one resource"));
+            out.push(FieldError::required(
+                format!("{path}.resources"),
+                "resource rules must supply at least one resource",
+            ));
         }
     }
 }
@@ -415,10 +476,20 @@ pub(crate) fn binding(new: &Value, old: Option<&Value>, gvk: &Gvk, out: &mut Err
             }
             "User" | "Group" => {
                 if group != "rbac.authorization.k8s.io" {
-                    out.push(FieldError::not_supported(format!("{path}.apiGroup"), group, &["rbac.authorization.k8s.io"]));
+                    out.push(FieldError::not_supported(
+                        format!("{path}.apiGroup"),
+                        group,
+                        &["rbac.authorization.k8s.io"],
+                    ));
                 }
             }
-            other => out.push(FieldError::not_supported(format!("{path}.kind"), other, &["ServiceAccount", "User", "Group"])),
+            other => {
+                out.push(FieldError::not_supported(
+                    format!("{path}.kind"),
+                    other,
+                    &["ServiceAccount", "User", "Group"],
+                ));
+            }
         }
     }
     if let Some(old) = old

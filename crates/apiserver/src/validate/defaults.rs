@@ -93,7 +93,9 @@ fn pull_policy(image: &str) -> &'static str {
 }
 
 fn conditional(name: &str, value: &mut Value) {
-    let Some(short) = name.strip_prefix("io.k8s.api.").or_else(|| name.strip_prefix("io.k8s.apiextensions-apiserver.pkg.apis.")) else {
+    let Some(short) =
+        name.strip_prefix("io.k8s.api.").or_else(|| name.strip_prefix("io.k8s.apiextensions-apiserver.pkg.apis."))
+    else {
         return;
     };
     match short {
@@ -111,7 +113,9 @@ fn conditional(name: &str, value: &mut Value) {
         "core.v1.Pod" => pod(value),
         "core.v1.PodSpec" => {
             // One account under two names: the old name follows the new one.
-            let name = ["serviceAccountName", "serviceAccount"].iter().find_map(|k| value.str_at([k]).filter(|s| !s.is_empty()));
+            let name = ["serviceAccountName", "serviceAccount"]
+                .iter()
+                .find_map(|k| value.str_at([k]).filter(|s| !s.is_empty()));
             if let (Some(name), Some(map)) = (name.map(str::to_string), value.as_map_mut()) {
                 map.insert("serviceAccountName", name.as_str());
                 map.insert("serviceAccount", name);
@@ -219,7 +223,9 @@ fn inherit_labels(value: &mut Value, labels: Value) {
 fn pod(value: &mut Value) {
     let host_network = value.at(["spec", "hostNetwork"]).and_then(Value::as_bool) == Some(true);
     for list in ["containers", "initContainers"] {
-        let Some(items) = value.get_mut("spec").and_then(|s| s.get_mut(list)).and_then(Value::as_array_mut) else { continue };
+        let Some(items) = value.get_mut("spec").and_then(|s| s.get_mut(list)).and_then(Value::as_array_mut) else {
+            continue;
+        };
         for c in items {
             if let Some(Value::Map(limits)) = c.at(["resources", "limits"]).cloned()
                 && let Some(requests) = c.make_map_at(["resources", "requests"])
@@ -261,7 +267,8 @@ fn service(value: &mut Value) {
     }
     for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
         set(port, "protocol", "TCP");
-        let unset = matches!(port.get("targetPort"), None | Some(Value::Null | Value::Int(0))) || port.str_at(["targetPort"]) == Some("");
+        let unset = matches!(port.get("targetPort"), None | Some(Value::Null | Value::Int(0)))
+            || port.str_at(["targetPort"]) == Some("");
         if unset
             && let Some(n) = port.get("port").cloned()
             && let Some(m) = port.as_map_mut()
@@ -279,7 +286,8 @@ fn service(value: &mut Value) {
     }
     if kind == "LoadBalancer" {
         set(spec, "allocateLoadBalancerNodePorts", true);
-        let ingress = value.get_mut("status").and_then(|s| s.get_mut("loadBalancer")).and_then(|l| l.get_mut("ingress"));
+        let ingress =
+            value.get_mut("status").and_then(|s| s.get_mut("loadBalancer")).and_then(|l| l.get_mut("ingress"));
         for i in ingress.and_then(Value::as_array_mut).into_iter().flatten() {
             if i.str_at(["ip"]).is_some_and(|s| !s.is_empty()) {
                 set(i, "ipMode", "VIP");

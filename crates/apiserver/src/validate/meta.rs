@@ -238,7 +238,12 @@ pub(crate) fn selects(selector: &Value, labels: Option<&Value>) -> bool {
         return false;
     }
     let value = |key: &str| labels.and_then(|l| l.get(key)).and_then(Value::as_str);
-    let equal = selector.get("matchLabels").and_then(Value::as_map).into_iter().flat_map(Map::iter).all(|(k, v)| value(k) == v.as_str());
+    let equal = selector
+        .get("matchLabels")
+        .and_then(Value::as_map)
+        .into_iter()
+        .flat_map(Map::iter)
+        .all(|(k, v)| value(k) == v.as_str());
     equal
         && selector.get("matchExpressions").map(Value::items).unwrap_or_default().iter().all(|e| {
             let found = e.str_at(["key"]).and_then(value);

@@ -100,9 +100,8 @@ pub fn is_qualified_name(s: &str) -> Vec<String> {
             *name
         }
         _ => {
-            let example = QUALIFIED.replace("(e.g. 'MyName',", "(e.g. 'MyName',");
             return vec![format!(
-                "a qualified name {example} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+                "a qualified name {QUALIFIED} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
             )];
         }
     };

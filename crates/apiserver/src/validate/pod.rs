@@ -70,8 +70,13 @@ fn pod_update(new: &Value, old: &Value, out: &mut Errors) {
     }
     let mut munged = new.clone();
     for key in ["containers", "initContainers"] {
-        let images: Vec<Value> =
-            old.get(key).map(Value::items).unwrap_or_default().iter().map(|c| c.get("image").cloned().unwrap_or_default()).collect();
+        let images: Vec<Value> = old
+            .get(key)
+            .map(Value::items)
+            .unwrap_or_default()
+            .iter()
+            .map(|c| c.get("image").cloned().unwrap_or_default())
+            .collect();
         for (c, image) in munged.get_mut(key).and_then(Value::as_array_mut).into_iter().flatten().zip(images) {
             if let Some(m) = c.as_map_mut() {
                 m.insert("image", image);
@@ -95,7 +100,10 @@ fn pod_update(new: &Value, old: &Value, out: &mut Errors) {
         }
     }
     if munged != *old {
-        out.push(FieldError::forbidden("spec", format!("pod updates may not change fields other than {UPDATABLE}\n{}", difference(old, &munged))));
+        out.push(FieldError::forbidden(
+            "spec",
+            format!("pod updates may not change fields other than {UPDATABLE}\n{}", difference(old, &munged)),
+        ));
     }
 }
 
@@ -127,7 +135,10 @@ pub(crate) fn template(template: &Value, path: &str, out: &mut Errors) {
     pod_spec(template.get("spec").unwrap_or(&empty), &format!("{path}.spec"), out);
     let ephemeral = template.at(["spec", "ephemeralContainers"]).map_or(0, |v| v.items().len());
     if ephemeral > 0 {
-        out.push(FieldError::forbidden(format!("{path}.spec.ephemeralContainers"), "ephemeral containers not allowed in pod template"));
+        out.push(FieldError::forbidden(
+            format!("{path}.spec.ephemeralContainers"),
+            "ephemeral containers not allowed in pod template",
+        ));
     }
 }
 
@@ -164,7 +175,10 @@ fn pod_spec(spec: &Value, path: &str, out: &mut Errors) {
                 continue;
             }
             if !restarts {
-                out.push(FieldError::forbidden(format!("{at}.{kind}"), format!("may not be set for init containers without restartPolicy=Always")));
+                out.push(FieldError::forbidden(
+                    format!("{at}.{kind}"),
+                    "may not be set for init containers without restartPolicy=Always",
+                ));
             } else if kind != "lifecycle" {
                 probe(c.get(kind), &format!("{at}.{kind}"), kind, out);
             }
@@ -173,7 +187,11 @@ fn pod_spec(spec: &Value, path: &str, out: &mut Errors) {
     if let Some(n) = grace.as_ref().and_then(Value::as_i64)
         && n < 0
     {
-        out.push(FieldError::invalid(format!("{path}.terminationGracePeriodSeconds"), n, "must be greater than or equal to 0"));
+        out.push(FieldError::invalid(
+            format!("{path}.terminationGracePeriodSeconds"),
+            n,
+            "must be greater than or equal to 0",
+        ));
     }
     for (key, allowed) in [
         ("restartPolicy", ["Always", "OnFailure", "Never"].as_slice()),
@@ -199,7 +217,11 @@ fn pod_spec(spec: &Value, path: &str, out: &mut Errors) {
     if let Some(n) = spec.get("activeDeadlineSeconds").and_then(Value::as_i64)
         && !(1..=i64::from(i32::MAX)).contains(&n)
     {
-        out.push(FieldError::invalid(format!("{path}.activeDeadlineSeconds"), n, "must be between 1 and 2147483647, inclusive"));
+        out.push(FieldError::invalid(
+            format!("{path}.activeDeadlineSeconds"),
+            n,
+            "must be between 1 and 2147483647, inclusive",
+        ));
     }
     for key in ["hostname", "subdomain"] {
         let v = text(spec, key);
@@ -260,14 +282,22 @@ fn container(c: &Value, path: &str, volumes: &HashSet<String>, _init: bool, out:
     }
     let policy = text(c, "terminationMessagePolicy");
     if !["", "File", "FallbackToLogsOnError"].contains(&policy) {
-        out.push(FieldError::not_supported(format!("{path}.terminationMessagePolicy"), policy, &["File", "FallbackToLogsOnError"]));
+        out.push(FieldError::not_supported(
+            format!("{path}.terminationMessagePolicy"),
+            policy,
+            &["File", "FallbackToLogsOnError"],
+        ));
     }
     ports(c, &format!("{path}.ports"), out);
     env(c, path, out);
     mounts(c, &format!("{path}.volumeMounts"), volumes, out);
     let pull = text(c, "imagePullPolicy");
     if !["", "Always", "IfNotPresent", "Never"].contains(&pull) {
-        out.push(FieldError::not_supported(format!("{path}.imagePullPolicy"), pull, &["Always", "IfNotPresent", "Never"]));
+        out.push(FieldError::not_supported(
+            format!("{path}.imagePullPolicy"),
+            pull,
+            &["Always", "IfNotPresent", "Never"],
+        ));
     }
     resources(c.get("resources"), &format!("{path}.resources"), out);
     security_context(c.get("securityContext"), &format!("{path}.securityContext"), out);
@@ -275,7 +305,11 @@ fn container(c: &Value, path: &str, volumes: &HashSet<String>, _init: bool, out:
         && c.at(["securityContext", "allowPrivilegeEscalation"]) == Some(&Value::Bool(false))
     {
         let bad = c.get("securityContext").cloned().unwrap_or_default();
-        out.push(FieldError::invalid(format!("{path}.securityContext"), bad, "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"));
+        out.push(FieldError::invalid(
+            format!("{path}.securityContext"),
+            bad,
+            "cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
+        ));
     }
 }
 
@@ -376,7 +410,12 @@ fn mounts(c: &Value, path: &str, volumes: &HashSet<String>, out: &mut Errors) {
             out.push(FieldError::required(format!("{at}.name"), ""));
         }
         if !volumes.contains(name) {
-            out.push(FieldError::new(crate::field::FieldErrorKind::NotFound, format!("{at}.name"), Some(name.into()), ""));
+            out.push(FieldError::new(
+                crate::field::FieldErrorKind::NotFound,
+                format!("{at}.name"),
+                Some(name.into()),
+                "",
+            ));
         }
         let point = text(m, "mountPath");
         if point.is_empty() {
@@ -402,12 +441,17 @@ pub(crate) fn resources(r: Option<&Value>, path: &str, out: &mut Errors) {
         for (name, v) in list(key).into_iter().flat_map(Map::iter) {
             let at = format!("{path}.{key}[{name}]");
             let qualified = name.contains('/');
-            let standard = ["cpu", "memory", "ephemeral-storage", "storage"].contains(&name.as_str()) || name.starts_with("hugepages-");
+            let standard = ["cpu", "memory", "ephemeral-storage", "storage"].contains(&name.as_str())
+                || name.starts_with("hugepages-");
             for m in is_qualified_name(name) {
                 out.push(FieldError::invalid(format!("{path}.{key}"), name.clone(), m));
             }
             if !qualified && !standard {
-                out.push(FieldError::invalid(at.as_str(), name.clone(), "must be a standard resource type or fully qualified"));
+                out.push(FieldError::invalid(
+                    at.as_str(),
+                    name.clone(),
+                    "must be a standard resource type or fully qualified",
+                ));
                 out.push(FieldError::invalid(at.as_str(), name.clone(), "must be a standard resource for containers"));
             }
             let Some(q) = amount(v) else { continue };
@@ -418,10 +462,17 @@ pub(crate) fn resources(r: Option<&Value>, path: &str, out: &mut Errors) {
                 match list("limits").and_then(|l| l.get(name)) {
                     Some(limit) if amount(limit).is_some_and(|l| q > l) => {
                         let shown = limit.as_str().unwrap_or_default();
-                        out.push(FieldError::invalid(format!("{path}.requests"), v.clone(), format!("must be less than or equal to {name} limit of {shown}")));
+                        out.push(FieldError::invalid(
+                            format!("{path}.requests"),
+                            v.clone(),
+                            format!("must be less than or equal to {name} limit of {shown}"),
+                        ));
                     }
                     None if qualified || name.starts_with("hugepages-") => {
-                        out.push(FieldError::required(format!("{path}.limits"), "Limit must be set for non overcommitable resources"));
+                        out.push(FieldError::required(
+                            format!("{path}.limits"),
+                            "Limit must be set for non overcommitable resources",
+                        ));
                     }
                     _ => {}
                 }
@@ -432,7 +483,8 @@ pub(crate) fn resources(r: Option<&Value>, path: &str, out: &mut Errors) {
 
 fn probe(p: Option<&Value>, path: &str, kind: &str, out: &mut Errors) {
     let Some(p) = p else { return };
-    let handlers: Vec<&str> = ["exec", "httpGet", "tcpSocket", "grpc"].into_iter().filter(|h| p.get(h).is_some()).collect();
+    let handlers: Vec<&str> =
+        ["exec", "httpGet", "tcpSocket", "grpc"].into_iter().filter(|h| p.get(h).is_some()).collect();
     for extra in handlers.iter().skip(1) {
         out.push(FieldError::forbidden(format!("{path}.{extra}"), "may not specify more than 1 handler type"));
     }
@@ -479,10 +531,22 @@ fn affinity(spec: &Value, path: &str, out: &mut Errors) {
     for kind in ["podAffinity", "podAntiAffinity"] {
         let Some(a) = spec.at(["affinity"]).and_then(|a| a.get(kind)) else { continue };
         let base = format!("{path}.affinity.{kind}");
-        for (i, t) in a.get("requiredDuringSchedulingIgnoredDuringExecution").map(Value::items).unwrap_or_default().iter().enumerate() {
+        for (i, t) in a
+            .get("requiredDuringSchedulingIgnoredDuringExecution")
+            .map(Value::items)
+            .unwrap_or_default()
+            .iter()
+            .enumerate()
+        {
             affinity_term(t, &format!("{base}.requiredDuringSchedulingIgnoredDuringExecution[{i}]"), out);
         }
-        for (i, t) in a.get("preferredDuringSchedulingIgnoredDuringExecution").map(Value::items).unwrap_or_default().iter().enumerate() {
+        for (i, t) in a
+            .get("preferredDuringSchedulingIgnoredDuringExecution")
+            .map(Value::items)
+            .unwrap_or_default()
+            .iter()
+            .enumerate()
+        {
             let at = format!("{base}.preferredDuringSchedulingIgnoredDuringExecution[{i}]");
             let weight = t.get("weight").and_then(Value::as_i64).unwrap_or(0);
             if !(1..=100).contains(&weight) {
@@ -521,7 +585,11 @@ fn spread(spec: &Value, path: &str, out: &mut Errors) {
         }
         let when = text(c, "whenUnsatisfiable");
         if !["DoNotSchedule", "ScheduleAnyway"].contains(&when) {
-            out.push(FieldError::not_supported(format!("{at}.whenUnsatisfiable"), when, &["DoNotSchedule", "ScheduleAnyway"]));
+            out.push(FieldError::not_supported(
+                format!("{at}.whenUnsatisfiable"),
+                when,
+                &["DoNotSchedule", "ScheduleAnyway"],
+            ));
         }
         if let Some(s) = c.get("labelSelector") {
             label_selector(s, &format!("{at}.labelSelector"), out);
@@ -539,22 +607,38 @@ fn tolerations(spec: &Value, path: &str, out: &mut Errors) {
             }
         }
         if key.is_empty() && operator != "Exists" {
-            out.push(FieldError::invalid(format!("{at}.operator"), operator, "operator must be Exists when `key` is empty, which means \"match all values and all keys\""));
+            out.push(FieldError::invalid(
+                format!("{at}.operator"),
+                operator,
+                "operator must be Exists when `key` is empty, which means \"match all values and all keys\"",
+            ));
         }
         if t.get("tolerationSeconds").is_some() && text(t, "effect") != "NoExecute" {
-            out.push(FieldError::invalid(format!("{at}.effect"), text(t, "effect"), "effect must be 'NoExecute' when `tolerationSeconds` is set"));
+            out.push(FieldError::invalid(
+                format!("{at}.effect"),
+                text(t, "effect"),
+                "effect must be 'NoExecute' when `tolerationSeconds` is set",
+            ));
         }
         match operator {
             "" | "Equal" | "Lt" | "Gt" => {}
             "Exists" if !text(t, "value").is_empty() => {
-                out.push(FieldError::invalid(format!("{at}.operator"), text(t, "value"), "value must be empty when `operator` is 'Exists'"));
+                out.push(FieldError::invalid(
+                    format!("{at}.operator"),
+                    text(t, "value"),
+                    "value must be empty when `operator` is 'Exists'",
+                ));
             }
             "Exists" => {}
             other => out.push(FieldError::not_supported(format!("{at}.operator"), other, &["Equal", "Exists"])),
         }
         let effect = text(t, "effect");
         if !["", "NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect) {
-            out.push(FieldError::not_supported(format!("{at}.effect"), effect, &["NoSchedule", "PreferNoSchedule", "NoExecute"]));
+            out.push(FieldError::not_supported(
+                format!("{at}.effect"),
+                effect,
+                &["NoSchedule", "PreferNoSchedule", "NoExecute"],
+            ));
         }
     }
 }

@@ -39,7 +39,9 @@ fn bound_objects_need_what_they_point_at() {
     );
     assert_eq!(
         said("v1", "Service", r#"{"metadata":{"name":"s"},"spec":{"type":"Bad","ports":[{"port":1}]}}"#),
-        ["spec.type: Unsupported value: \"Bad\": supported values: \"ClusterIP\", \"ExternalName\", \"LoadBalancer\", \"NodePort\""]
+        [
+            "spec.type: Unsupported value: \"Bad\": supported values: \"ClusterIP\", \"ExternalName\", \"LoadBalancer\", \"NodePort\""
+        ]
     );
 }
 

@@ -20,9 +20,14 @@ fn selector(spec: &Value, what: &str, out: &mut Errors) {
         return;
     };
     label_selector(selector, "spec.selector", out);
-    let size = at(selector, &["matchLabels"]).as_map().map_or(0, druse_object::Map::len) + at(selector, &["matchExpressions"]).items().len();
+    let size = at(selector, &["matchLabels"]).as_map().map_or(0, druse_object::Map::len)
+        + at(selector, &["matchExpressions"]).items().len();
     if size == 0 {
-        out.push(FieldError::invalid("spec.selector", selector.clone(), format!("empty selector is invalid for {what}")));
+        out.push(FieldError::invalid(
+            "spec.selector",
+            selector.clone(),
+            format!("empty selector is invalid for {what}"),
+        ));
     }
 }
 
@@ -44,7 +49,10 @@ fn always_restarts(spec: &Value, what: &str, out: &mut Errors) {
         out.push(FieldError::not_supported("spec.template.spec.restartPolicy", policy, &["Always"]));
     }
     if pod.get("activeDeadlineSeconds").is_some() {
-        out.push(FieldError::forbidden("spec.template.spec.activeDeadlineSeconds", format!("activeDeadlineSeconds in {what} is not Supported")));
+        out.push(FieldError::forbidden(
+            "spec.template.spec.activeDeadlineSeconds",
+            format!("activeDeadlineSeconds in {what} is not Supported"),
+        ));
     }
 }
 
@@ -77,7 +85,10 @@ pub(crate) fn deployment(new: &Value, old: Option<&Value>, out: &mut Errors) {
     match at(strategy, &["type"]).as_str().unwrap_or_default() {
         "Recreate" => {
             if strategy.get("rollingUpdate").is_some() {
-                out.push(FieldError::forbidden("spec.strategy.rollingUpdate", "may not be specified when strategy `type` is 'Recreate'"));
+                out.push(FieldError::forbidden(
+                    "spec.strategy.rollingUpdate",
+                    "may not be specified when strategy `type` is 'Recreate'",
+                ));
             }
         }
         "RollingUpdate" => {
@@ -86,7 +97,11 @@ pub(crate) fn deployment(new: &Value, old: Option<&Value>, out: &mut Errors) {
             int_or_percent(rolling.get("maxSurge"), "spec.strategy.rollingUpdate.maxSurge", out);
             if is_zero(rolling.get("maxUnavailable")) && is_zero(rolling.get("maxSurge")) {
                 let bad = rolling.get("maxUnavailable").cloned().unwrap_or_default();
-                out.push(FieldError::invalid("spec.strategy.rollingUpdate.maxUnavailable", bad, "may not be 0 when `maxSurge` is 0"));
+                out.push(FieldError::invalid(
+                    "spec.strategy.rollingUpdate.maxUnavailable",
+                    bad,
+                    "may not be 0 when `maxSurge` is 0",
+                ));
             }
         }
         other => out.push(FieldError::not_supported("spec.strategy.type", other, &["Recreate", "RollingUpdate"])),
@@ -96,7 +111,11 @@ pub(crate) fn deployment(new: &Value, old: Option<&Value>, out: &mut Errors) {
     if let Some(deadline) = spec.get("progressDeadlineSeconds").and_then(Value::as_i64) {
         nonnegative(spec.get("progressDeadlineSeconds"), "spec.progressDeadlineSeconds", out);
         if deadline <= spec.get("minReadySeconds").and_then(Value::as_i64).unwrap_or(0) {
-            out.push(FieldError::invalid("spec.progressDeadlineSeconds", deadline, "must be greater than minReadySeconds"));
+            out.push(FieldError::invalid(
+                "spec.progressDeadlineSeconds",
+                deadline,
+                "must be greater than minReadySeconds",
+            ));
         }
     }
     selector_immutable(spec, old, out);
@@ -166,11 +185,25 @@ pub(crate) fn stateful_set(new: &Value, old: Option<&Value>, out: &mut Errors) {
     match at(strategy, &["type"]).as_str().unwrap_or_default() {
         "OnDelete" => {
             if let Some(r) = strategy.get("rollingUpdate") {
-                out.push(FieldError::invalid("spec.updateStrategy.rollingUpdate", r.clone(), "only allowed for updateStrategy 'RollingUpdate'"));
+                out.push(FieldError::invalid(
+                    "spec.updateStrategy.rollingUpdate",
+                    r.clone(),
+                    "only allowed for updateStrategy 'RollingUpdate'",
+                ));
             }
         }
-        "RollingUpdate" => nonnegative(strategy.at(["rollingUpdate", "partition"]), "spec.updateStrategy.rollingUpdate.partition", out),
-        _ => out.push(FieldError::invalid("spec.updateStrategy", strategy.clone(), "must be 'RollingUpdate' or 'OnDelete'")),
+        "RollingUpdate" => {
+            nonnegative(
+                strategy.at(["rollingUpdate", "partition"]),
+                "spec.updateStrategy.rollingUpdate.partition",
+                out,
+            );
+        }
+        _ => out.push(FieldError::invalid(
+            "spec.updateStrategy",
+            strategy.clone(),
+            "must be 'RollingUpdate' or 'OnDelete'",
+        )),
     }
     nonnegative(spec.get("replicas"), "spec.replicas", out);
     nonnegative(spec.get("minReadySeconds"), "spec.minReadySeconds", out);
@@ -178,7 +211,8 @@ pub(crate) fn stateful_set(new: &Value, old: Option<&Value>, out: &mut Errors) {
     selector_matches(spec, out);
     // Claims of the set become volumes of its pods under the same names.
     let mut pod_template = at(spec, &["template"]).clone();
-    let claims: Vec<Value> = at(spec, &["volumeClaimTemplates"]).items().iter().map(|c| at(c, &["metadata", "name"]).clone()).collect();
+    let claims: Vec<Value> =
+        at(spec, &["volumeClaimTemplates"]).items().iter().map(|c| at(c, &["metadata", "name"]).clone()).collect();
     if !claims.is_empty()
         && let Some(pod) = pod_template.make_map_at(["spec"])
     {
@@ -199,7 +233,15 @@ pub(crate) fn stateful_set(new: &Value, old: Option<&Value>, out: &mut Errors) {
     template(&pod_template, "spec.template", out);
     always_restarts(spec, "StatefulSet", out);
     if let Some(old) = old {
-        let allowed = ["replicas", "template", "updateStrategy", "minReadySeconds", "ordinals", "revisionHistoryLimit", "persistentVolumeClaimRetentionPolicy"];
+        let allowed = [
+            "replicas",
+            "template",
+            "updateStrategy",
+            "minReadySeconds",
+            "ordinals",
+            "revisionHistoryLimit",
+            "persistentVolumeClaimRetentionPolicy",
+        ];
         let rest = |v: &Value| {
             let mut m = at(v, &["spec"]).as_map().cloned().unwrap_or_default();
             m.retain(|k, _| !allowed.contains(&k.as_str()));
@@ -212,7 +254,15 @@ pub(crate) fn stateful_set(new: &Value, old: Option<&Value>, out: &mut Errors) {
 }
 
 fn job_spec(spec: &Value, path: &str, out: &mut Errors) {
-    for key in ["parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished", "backoffLimitPerIndex", "maxFailedIndexes"] {
+    for key in [
+        "parallelism",
+        "completions",
+        "activeDeadlineSeconds",
+        "backoffLimit",
+        "ttlSecondsAfterFinished",
+        "backoffLimitPerIndex",
+        "maxFailedIndexes",
+    ] {
         nonnegative(spec.get(key), &format!("{path}.{key}"), out);
     }
     let indexed = at(spec, &["completionMode"]).as_str() == Some("Indexed");
@@ -322,7 +372,8 @@ fn check_cron_part(part: &str, min: u32, max: u32, names: &[&str]) -> Result<(),
         if let Some(i) = names.iter().position(|n| n.eq_ignore_ascii_case(s)) {
             return Ok(u32::try_from(i).unwrap_or(0) + min);
         }
-        s.parse::<u32>().map_err(|_| format!("failed to parse int from {s}: strconv.Atoi: parsing {}: invalid syntax", go_quote(s)))
+        s.parse::<u32>()
+            .map_err(|_| format!("failed to parse int from {s}: strconv.Atoi: parsing {}: invalid syntax", go_quote(s)))
     };
     let mut steps = part.split('/');
     let range = steps.next().unwrap_or_default();
