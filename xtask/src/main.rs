@@ -10,6 +10,7 @@
 //! `cargo xtask api-resources DISCOVERY_DIR OUT`: the embedded API's resource table.
 
 mod api_columns;
+mod api_protobuf;
 mod api_resources;
 mod dev;
 mod merge_keys;
@@ -28,6 +29,9 @@ fn main() -> std::io::Result<()> {
         }
         Some((chore, [source])) if chore == "merge-keys" => {
             merge_keys::run(source).map_err(|e| std::io::Error::other(e.to_string()))
+        }
+        Some((chore, [openapi, to, modules @ ..])) if chore == "api-protobuf" => {
+            api_protobuf::run(Path::new(openapi), Path::new(to), modules).map_err(std::io::Error::other)
         }
         Some((chore, [modules, version, resources, to])) if chore == "api-columns" => {
             api_columns::run(Path::new(modules), version, Path::new(resources), Path::new(to)).map_err(std::io::Error::other)

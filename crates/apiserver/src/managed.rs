@@ -5,7 +5,7 @@ use druse_object::Value;
 use crate::apply;
 use crate::schema::TypeSchema;
 
-/// Records what an update by `manager` sets. A generated name belongs to nobody.
+/// Records what a create or update by `manager` sets.
 pub fn record(
     old: Option<&Value>,
     new: &mut Value,
@@ -13,10 +13,27 @@ pub fn record(
     subresource: &str,
     now: &str,
     schema: &TypeSchema,
-    generated_name: bool,
 ) {
-    let _ = generated_name;
     apply::record_update(old, new, manager, subresource, now, schema);
+    if subresource == "scale" {
+        drop_scale_time(new);
+    }
+}
+
+/// Upstream translates a scale's ownership into its parent's and loses the time on the way; entries without one come
+/// first among the updates.
+fn drop_scale_time(new: &mut Value) {
+    let Some(list) = new.get_mut("metadata").and_then(|m| m.get_mut("managedFields")).and_then(Value::as_array_mut)
+    else {
+        return;
+    };
+    for e in list.iter_mut().filter(|e| e.str_at(["subresource"]) == Some("scale")) {
+        if let Some(m) = e.as_map_mut() {
+            m.remove("time");
+        }
+    }
+    let rank = |e: &Value| (e.str_at(["operation"]) != Some("Apply"), e.get("time").is_some());
+    list.sort_by_key(rank);
 }
 
 /// When nothing but times in the managed fields differs, keeps the old times: the write is none.

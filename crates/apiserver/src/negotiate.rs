@@ -1,7 +1,7 @@
 //! Content negotiation: what a client sends, and what it can read.
 //!
-//! JSON and YAML are spoken. Protobuf and CBOR are refused as a server without them would, so that clients fall back
-//! to JSON.
+//! JSON and YAML are spoken, protobuf is read. Answers in protobuf or CBOR are refused (406) to those who read nothing
+//! else; clients that ask for protobuf offer JSON beside it.
 
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE};
@@ -103,6 +103,8 @@ pub enum Content {
     Json,
     /// YAML.
     Yaml,
+    /// Protobuf in its envelope.
+    Protobuf,
 }
 
 /// The content type without parameters; empty when absent.
@@ -119,6 +121,7 @@ pub fn content(headers: &HeaderMap) -> Result<Content, Status> {
     match content_type(headers) {
         "" | "application/json" | "*/*" => Ok(Content::Json),
         "application/yaml" => Ok(Content::Yaml),
+        "application/vnd.kubernetes.protobuf" => Ok(Content::Protobuf),
         _ => Err(Status::unsupported_media_type(format!(
             "the body of the request was in an unknown format - accepted media types include: {ACCEPTED}"
         ))),

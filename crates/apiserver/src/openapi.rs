@@ -65,7 +65,7 @@ pub async fn serve(shared: &Arc<Shared>, rest: &[&str], headers: &HeaderMap) -> 
     };
     let tag = format!("\"{}\"", document.tag);
     let mut r = if known.is_some_and(|k| k.as_bytes() == tag.as_bytes()) {
-        response::text(304, "application/json", "")
+        response::not_modified()
     } else {
         response::text(200, "application/json", document.text)
     };

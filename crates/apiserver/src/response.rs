@@ -50,6 +50,14 @@ pub fn text(code: u16, content_type: &'static str, body: impl Into<Bytes>) -> Re
     r
 }
 
+/// 304, with no content type: caches would take it over onto what they have.
+#[must_use]
+pub fn not_modified() -> Response<Body> {
+    let mut r = Response::new(Body::empty());
+    *r.status_mut() = StatusCode::NOT_MODIFIED;
+    r
+}
+
 /// A value in the agreed encoding.
 #[must_use]
 pub fn value(code: u16, v: &Value, format: Format) -> Response<Body> {

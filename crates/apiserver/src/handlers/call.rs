@@ -228,6 +228,9 @@ impl Call {
                     "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: {why} ({shown})"
                 ))
             }),
+            Content::Protobuf => crate::protobuf::decode(&self.body).map_err(|why| {
+                Status::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {why}"))
+            }),
             Content::Yaml => parse_yaml(&self.body).map_err(|why| {
                 Status::bad_request(format!("error decoding YAML: {why}"))
             }),

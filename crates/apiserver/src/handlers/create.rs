@@ -69,7 +69,7 @@ pub async fn insert(call: &Call, mut object: Value, manager: Option<&str>, dry: 
         }
         strategy::clear_for_create(&call.resource, &call.version, &mut new);
         if let Some(manager) = manager {
-            managed::record(None, &mut new, manager, "", &now(), &schema, generated);
+            managed::record(None, &mut new, manager, "", &now(), &schema);
         }
         let name = Str::from(new.str_at(["metadata", "name"]).unwrap_or_default());
         let mut review = Review {

@@ -175,7 +175,7 @@ pub fn aggregated(shared: &Shared, headers: &HeaderMap, core: bool) -> Answer {
     let text = druse_object::json::to_string(&Value::Map(m));
     let tag = format!("\"{}\"", hex::encode_upper(Sha256::digest(text.as_bytes())));
     if headers.get(http::header::IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == tag.as_bytes()) {
-        let mut r = response::text(304, "application/json", "");
+        let mut r = response::not_modified();
         r.headers_mut().insert(ETAG, http::HeaderValue::from_str(&tag).map_err(Status::internal)?);
         return Ok(r);
     }

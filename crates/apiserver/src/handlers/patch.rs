@@ -33,7 +33,7 @@ pub async fn patch_sub(call: &Call, subresource: &str) -> Answer {
         "application/apply-patch+yaml" => Kind::Apply,
         _ if call.resource.custom => {
             return Err(Status::unsupported_media_type(
-                "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml, application/apply-patch+cbor",
+                "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
             ));
         }
         _ => {
@@ -145,6 +145,7 @@ async fn apply_patch(call: &Call, subresource: &str) -> Answer {
             let mut new =
                 apply::apply(Some(old), &applied, &manager, force, subresource, &now(), &schema).map_err(failed)?;
             schema.default(&mut new);
+            call.fit_namespace(&mut new)?;
             let rv = applied.str_at(["metadata", "resourceVersion"]).unwrap_or_default();
             let rv = if rv.is_empty() { stored.rv.to_string() } else { rv.to_owned() };
             if let Some(m) = new.make_map_at(["metadata"]) {
@@ -177,8 +178,8 @@ fn check_applied(call: &Call, name: &str, applied: &mut Value) -> Result<(), Sta
             "the name of the object ({given}) does not match the name on the URL ({name})"
         )));
     }
-    let namespaced = call.resource.namespaced;
-    if namespaced {
+    // A namespace that is not said is left unsaid: it is filled in after ownership is worked out.
+    if applied.str_at(["metadata", "namespace"]).is_some_and(|n| !n.is_empty()) {
         call.fit_namespace(applied)?;
     }
     Ok(())

@@ -21,7 +21,7 @@ pub async fn create(call: &Call) -> Answer {
     if let Some(m) = object.make_map_at(["metadata"]) {
         m.remove("creationTimestamp");
     }
-    managed::record(None, &mut object, &call.manager(), "", &now(), &schema, false);
+    managed::record(None, &mut object, &call.manager(), "", &now(), &schema);
     let status = match call.resource.plural.as_str() {
         "tokenreviews" => token_review(call, &object)?,
         "selfsubjectreviews" => {
@@ -164,7 +164,7 @@ pub async fn token(call: &Call) -> Answer {
     schema.decode(&mut body).map_err(|e| {
         Status::bad_request(format!("TokenRequest in version \"v1\" cannot be handled as a TokenRequest: {e}"))
     })?;
-    managed::record(None, &mut body, &call.manager(), "token", &now(), &schema, false);
+    managed::record(None, &mut body, &call.manager(), "token", &now(), &schema);
     let spec = &body["spec"];
     let seconds = spec.get("expirationSeconds").and_then(Value::as_i64).unwrap_or(3600);
     let mut errors = Vec::new();

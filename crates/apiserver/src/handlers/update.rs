@@ -102,7 +102,7 @@ pub async fn change(
         meta::carry_over(&old, &mut new);
         strategy::reset_fields(resource, &call.version, subresource, &old, &mut new);
         if let Mode::Update(manager) = mode {
-            managed::record(Some(&old), &mut new, manager, subresource, &now(), &schema, false);
+            managed::record(Some(&old), &mut new, manager, subresource, &now(), &schema);
         }
         let mut review = Review {
             operation: Operation::Update,
@@ -154,6 +154,10 @@ pub async fn change(
             call.shared.admission.validate(&call.shared, &mut review).await?;
         }
         if dry {
+            // Nothing is written, so the resource version stays what it is.
+            if let Some(m) = new.make_map_at(["metadata"]) {
+                m.insert("resourceVersion", stored.rv.to_string());
+            }
             return Ok(Made::Dry(new));
         }
         let next = convert::to_stored(new, resource, &call.version)?;

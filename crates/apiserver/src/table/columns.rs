@@ -46,7 +46,10 @@ pub fn of(resource: &Resource, version: &str) -> Vec<PrinterColumn> {
     };
     let name = plain("Name", "string", "name", &named("default", "Name"));
     if resource.custom {
-        let own = resource.version(version).map(|v| v.columns.clone()).unwrap_or_default();
+        let mut own = resource.version(version).map(|v| v.columns.clone()).unwrap_or_default();
+        for c in own.iter_mut().filter(|c| c.description.is_empty()) {
+            c.description = format!("Custom resource definition column (in JSONPath format): {}", c.json_path).into();
+        }
         let mut out = vec![name];
         out.extend(own);
         return out;
