@@ -6,7 +6,8 @@ use druse_apiserver::ApiServer;
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let address = args.first().map_or("127.0.0.1:6443", String::as_str).parse()?;
-    let mut builder = ApiServer::builder().bare(args.get(4).is_some()).token(args.get(1).map_or("admin", String::as_str));
+    let mut builder =
+        ApiServer::builder().bare(args.get(4).is_some()).token(args.get(1).map_or("admin", String::as_str));
     if let Some(dir) = args.get(2) {
         builder = builder.data_dir(dir);
     }

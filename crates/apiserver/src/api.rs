@@ -288,7 +288,11 @@ where
                 Ok(b) => b.to_bytes(),
                 Err(e) => {
                     let status = if e.downcast_ref::<LengthLimitError>().is_some() {
-                        Status::new(413, "RequestEntityTooLarge", format!("Request entity too large: limit is {MAX_BODY}"))
+                        Status::new(
+                            413,
+                            "RequestEntityTooLarge",
+                            format!("Request entity too large: limit is {MAX_BODY}"),
+                        )
                     } else {
                         Status::bad_request(format!("the request's body could not be read: {e}"))
                     };
@@ -304,4 +308,3 @@ where
         .boxed()
     }
 }
-

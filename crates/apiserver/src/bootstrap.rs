@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use druse_object::yaml::{self, Dialect};
 use druse_object::Gvk;
+use druse_object::yaml::{self, Dialect};
 
 use crate::handlers::{Call, insert};
 use crate::server::Shared;
@@ -61,7 +61,9 @@ async fn endpoints(shared: &Arc<Shared>) {
         r#"{{"apiVersion":"v1","kind":"Endpoints","metadata":{{"name":"kubernetes","namespace":"default","labels":{{"endpointslice.kubernetes.io/skip-mirror":"true"}}}},"subsets":[{{"addresses":[{{"ip":"{ip}"}}],"ports":[{{"name":"https","port":{port},"protocol":"TCP"}}]}}]}}"#
     );
     let table = shared.registry.table();
-    let (Ok(object), Some(r)) = (druse_object::json::parse(text.as_bytes()), table.get("", "endpoints")) else { return };
+    let (Ok(object), Some(r)) = (druse_object::json::parse(text.as_bytes()), table.get("", "endpoints")) else {
+        return;
+    };
     if shared.stored(r, "default", "kubernetes").is_none() {
         let call = Call::internal(shared, "kube-apiserver", r, "default", "kubernetes");
         let made: Result<_, _> = insert(&call, object, None, false).await;

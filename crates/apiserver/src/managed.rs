@@ -6,14 +6,7 @@ use crate::apply;
 use crate::schema::TypeSchema;
 
 /// Records what a create or update by `manager` sets.
-pub fn record(
-    old: Option<&Value>,
-    new: &mut Value,
-    manager: &str,
-    subresource: &str,
-    now: &str,
-    schema: &TypeSchema,
-) {
+pub fn record(old: Option<&Value>, new: &mut Value, manager: &str, subresource: &str, now: &str, schema: &TypeSchema) {
     apply::record_update(old, new, manager, subresource, now, schema);
     if subresource == "scale" {
         drop_scale_time(new);

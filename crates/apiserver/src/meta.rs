@@ -20,9 +20,8 @@ const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 /// Makes up a name from `generateName`.
 pub fn generate_name(o: &mut Value) {
     let base: String = o.str_at(["metadata", "generateName"]).unwrap_or_default().chars().take(58).collect();
-    let suffix: String = (0..5)
-        .filter_map(|_| ALPHABET.get(rand::random_range(0..ALPHABET.len())).map(|b| char::from(*b)))
-        .collect();
+    let suffix: String =
+        (0..5).filter_map(|_| ALPHABET.get(rand::random_range(0..ALPHABET.len())).map(|b| char::from(*b))).collect();
     if let Some(m) = o.make_map_at(["metadata"]) {
         m.insert("name", base + &suffix);
     }

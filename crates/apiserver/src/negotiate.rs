@@ -43,8 +43,7 @@ pub struct Accepted {
     pub shape: Shape,
 }
 
-const ACCEPTED: &str =
-    "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+const ACCEPTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 
 struct Range<'a> {
     kind: &'a str,
@@ -84,9 +83,11 @@ pub fn accept(headers: &HeaderMap, pretty: bool) -> Result<Accepted, Status> {
         let shape = match (param("as"), param("g"), param("v")) {
             (None, _, _) => Shape::Object,
             (Some("Table"), Some("meta.k8s.io"), Some("v1" | "v1beta1")) => Shape::Table,
-            (Some("PartialObjectMetadata" | "PartialObjectMetadataList"), Some("meta.k8s.io"), Some("v1" | "v1beta1")) => {
-                Shape::Metadata
-            }
+            (
+                Some("PartialObjectMetadata" | "PartialObjectMetadataList"),
+                Some("meta.k8s.io"),
+                Some("v1" | "v1beta1"),
+            ) => Shape::Metadata,
             (Some("APIGroupDiscoveryList"), Some("apidiscovery.k8s.io"), Some("v2")) => Shape::Discovery(true),
             (Some("APIGroupDiscoveryList"), Some("apidiscovery.k8s.io"), Some("v2beta1")) => Shape::Discovery(false),
             _ => continue,
@@ -110,7 +111,14 @@ pub enum Content {
 /// The content type without parameters; empty when absent.
 #[must_use]
 pub fn content_type(headers: &HeaderMap) -> &str {
-    headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default().split(';').next().unwrap_or_default().trim()
+    headers
+        .get(CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default()
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
 }
 
 /// The encoding of a body that holds an object.

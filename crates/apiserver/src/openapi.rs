@@ -41,9 +41,7 @@ impl Document {
 /// 404 for a path or group that is not served; 406 for encodings that are not spoken.
 pub async fn serve(shared: &Arc<Shared>, rest: &[&str], headers: &HeaderMap) -> Result<http::Response<Body>, Status> {
     let shared = shared.clone();
-    let accepts = |kind: &str| {
-        headers.get_all(ACCEPT).iter().any(|v| v.to_str().is_ok_and(|v| v.contains(kind)))
-    };
+    let accepts = |kind: &str| headers.get_all(ACCEPT).iter().any(|v| v.to_str().is_ok_and(|v| v.contains(kind)));
     let json_wanted = headers.get(ACCEPT).is_none() || accepts("json") || accepts("*/*");
     if !json_wanted {
         return Err(Status::not_acceptable("application/json"));

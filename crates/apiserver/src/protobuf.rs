@@ -157,7 +157,8 @@ fn text(bytes: &[u8]) -> Result<Value> {
 /// # Errors
 /// What is wrong with it.
 pub fn decode(body: &[u8]) -> Result<Value> {
-    let rest = body.strip_prefix(MAGIC).ok_or("provided data does not appear to be a protobuf message, expected prefix")?;
+    let rest =
+        body.strip_prefix(MAGIC).ok_or("provided data does not appear to be a protobuf message, expected prefix")?;
     let mut envelope = Reader(rest);
     let (mut api_version, mut kind, mut raw) = (String::new(), String::new(), &[][..]);
     while let Some((number, wire)) = envelope.next()? {
@@ -362,7 +363,11 @@ mod tests {
         let object = [field(1, &field(1, b"name")), field(2, &entry)].concat();
         let body = [MAGIC, &field(1, &meta), &field(2, &object)].concat();
         let v = decode(&body).unwrap();
-        assert_eq!(v, json::parse(br#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"name"},"data":{"k":"v"}}"#).unwrap());
+        assert_eq!(
+            v,
+            json::parse(br#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"name"},"data":{"k":"v"}}"#)
+                .unwrap()
+        );
     }
 
     #[test]

@@ -160,7 +160,11 @@ impl RequestInfo {
             Method::DELETE => "delete",
             Method::GET | Method::HEAD if watch_path => "watch",
             Method::GET | Method::HEAD if info.name.is_empty() => {
-                if info.query.flag("watch") { "watch" } else { "list" }
+                if info.query.flag("watch") {
+                    "watch"
+                } else {
+                    "list"
+                }
             }
             Method::GET | Method::HEAD => "get",
             _ => info.verb,

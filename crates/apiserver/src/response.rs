@@ -63,9 +63,7 @@ pub fn not_modified() -> Response<Body> {
 pub fn value(code: u16, v: &Value, format: Format) -> Response<Body> {
     match format {
         Format::Json => text(code, "application/json", json::to_string(v) + "\n"),
-        Format::Pretty => {
-            text(code, "application/json", serde_json::to_string_pretty(v).unwrap_or_default() + "\n")
-        }
+        Format::Pretty => text(code, "application/json", serde_json::to_string_pretty(v).unwrap_or_default() + "\n"),
         Format::Yaml => text(code, "application/yaml", yaml::to_string(v)),
     }
 }
@@ -180,9 +178,7 @@ impl View {
     #[must_use]
     pub fn list_of(&self, values: Vec<Value>, meta: Map) -> Response<Body> {
         let out = match self.accepted.shape {
-            Shape::Table => {
-                table::of(&self.resource, &self.version, &values, Some(meta), self.include, true)
-            }
+            Shape::Table => table::of(&self.resource, &self.version, &values, Some(meta), self.include, true),
             Shape::Metadata => {
                 let items: Vec<Value> = values.iter().map(metadata_only).collect();
                 let mut m = Map::new();

@@ -65,9 +65,8 @@ impl Lexer<'_> {
             });
         }
         let mut word = String::new();
-        while let Some(c) = self
-            .chars
-            .next_if(|c| !matches!(c, '=' | '!' | '(' | ')' | ',' | '<' | '>' | ' ' | '\t' | '\r' | '\n'))
+        while let Some(c) =
+            self.chars.next_if(|c| !matches!(c, '=' | '!' | '(' | ')' | ',' | '<' | '>' | ' ' | '\t' | '\r' | '\n'))
         {
             word.push(c);
         }
@@ -110,12 +109,15 @@ impl LabelSelector {
         for e in v["matchExpressions"].items() {
             let key: Str = e["key"].as_str().unwrap_or_default().into();
             let values = e["values"].items().iter().filter_map(Value::as_str).map(Str::from).collect();
-            out.push((key, match e["operator"].as_str().unwrap_or_default() {
-                "In" => Op::In(values),
-                "NotIn" => Op::NotIn(values),
-                "Exists" => Op::Exists,
-                _ => Op::Absent,
-            }));
+            out.push((
+                key,
+                match e["operator"].as_str().unwrap_or_default() {
+                    "In" => Op::In(values),
+                    "NotIn" => Op::NotIn(values),
+                    "Exists" => Op::Exists,
+                    _ => Op::Absent,
+                },
+            ));
         }
         Self(out)
     }
@@ -245,17 +247,20 @@ pub struct FieldSelector(Vec<(Str, bool, Str)>);
 
 /// Fields beyond name and namespace that built-in types can be selected by.
 const FIELDS: &[(&str, &[&str])] = &[
-    ("pods", &[
-        "spec.nodeName",
-        "spec.restartPolicy",
-        "spec.schedulerName",
-        "spec.serviceAccountName",
-        "spec.hostNetwork",
-        "status.phase",
-        "status.podIP",
-        "status.podIPs",
-        "status.nominatedNodeName",
-    ]),
+    (
+        "pods",
+        &[
+            "spec.nodeName",
+            "spec.restartPolicy",
+            "spec.schedulerName",
+            "spec.serviceAccountName",
+            "spec.hostNetwork",
+            "status.phase",
+            "status.podIP",
+            "status.podIPs",
+            "status.nominatedNodeName",
+        ],
+    ),
     ("nodes", &["spec.unschedulable"]),
     ("namespaces", &["status.phase"]),
     ("secrets", &["type"]),
@@ -265,19 +270,22 @@ const FIELDS: &[(&str, &[&str])] = &[
     ("jobs.batch", &["status.successful"]),
     ("certificatesigningrequests.certificates.k8s.io", &["spec.signerName"]),
     ("resourceslices.resource.k8s.io", &["spec.nodeName", "spec.driver"]),
-    ("events", &[
-        "involvedObject.kind",
-        "involvedObject.namespace",
-        "involvedObject.name",
-        "involvedObject.uid",
-        "involvedObject.apiVersion",
-        "involvedObject.resourceVersion",
-        "involvedObject.fieldPath",
-        "reason",
-        "reportingComponent",
-        "source",
-        "type",
-    ]),
+    (
+        "events",
+        &[
+            "involvedObject.kind",
+            "involvedObject.namespace",
+            "involvedObject.name",
+            "involvedObject.uid",
+            "involvedObject.apiVersion",
+            "involvedObject.resourceVersion",
+            "involvedObject.fieldPath",
+            "reason",
+            "reportingComponent",
+            "source",
+            "type",
+        ],
+    ),
 ];
 
 impl FieldSelector {
@@ -292,9 +300,7 @@ impl FieldSelector {
                 (Some((k, v)), _, _) => (k, false, v),
                 (_, Some((k, v)), _) | (_, _, Some((k, v))) => (k, true, v),
                 _ => {
-                    return Err(Status::bad_request(format!(
-                        "invalid selector: '{text}'; can't understand '{term}'"
-                    )));
+                    return Err(Status::bad_request(format!("invalid selector: '{text}'; can't understand '{term}'")));
                 }
             };
             let known = FIELDS.iter().find(|(r, _)| *r == resource.stored_as).map(|(_, f)| *f);

@@ -104,10 +104,7 @@ impl Status {
     /// 409: the object changed since the client read it.
     #[must_use]
     pub fn modified(n: Named<'_>) -> Self {
-        Self::conflict(
-            n,
-            "the object has been modified; please apply your changes to the latest version and try again",
-        )
+        Self::conflict(n, "the object has been modified; please apply your changes to the latest version and try again")
     }
 
     /// 403.
@@ -163,7 +160,10 @@ impl Status {
         let mut cause = Map::new();
         cause.insert("message", message.to_string());
         details.insert("causes", Value::Array(vec![Value::Map(cause)]));
-        Self { details: Some(details), ..Self::new(500, "InternalError", format!("Internal error occurred: {message}")) }
+        Self {
+            details: Some(details),
+            ..Self::new(500, "InternalError", format!("Internal error occurred: {message}"))
+        }
     }
 
     /// 422 with one cause a field; `kind` is the kind, not the resource.

@@ -43,8 +43,7 @@ fn account(shared: &Shared, review: &mut Review<'_>) -> Result<(), Status> {
     spec.insert("serviceAccountName", name.as_str());
     spec.insert("serviceAccount", name.as_str());
     let Some(account) = shared.object("serviceaccounts", &ns, &name) else {
-        let why =
-            format!("error looking up service account {ns}/{name}: serviceaccount \"{name}\" not found");
+        let why = format!("error looking up service account {ns}/{name}: serviceaccount \"{name}\" not found");
         return Err(forbidden(review, why));
     };
     let wants = |v: Option<&Value>| v.and_then(Value::as_bool);

@@ -44,10 +44,14 @@ fn default_of(shared: &Shared, stored_as: &str, annotation: &str) -> Option<Valu
     let mut found: Vec<Value> = shared
         .objects(stored_as, "")
         .into_iter()
-        .filter(|c| c.at(["metadata", "annotations"]).and_then(|a| a.get(annotation)).and_then(Value::as_str) == Some("true"))
+        .filter(|c| {
+            c.at(["metadata", "annotations"]).and_then(|a| a.get(annotation)).and_then(Value::as_str) == Some("true")
+        })
         .collect();
     let made = |v: &Value| v.str_at(["metadata", "creationTimestamp"]).unwrap_or_default().to_owned();
-    found.sort_by(|a, b| made(b).cmp(&made(a)).then_with(|| a.str_at(["metadata", "name"]).cmp(&b.str_at(["metadata", "name"]))));
+    found.sort_by(|a, b| {
+        made(b).cmp(&made(a)).then_with(|| a.str_at(["metadata", "name"]).cmp(&b.str_at(["metadata", "name"])))
+    });
     found.into_iter().next()
 }
 

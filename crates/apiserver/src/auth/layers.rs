@@ -90,9 +90,7 @@ impl<S> Authenticate<S> {
         let Some(name) = headers.get("impersonate-user").map(text) else {
             let other = headers.keys().find(|k| k.as_str().starts_with("impersonate-"));
             return match other {
-                Some(_) => {
-                    Err(Status::internal("requested impersonation of groups, uid or extra without a user"))
-                }
+                Some(_) => Err(Status::internal("requested impersonation of groups, uid or extra without a user")),
                 None => Ok(user),
             };
         };
@@ -185,11 +183,8 @@ pub fn denied(user: &User, a: &Attributes) -> Status {
         let message = format!("forbidden: User \"{}\" cannot {} path \"{}\"", user.name, a.verb, a.path);
         return Status { details: Some(Map::new()), ..Status::new(403, "Forbidden", message) };
     }
-    let resource = if a.subresource.is_empty() {
-        a.resource.to_string()
-    } else {
-        format!("{}/{}", a.resource, a.subresource)
-    };
+    let resource =
+        if a.subresource.is_empty() { a.resource.to_string() } else { format!("{}/{}", a.resource, a.subresource) };
     let scope = if a.namespace.is_empty() || a.resource == "namespaces" && a.name == a.namespace && a.verb != "get" {
         "at the cluster scope".to_owned()
     } else {

@@ -61,7 +61,8 @@ impl User {
         }
         m.insert("groups", self.groups.iter().cloned().collect::<Value>());
         if !self.extra.is_empty() {
-            let extra: Map = self.extra.iter().map(|(k, v)| (k.clone(), v.iter().cloned().collect::<Value>())).collect();
+            let extra: Map =
+                self.extra.iter().map(|(k, v)| (k.clone(), v.iter().cloned().collect::<Value>())).collect();
             m.insert("extra", extra);
         }
         Value::Map(m)

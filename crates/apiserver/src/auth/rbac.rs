@@ -85,9 +85,8 @@ impl PolicyRule {
                 || if a.subresource.is_empty() {
                     *r == a.resource
                 } else {
-                    r.split_once('/').is_some_and(|(res, sub)| {
-                        sub == a.subresource && (res == "*" || res == a.resource)
-                    })
+                    r.split_once('/')
+                        .is_some_and(|(res, sub)| sub == a.subresource && (res == "*" || res == a.resource))
                 }
         };
         any(&self.groups, &a.group)

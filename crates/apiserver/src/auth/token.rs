@@ -190,9 +190,7 @@ impl Issuer {
         let keys = self.keys().map_err(|_| TokenError::Signature)?;
         let signature = B64.decode(signature).map_err(|_| TokenError::Signature)?;
         let public = RsaPublicKeyComponents { n: &keys.modulus, e: &keys.exponent };
-        public
-            .verify(&RSA_PKCS1_2048_8192_SHA256, text.as_bytes(), &signature)
-            .map_err(|_| TokenError::Signature)?;
+        public.verify(&RSA_PKCS1_2048_8192_SHA256, text.as_bytes(), &signature).map_err(|_| TokenError::Signature)?;
         let time = |k: &str| claims.get(k).and_then(Value::as_i64);
         if time("exp").is_none_or(|e| e <= now) || time("nbf").is_some_and(|n| n > now + 60) {
             return Err(TokenError::Expired);
@@ -254,8 +252,8 @@ fn load_or_make(path: Option<&Path>) -> Result<Keys, IssuerError> {
     let wrong = |e: &dyn std::fmt::Display| IssuerError::Key(e.to_string());
     let private = match path {
         Some(p) if p.exists() => {
-            let text = fs::read_to_string(p)
-                .map_err(|e| IssuerError::File { path: p.to_owned(), cause: e.to_string() })?;
+            let text =
+                fs::read_to_string(p).map_err(|e| IssuerError::File { path: p.to_owned(), cause: e.to_string() })?;
             rsa::PrivateKey::from_pkcs8_pem(&text)
                 .map_err(|e| IssuerError::File { path: p.to_owned(), cause: e.to_string() })?
         }
@@ -282,7 +280,6 @@ fn load_or_make(path: Option<&Path>) -> Result<Keys, IssuerError> {
         signing,
     })
 }
-
 
 #[cfg(test)]
 mod tests {

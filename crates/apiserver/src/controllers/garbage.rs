@@ -63,15 +63,18 @@ fn node_of(resource: &Arc<Resource>, o: &Stored) -> Option<(Str, Node)> {
         .collect();
     let has = |f: &str| meta["finalizers"].items().iter().any(|x| x.as_str() == Some(f));
     let deleting = meta.get("deletionTimestamp").is_some();
-    Some((uid, Node {
-        resource: resource.clone(),
-        namespace: o.namespace.clone(),
-        name: o.name.clone(),
-        owners,
-        deleting,
-        foreground: deleting && has("foregroundDeletion"),
-        orphan: deleting && has("orphan"),
-    }))
+    Some((
+        uid,
+        Node {
+            resource: resource.clone(),
+            namespace: o.namespace.clone(),
+            name: o.name.clone(),
+            owners,
+            deleting,
+            foreground: deleting && has("foregroundDeletion"),
+            orphan: deleting && has("orphan"),
+        },
+    ))
 }
 
 impl Graph {
@@ -284,7 +287,8 @@ async fn disown(shared: &Arc<Shared>, node: &Node, owner: &str) -> bool {
 async fn drop_finalizer(call: &Call, node: &Node, finalizer: &str) -> bool {
     let done = change(call, &node.name, "", Mode::System, false, &mut |old, _| {
         let mut new = old.clone();
-        if let Some(list) = new.get_mut("metadata").and_then(|m| m.get_mut("finalizers")).and_then(Value::as_array_mut) {
+        if let Some(list) = new.get_mut("metadata").and_then(|m| m.get_mut("finalizers")).and_then(Value::as_array_mut)
+        {
             list.retain(|f| f.as_str() != Some(finalizer));
         }
         Ok(new)

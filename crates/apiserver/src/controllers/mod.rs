@@ -8,8 +8,8 @@ mod garbage;
 mod namespaces;
 mod source;
 
-pub use namespaces::furnish;
 pub(crate) use crds::{CLEANUP as CRD_CLEANUP, CRDS};
+pub use namespaces::furnish;
 
 use std::sync::Arc;
 

@@ -98,7 +98,8 @@ async fn empty(shared: &Arc<Shared>, name: &str) -> bool {
         if r.group == "events.k8s.io" {
             continue;
         }
-        let list = || shared.store.list(&r.stored_as, name, None, usize::MAX, None).map(|p| p.items).unwrap_or_default();
+        let list =
+            || shared.store.list(&r.stored_as, name, None, usize::MAX, None).map(|p| p.items).unwrap_or_default();
         for o in list() {
             let call = Call::internal(shared, "namespace-controller", r, name, &o.name);
             let options = DeleteOptions { propagation: Some("Background".into()), ..DeleteOptions::default() };
@@ -118,11 +119,13 @@ async fn empty(shared: &Arc<Shared>, name: &str) -> bool {
     let changed = change(&call, name, "finalize", Mode::System, false, &mut |old, _| {
         let mut new = old.clone();
         conditions(&mut new, &left, &finalizers);
-        if done
-            && let Some(spec) = new.make_map_at(["spec"])
-        {
-            let list: Vec<Value> =
-                old["spec"]["finalizers"].items().iter().filter(|f| f.as_str() != Some("kubernetes")).cloned().collect();
+        if done && let Some(spec) = new.make_map_at(["spec"]) {
+            let list: Vec<Value> = old["spec"]["finalizers"]
+                .items()
+                .iter()
+                .filter(|f| f.as_str() != Some("kubernetes"))
+                .cloned()
+                .collect();
             if list.is_empty() {
                 spec.remove("finalizers");
             } else {

@@ -96,7 +96,13 @@ impl Call {
 
     /// A request the server makes itself, as one of its controllers.
     #[must_use]
-    pub fn internal(shared: &Arc<Shared>, controller: &str, resource: &Arc<Resource>, namespace: &str, name: &str) -> Self {
+    pub fn internal(
+        shared: &Arc<Shared>,
+        controller: &str,
+        resource: &Arc<Resource>,
+        namespace: &str,
+        name: &str,
+    ) -> Self {
         let version = resource.storage_version.clone();
         let info = RequestInfo {
             is_resource: true,
@@ -252,7 +258,12 @@ impl Call {
     ///
     /// # Errors
     /// 400 when it is no such object.
-    pub fn read_object(&self, mut v: Value, mut problems: Vec<String>, warnings: &mut Vec<String>) -> Result<Value, Status> {
+    pub fn read_object(
+        &self,
+        mut v: Value,
+        mut problems: Vec<String>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Value, Status> {
         let kind = &self.resource.kind;
         if v.as_map().is_none() {
             return Err(Status::bad_request(format!(
@@ -306,7 +317,8 @@ impl Call {
                     gvk.api_version()
                 )));
             }
-            let package = if gvk.group.is_empty() { "core" } else { self.resource.group.split('.').next().unwrap_or_default() };
+            let package =
+                if gvk.group.is_empty() { "core" } else { self.resource.group.split('.').next().unwrap_or_default() };
             return Err(Status::bad_request(format!(
                 "{given_kind} in version \"{}\" cannot be handled as a {kind}: converting ({}.{given_kind}) to ({package}.{kind}): unknown conversion",
                 gvk.version, gvk.version
@@ -362,9 +374,8 @@ pub fn parse_json(text: &[u8]) -> Result<Value, String> {
     if depth(text) > MAX_DEPTH {
         return Err("exceeded max depth".to_owned());
     }
-    json::parse(text).map_err(|e| {
-        if e.message.contains("EOF") { "unexpected end of JSON input".to_owned() } else { e.message }
-    })
+    json::parse(text)
+        .map_err(|e| if e.message.contains("EOF") { "unexpected end of JSON input".to_owned() } else { e.message })
 }
 
 /// Reads YAML.

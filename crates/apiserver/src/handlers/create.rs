@@ -99,10 +99,7 @@ pub async fn insert(call: &Call, mut object: Value, manager: Option<&str>, dry: 
         }
         let allocated = call.resource.stored_as == "services";
         if allocated {
-            call.shared
-                .allocators
-                .allocate(&mut new, None)
-                .map_err(|e| Status::invalid("", "Service", &name, &[e]))?;
+            call.shared.allocators.allocate(&mut new, None).map_err(|e| Status::invalid("", "Service", &name, &[e]))?;
         }
         let give_back = |new: &Value| {
             if allocated {

@@ -92,7 +92,13 @@ pub async fn delete(call: &Call) -> Answer {
 fn returns_object(call: &Call) -> bool {
     matches!(
         call.resource.stored_as.as_str(),
-        "pods" | "services" | "serviceaccounts" | "persistentvolumes" | "persistentvolumeclaims" | "resourcequotas" | "podtemplates"
+        "pods"
+            | "services"
+            | "serviceaccounts"
+            | "persistentvolumes"
+            | "persistentvolumeclaims"
+            | "resourcequotas"
+            | "podtemplates"
     )
 }
 
@@ -226,8 +232,7 @@ pub async fn remove(call: &Call, name: &str, options: &Options) -> Result<Remove
         if !at_once && encoded.same_as(&stored) {
             return Ok(Removed::Waits(Made::Stored(stored)));
         }
-        let write =
-            Write { key: key.clone(), expect: Expect::At(stored.rv), object: Some(encoded), delete: at_once };
+        let write = Write { key: key.clone(), expect: Expect::At(stored.rv), object: Some(encoded), delete: at_once };
         match call.shared.store.write(write).await {
             Ok(o) => {
                 if at_once && resource.stored_as == "services" {

@@ -67,7 +67,10 @@ fn index(shared: &Shared) -> Value {
         paths.push(format!("apis/{group}"));
         paths.extend(versions.iter().map(|v| format!("apis/{group}/{v}")));
     }
-    paths.extend(["healthz", "livez", "metrics", "openapi/v2", "openapi/v3", "openid/v1/jwks", "readyz", "version"].map(String::from));
+    paths.extend(
+        ["healthz", "livez", "metrics", "openapi/v2", "openapi/v3", "openid/v1/jwks", "readyz", "version"]
+            .map(String::from),
+    );
     let mut m = Map::new();
     m.insert("paths", paths.into_iter().map(|p| format!("/{p}")).collect::<Value>());
     Value::Map(m)
@@ -80,7 +83,11 @@ fn health(shared: &Shared, info: &RequestInfo, segments: &[&str]) -> http::Respo
     }
     if info.query.get("verbose").is_some() {
         let name = segments.first().copied().unwrap_or_default();
-        return response::text(200, "text/plain; charset=utf-8", format!("[+]ping ok\n[+]store ok\n{name} check passed\n"));
+        return response::text(
+            200,
+            "text/plain; charset=utf-8",
+            format!("[+]ping ok\n[+]store ok\n{name} check passed\n"),
+        );
     }
     response::text(200, "text/plain; charset=utf-8", "ok")
 }

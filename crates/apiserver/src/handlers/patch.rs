@@ -56,8 +56,7 @@ async fn other_patch(call: &Call, subresource: &str, kind: &Kind) -> Answer {
         let e = crate::FieldError::forbidden("force", "may not be specified for non-apply patch");
         return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &[e]));
     }
-    let body = parse_json(&call.body)
-        .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
+    let body = parse_json(&call.body).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
     let schema = call.schema()?;
     let manager = call.manager();
     let mut warnings = Vec::new();
@@ -68,16 +67,14 @@ async fn other_patch(call: &Call, subresource: &str, kind: &Kind) -> Answer {
                 // Upstream does not say which operation failed.
                 patch::json_patch(&mut new, &body).map_err(|_| Status {
                     details: Some(Map::new()),
-                    ..Status::new(
-                        422,
-                        "Invalid",
-                        "the server rejected our request due to an error in our request",
-                    )
+                    ..Status::new(422, "Invalid", "the server rejected our request due to an error in our request")
                 })?;
             }
             Kind::Merge => {
                 if body.as_map().is_none() {
-                    return Err(Status::bad_request("error decoding patch: json: cannot unmarshal into Go value of type map[string]interface {}"));
+                    return Err(Status::bad_request(
+                        "error decoding patch: json: cannot unmarshal into Go value of type map[string]interface {}",
+                    ));
                 }
                 patch::merge_patch(&mut new, &body);
             }
@@ -115,8 +112,7 @@ async fn apply_patch(call: &Call, subresource: &str) -> Answer {
     }
     let force = call.info.query.flag("force");
     let schema = call.schema()?;
-    let mut applied =
-        parse_yaml(&call.body).map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
+    let mut applied = parse_yaml(&call.body).map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
     let mut warnings = Vec::new();
     check_applied(call, name, &mut applied)?;
     call.check_applied_fields(&mut applied, &mut warnings)?;
@@ -134,7 +130,8 @@ async fn apply_patch(call: &Call, subresource: &str) -> Answer {
                 );
                 return Err(Status::conflict(call.named(name), why));
             }
-            let mut new = apply::apply(None, &applied, &manager, force, subresource, &now(), &schema).map_err(failed)?;
+            let mut new =
+                apply::apply(None, &applied, &manager, force, subresource, &now(), &schema).map_err(failed)?;
             schema.default(&mut new);
             match super::create::insert(call, new, None, dry).await {
                 Err(e) if e.reason == "AlreadyExists" => continue,

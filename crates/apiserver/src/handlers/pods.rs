@@ -79,10 +79,7 @@ fn set_condition(pod: &mut Value, kind: &str) {
 /// Deletes a pod unless a disruption budget forbids it.
 pub async fn evict(call: &Call) -> Answer {
     let name = call.info.name.as_str();
-    let pod = call
-        .shared
-        .object("pods", call.namespace(), name)
-        .ok_or_else(|| Status::not_found(call.named(name)))?;
+    let pod = call.shared.object("pods", call.namespace(), name).ok_or_else(|| Status::not_found(call.named(name)))?;
     let body = call.body_value("Eviction")?;
     let ended = matches!(pod.str_at(["status", "phase"]), Some("Succeeded" | "Failed" | "Pending"));
     if !ended {
@@ -103,9 +100,7 @@ pub async fn evict(call: &Call) -> Answer {
                 cause.insert("reason", "DisruptionBudget");
                 cause.insert(
                     "message",
-                    format!(
-                        "The disruption budget {budget} needs {needed} healthy pods and has {healthy} currently"
-                    ),
+                    format!("The disruption budget {budget} needs {needed} healthy pods and has {healthy} currently"),
                 );
                 return Err(Status::new(
                     429,
@@ -129,14 +124,9 @@ pub async fn evict(call: &Call) -> Answer {
 /// The log of a container: there is none.
 pub fn log(call: &Call) -> Answer {
     let name = call.info.name.as_str();
-    let pod = call
-        .shared
-        .object("pods", call.namespace(), name)
-        .ok_or_else(|| Status::not_found(call.named(name)))?;
-    let containers: Vec<&str> =
-        pod["spec"]["containers"].items().iter().filter_map(|c| c.str_at(["name"])).collect();
-    let inits: Vec<&str> =
-        pod["spec"]["initContainers"].items().iter().filter_map(|c| c.str_at(["name"])).collect();
+    let pod = call.shared.object("pods", call.namespace(), name).ok_or_else(|| Status::not_found(call.named(name)))?;
+    let containers: Vec<&str> = pod["spec"]["containers"].items().iter().filter_map(|c| c.str_at(["name"])).collect();
+    let inits: Vec<&str> = pod["spec"]["initContainers"].items().iter().filter_map(|c| c.str_at(["name"])).collect();
     let container = match call.info.query.get("container").filter(|c| !c.is_empty()) {
         Some(c) if containers.contains(&c) || inits.contains(&c) => c,
         Some(c) => {
@@ -145,7 +135,8 @@ pub fn log(call: &Call) -> Answer {
         None => match (containers.as_slice(), inits.is_empty()) {
             ([one], true) => one,
             (all, none) => {
-                let mut choose = format!("a container name must be specified for pod {name}, choose one of: [{}]", all.join(" "));
+                let mut choose =
+                    format!("a container name must be specified for pod {name}, choose one of: [{}]", all.join(" "));
                 if !none {
                     choose.push_str(&format!(" or one of the init containers: [{}]", inits.join(" ")));
                 }

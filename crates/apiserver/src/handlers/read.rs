@@ -31,11 +31,8 @@ pub fn get(call: &Call) -> Answer {
 pub fn selector(call: &Call) -> Result<Selector, Status> {
     let query = &call.info.query;
     let labels = LabelSelector::parse(query.get("labelSelector").unwrap_or_default())?;
-    let mut fields = FieldSelector::parse(
-        query.get("fieldSelector").unwrap_or_default(),
-        &call.resource,
-        &call.version,
-    )?;
+    let mut fields =
+        FieldSelector::parse(query.get("fieldSelector").unwrap_or_default(), &call.resource, &call.version)?;
     if !call.info.name.is_empty() {
         let one = format!("metadata.name={}", call.info.name);
         fields = FieldSelector::parse(&one, &call.resource, &call.version)?;
@@ -102,7 +99,10 @@ impl Continue {
         if v.str_at(["v"]) != Some("meta.k8s.io/v1") {
             return Err(bad("server does not recognize this encoded version"));
         }
-        let rv = v["rv"].as_i64().and_then(|n| u64::try_from(n).ok()).ok_or_else(|| bad("incorrect encoded start resourceVersion"))?;
+        let rv = v["rv"]
+            .as_i64()
+            .and_then(|n| u64::try_from(n).ok())
+            .ok_or_else(|| bad("incorrect encoded start resourceVersion"))?;
         let start = v.str_at(["start"]).unwrap_or_default();
         let (namespace, name) = start.split_once('/').ok_or_else(|| bad("encoded start key is malformed"))?;
         Ok(Self { rv, namespace: namespace.into(), name: name.into() })
@@ -180,15 +180,14 @@ pub fn list(call: &Call) -> Answer {
         (Some(_), _) => Status::expired(
             "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.",
         ),
-        (None, WatchError::Expired { .. }) => Status::expired(format!("The resourceVersion for the provided list is too old: {e}")),
+        (None, WatchError::Expired { .. }) => {
+            Status::expired(format!("The resourceVersion for the provided list is too old: {e}"))
+        }
     };
     let after = token.as_ref().map(|t| (t.namespace.as_str(), t.name.as_str()));
     let wanted = if selector.is_empty() { limit } else { usize::MAX };
-    let page = call
-        .shared
-        .store
-        .list(&call.resource.stored_as, call.namespace(), after, wanted, at)
-        .map_err(expired)?;
+    let page =
+        call.shared.store.list(&call.resource.stored_as, call.namespace(), after, wanted, at).map_err(expired)?;
     let mut items: Vec<Arc<Stored>> = page.items;
     let mut remaining = page.remaining;
     let mut count_known = true;

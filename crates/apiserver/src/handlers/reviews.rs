@@ -154,10 +154,7 @@ fn rules(call: &Call, spec: &Value) -> Map {
 pub async fn token(call: &Call) -> Answer {
     let name = call.info.name.as_str();
     let ns = call.namespace();
-    let account = call
-        .shared
-        .object("serviceaccounts", ns, name)
-        .ok_or_else(|| Status::not_found(call.named(name)))?;
+    let account = call.shared.object("serviceaccounts", ns, name).ok_or_else(|| Status::not_found(call.named(name)))?;
     let gvk = druse_object::Gvk::new("authentication.k8s.io", "v1", "TokenRequest");
     let schema = call.shared.schema(&gvk)?;
     let mut body = call.body_value("TokenRequest")?;
@@ -169,10 +166,15 @@ pub async fn token(call: &Call) -> Answer {
     let seconds = spec.get("expirationSeconds").and_then(Value::as_i64).unwrap_or(3600);
     let mut errors = Vec::new();
     if seconds < 600 {
-        let e = FieldError::invalid("spec.expirationSeconds", seconds, "may not specify a duration less than 10 minutes");
+        let e =
+            FieldError::invalid("spec.expirationSeconds", seconds, "may not specify a duration less than 10 minutes");
         errors.push(e);
     } else if seconds > 1 << 32 {
-        let e = FieldError::invalid("spec.expirationSeconds", seconds, "may not specify a duration larger than 2^32 seconds");
+        let e = FieldError::invalid(
+            "spec.expirationSeconds",
+            seconds,
+            "may not specify a duration larger than 2^32 seconds",
+        );
         errors.push(e);
     }
     if !errors.is_empty() {
@@ -254,7 +256,9 @@ fn bind_claims(call: &Call, r: &Value, bound: &mut Map) -> Result<(), Status> {
     if !uid.is_empty() && uid != is {
         return Err(Status::conflict(
             missing,
-            format!("the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"),
+            format!(
+                "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
+            ),
         ));
     }
     if kind == "Pod" {

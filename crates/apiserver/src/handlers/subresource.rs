@@ -179,5 +179,3 @@ pub fn selects(selector: &Value, object: &Value) -> bool {
     LabelSelector::from_object(selector)
         .matches(|k| object.at(["metadata", "labels"]).and_then(|l| l.get(k)).and_then(Value::as_str))
 }
-
-

@@ -166,8 +166,7 @@ pub async fn change(
         if !gone && encoded.same_as(&stored) {
             return Ok(Made::Stored(stored));
         }
-        let write =
-            Write { key: key.clone(), expect: Expect::At(stored.rv), object: Some(encoded), delete: gone };
+        let write = Write { key: key.clone(), expect: Expect::At(stored.rv), object: Some(encoded), delete: gone };
         match call.shared.store.write(write).await {
             Ok(o) => {
                 if service {

@@ -83,7 +83,8 @@ where
             let mut builder = Builder::new(TokioExecutor::new());
             builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(30));
             builder.http2().timer(TokioTimer::new()).max_concurrent_streams(250);
-            let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
+            let connection =
+                builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
             // A connection's end is the client's affair.
             let _ = watcher.watch(connection.into_owned()).await;
         });
@@ -143,4 +144,3 @@ pub fn random_token() -> String {
     let bytes: [u8; 24] = rand::random();
     hex::encode(bytes)
 }
-

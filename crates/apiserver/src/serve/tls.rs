@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType,
 };
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
@@ -90,7 +91,13 @@ impl Certificates {
         let ca_key = KeyPair::from_pem(&ca_key_pem).map_err(wrong)?;
         let issuer = Issuer::new(authority(), ca_key);
         let key = KeyPair::generate().map_err(wrong)?;
-        let names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"];
+        let names = [
+            "localhost",
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+            "kubernetes.default.svc.cluster.local",
+        ];
         let mut p = CertificateParams::new(names.map(String::from).to_vec()).map_err(wrong)?;
         p.distinguished_name.push(DnType::CommonName, "kube-apiserver");
         p.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

@@ -50,13 +50,7 @@ pub(super) struct Accepted {
 
 impl Committer {
     pub fn in_memory(state: Arc<State>) -> Self {
-        Self {
-            state,
-            direct: Mutex::new(()),
-            jobs: Mutex::new(None),
-            thread: Mutex::new(None),
-            durable: false,
-        }
+        Self { state, direct: Mutex::new(()), jobs: Mutex::new(None), thread: Mutex::new(None), durable: false }
     }
 
     pub fn on_disk(state: Arc<State>, disk: Disk) -> Result<Self, StoreError> {
@@ -114,12 +108,7 @@ struct Batch {
 
 impl Batch {
     fn new(state: &Arc<State>) -> Self {
-        Self {
-            revision: state.revision(),
-            accepted: Vec::new(),
-            pending: HashMap::default(),
-            state: state.clone(),
-        }
+        Self { revision: state.revision(), accepted: Vec::new(), pending: HashMap::default(), state: state.clone() }
     }
 
     fn accept(&mut self, write: Write) -> Answer {
@@ -189,11 +178,7 @@ fn run(state: &Arc<State>, disk: &Disk, jobs: &mpsc::Receiver<Job>) {
             }
             next = if answers.len() < BATCH { jobs.try_recv().ok() } else { None };
         }
-        let failed = if batch.accepted.is_empty() {
-            None
-        } else {
-            disk.commit(&batch.accepted, batch.revision).err()
-        };
+        let failed = if batch.accepted.is_empty() { None } else { disk.commit(&batch.accepted, batch.revision).err() };
         if failed.is_none() {
             batch.show(state);
         }

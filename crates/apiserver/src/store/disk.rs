@@ -55,10 +55,8 @@ fn checksum(text: &[u8]) -> u32 {
 
 /// Makes the directory, readable by its owner only, and keeps Git from taking it up.
 pub(crate) fn prepare(dir: &Path) -> Result<(), StoreError> {
-    let wrong = |path: &Path, cause: std::io::Error| StoreError::Directory {
-        path: path.to_owned(),
-        cause: cause.to_string(),
-    };
+    let wrong =
+        |path: &Path, cause: std::io::Error| StoreError::Directory { path: path.to_owned(), cause: cause.to_string() };
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -119,10 +117,8 @@ impl Disk {
     fn load(&self) -> Result<Loaded, StoreError> {
         let tx = self.db.begin_read().map_err(corrupt)?;
         let numbers = tx.open_table(NUMBERS).map_err(corrupt)?;
-        let mut loaded = Loaded {
-            revision: numbers.get("revision").map_err(corrupt)?.map_or(0, |v| v.value()),
-            kinds: Vec::new(),
-        };
+        let mut loaded =
+            Loaded { revision: numbers.get("revision").map_err(corrupt)?.map_or(0, |v| v.value()), kinds: Vec::new() };
         let mut last: BTreeMap<Str, u64> = BTreeMap::new();
         for row in numbers.iter().map_err(corrupt)? {
             let (k, v) = row.map_err(corrupt)?;

@@ -124,9 +124,15 @@ mod tests {
 
     #[test]
     fn keys_are_sorted_after_the_type_and_the_version_is_spliced_in() {
-        let v = json::parse(br#"{"metadata":{"name":"a","resourceVersion":"3"},"kind":"X","action":{"b":1,"a":2},"apiVersion":"v1"}"#).unwrap();
+        let v = json::parse(
+            br#"{"metadata":{"name":"a","resourceVersion":"3"},"kind":"X","action":{"b":1,"a":2},"apiVersion":"v1"}"#,
+        )
+        .unwrap();
         let e = Encoded::of(&v);
-        assert_eq!(e.at(7), r#"{"apiVersion":"v1","kind":"X","metadata":{"resourceVersion":"7","name":"a"},"action":{"a":2,"b":1}}"#);
+        assert_eq!(
+            e.at(7),
+            r#"{"apiVersion":"v1","kind":"X","metadata":{"resourceVersion":"7","name":"a"},"action":{"a":2,"b":1}}"#
+        );
         assert_eq!(&e.at(7)[usize::from(e.head())..][..10], b"\"metadata\"");
         let bare = Encoded::of(&json::parse(br#"{"kind":"X","apiVersion":"v1"}"#).unwrap());
         assert_eq!(bare.at(1), r#"{"apiVersion":"v1","kind":"X","metadata":{"resourceVersion":"1"}}"#);

@@ -8,8 +8,8 @@ use druse_object::Str;
 use parking_lot::RwLock;
 use tokio::sync::watch as signal;
 
-use super::watch::{Change, ChangeKind, WatchError};
 use super::Stored;
+use super::watch::{Change, ChangeKind, WatchError};
 
 /// How many changes of one type are kept for watchers and paged lists to look back on.
 const HISTORY: usize = 4096;

@@ -167,8 +167,14 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// `WatchError::Expired` when the state at `at` is no longer known.
-    fn list(&self, resource: &str, namespace: &str, after: Option<(&str, &str)>, limit: usize, at: Option<u64>)
-    -> Result<Page, WatchError>;
+    fn list(
+        &self,
+        resource: &str,
+        namespace: &str,
+        after: Option<(&str, &str)>,
+        limit: usize,
+        at: Option<u64>,
+    ) -> Result<Page, WatchError>;
     /// Changes of a type after a resource version.
     ///
     /// # Errors

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use tokio::sync::watch as signal;
 
-use super::index::Kind;
 use super::Stored;
+use super::index::Kind;
 
 /// What happened to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

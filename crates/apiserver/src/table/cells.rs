@@ -140,12 +140,8 @@ fn selector(v: &Value) -> String {
 
 fn modes(v: &Value) -> String {
     let has = |m: &str| v.items().iter().any(|x| x.as_str() == Some(m));
-    let all = [
-        ("ReadWriteOnce", "RWO"),
-        ("ReadOnlyMany", "ROX"),
-        ("ReadWriteMany", "RWX"),
-        ("ReadWriteOncePod", "RWOP"),
-    ];
+    let all =
+        [("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")];
     all.iter().filter(|(m, _)| has(m)).map(|(_, s)| *s).collect::<Vec<_>>().join(",")
 }
 
@@ -202,8 +198,7 @@ fn computed(name: &str, o: &Value) -> Value {
         }
         "hosts" => {
             let rules = spec["rules"].items();
-            let list: Vec<String> =
-                rules.iter().take(3).map(|r| text(&r["host"])).filter(|h| !h.is_empty()).collect();
+            let list: Vec<String> = rules.iter().take(3).map(|r| text(&r["host"])).filter(|h| !h.is_empty()).collect();
             match (list.is_empty(), rules.len() > 3) {
                 (true, _) => "*".into(),
                 (false, true) => format!("{} + {} more...", list.join(","), rules.len() - 3).into(),
@@ -213,10 +208,10 @@ fn computed(name: &str, o: &Value) -> Value {
         "addresses" => balancers(o).into(),
         "ingress-ports" => if spec["tls"].items().is_empty() { "80" } else { "80, 443" }.into(),
         "ingress-class-name" => marked_default(o, &["ingressclass.kubernetes.io/is-default-class"]),
-        "storage-class-name" => marked_default(o, &[
-            "storageclass.kubernetes.io/is-default-class",
-            "storageclass.beta.kubernetes.io/is-default-class",
-        ]),
+        "storage-class-name" => marked_default(
+            o,
+            &["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"],
+        ),
         "parameters" => match spec.get("parameters") {
             Some(p) => {
                 let group = text(&p["apiGroup"]);
@@ -244,7 +239,9 @@ fn computed(name: &str, o: &Value) -> Value {
         "slice-ports" => {
             let ports = o["ports"].items().iter();
             let list: Vec<String> = ports
-                .map(|p| p["port"].as_i64().map_or_else(|| first_some([text(&p["name"]), "*".into()]), |n| n.to_string()))
+                .map(|p| {
+                    p["port"].as_i64().map_or_else(|| first_some([text(&p["name"]), "*".into()]), |n| n.to_string())
+                })
                 .collect();
             short(&list, "<unset>").into()
         }
@@ -338,7 +335,14 @@ fn computed(name: &str, o: &Value) -> Value {
         "csr-duration" => spec["expirationSeconds"].as_i64().map_or_else(|| "<none>".into(), time::human).into(),
         "csr-status" => {
             let has = |t: &str| status["conditions"].items().iter().any(|c| c.str_at(["type"]) == Some(t));
-            let mut out = if has("Denied") { "Denied" } else if has("Approved") { "Approved" } else { "Pending" }.to_owned();
+            let mut out = if has("Denied") {
+                "Denied"
+            } else if has("Approved") {
+                "Approved"
+            } else {
+                "Pending"
+            }
+            .to_owned();
             if has("Failed") {
                 out.push_str(",Failed");
             }
@@ -399,7 +403,13 @@ fn computed(name: &str, o: &Value) -> Value {
         }
         "parent-ref" => {
             let p = &spec["parentRef"];
-            join([&p["resource"], &p["group"], &p["namespace"], &p["name"]].map(text).into_iter().filter(|s| !s.is_empty()), "/")
+            join(
+                [&p["resource"], &p["group"], &p["namespace"], &p["name"]]
+                    .map(text)
+                    .into_iter()
+                    .filter(|s| !s.is_empty()),
+                "/",
+            )
         }
         _ => Value::Null,
     }

@@ -42,7 +42,13 @@ fn plain(name: &str, kind: &str, format: &str, description: &str) -> PrinterColu
 /// The columns of a kind, the name first.
 pub fn of(resource: &Resource, version: &str) -> Vec<PrinterColumn> {
     let named = |key: &str, name: &str| {
-        BUILTIN.get(key).into_iter().flatten().find(|c| c.name == name).map(|c| c.description.clone()).unwrap_or_default()
+        BUILTIN
+            .get(key)
+            .into_iter()
+            .flatten()
+            .find(|c| c.name == name)
+            .map(|c| c.description.clone())
+            .unwrap_or_default()
     };
     let name = plain("Name", "string", "name", &named("default", "Name"));
     if resource.custom {

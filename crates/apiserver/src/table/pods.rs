@@ -49,9 +49,10 @@ fn look(pod: &Value) -> Seen {
     if let Some(r) = status["reason"].as_str().filter(|r| !r.is_empty()) {
         out.reason = r.to_owned();
     }
-    let gated = status["conditions"].items().iter().any(|c| {
-        c.str_at(["type"]) == Some("PodScheduled") && c.str_at(["reason"]) == Some("SchedulingGated")
-    });
+    let gated = status["conditions"]
+        .items()
+        .iter()
+        .any(|c| c.str_at(["type"]) == Some("PodScheduled") && c.str_at(["reason"]) == Some("SchedulingGated"));
     if gated {
         out.reason = "SchedulingGated".into();
     }
