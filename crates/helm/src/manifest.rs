@@ -71,6 +71,17 @@ impl Manifest {
         objects_of(&self.value, &self.template)
     }
 
+    /// As [`Manifest::objects`], without copying values.
+    #[must_use]
+    pub fn into_objects(self) -> Vec<Object> {
+        let plain = self.value.as_map().is_some_and(|m| !m.is_empty() && !m.contains_key("items"));
+        if !plain {
+            return self.objects();
+        }
+        let provenance = Provenance { template: Some(self.template), ..Provenance::default() };
+        vec![Object { value: self.value, provenance }]
+    }
+
     /// The kind it says it has; empty when it says none.
     #[must_use]
     pub fn kind(&self) -> &str {
