@@ -383,7 +383,7 @@ impl Sources {
             pass_credentials: false,
             insecure: request.insecure,
         };
-        self.fetch_chart(&chart, &[], false, id, object)
+        self.fetch_chart(&chart, &[], false, id)
     }
 
     fn helm_chart(&self, lookup: &dyn Lookup, spec: &HelmChartSpec, namespace: &str) -> Result<SourceChart> {
@@ -422,7 +422,7 @@ impl Sources {
             pass_credentials: repository.spec.pass_credentials,
             insecure: repository.spec.insecure,
         };
-        self.fetch_chart(&request, &files, spec.ignore_missing_values_files, id, &object)
+        self.fetch_chart(&request, &files, spec.ignore_missing_values_files, id)
     }
 
     fn fetch_chart(
@@ -431,7 +431,6 @@ impl Sources {
         values_files: &[String],
         ignore_missing: bool,
         id: String,
-        object: &Object,
     ) -> Result<SourceChart> {
         let mut info = ChartInfo {
             name: request.name.clone(),
@@ -443,7 +442,7 @@ impl Sources {
         let found = self.fetcher.chart(request).map_err(|e| SourceFailure {
             chart: Some(info.clone()),
             source: Some(source.clone()),
-            ..self.failed(&e, object, source.clone())
+            ..SourceFailure::fetch(&e)
         })?;
         info.version.clone_from(&found.artifact.revision);
         info.digest.clone_from(&found.artifact.digest);

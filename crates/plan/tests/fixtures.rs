@@ -40,7 +40,7 @@ impl StandIns for TestStandIns {
 fn make(fixture: &str, stand_ins: bool) -> Option<Plan> {
     let shared = shared()?;
     let fetcher =
-        Fetcher::new(FetcherOptions { mirrors: vec![shared.clone()], cache: None, offline: true }).expect("a mirror");
+        Fetcher::new(FetcherOptions { mirrors: vec![shared.clone()], offline: true, ..FetcherOptions::default() }).expect("a mirror");
     let input = locate(&shared.join("fixtures").join(fixture)).expect("a tree");
     let mut options = PlanOptions::default();
     if stand_ins {
