@@ -132,10 +132,7 @@ impl Context {
         let mut patch = Map::new();
         patch.insert("status", status);
         let key = Key::of(new);
-        match self.api.patch(r, &key.namespace, &key.name, "status", Patch::Merge, &Value::Map(patch)).await {
-            Err(e) if !e.is_not_found() => Err(e),
-            _ => Ok(()),
-        }
+        unless_gone(self.api.patch(r, &key.namespace, &key.name, "status", Patch::Merge, &Value::Map(patch)).await, r, &key)
     }
 
     /// Adds or removes a finalizer; an object that is gone meanwhile is no error.
@@ -159,10 +156,20 @@ impl Context {
             m.insert("resourceVersion", object["metadata"]["resourceVersion"].clone());
         }
         let key = Key::of(object);
-        match self.api.patch(r, &key.namespace, &key.name, "", Patch::Merge, &patch).await {
-            Err(e) if !e.is_not_found() => Err(e),
-            _ => Ok(()),
+        unless_gone(self.api.patch(r, &key.namespace, &key.name, "", Patch::Merge, &patch).await, r, &key)
+    }
+}
+
+/// The outcome of a write to an object that may be gone meanwhile; what the API refuses is logged, it is tried again.
+fn unless_gone(result: Result<Value, ApiError>, r: &Resource, key: &Key) -> Result<(), ApiError> {
+    match result {
+        Err(e) if e.is_not_found() => Ok(()),
+        Err(e) if e.is_conflict() => Err(e),
+        Err(e) => {
+            tracing::warn!("{} {key}: {e}", r.gvk.kind);
+            Err(e)
         }
+        Ok(_) => Ok(()),
     }
 }
 

@@ -88,7 +88,9 @@ pub async fn insert(call: &Call, mut object: Value, manager: Option<&str>, dry: 
         meta::fill_for_create(&call.resource, &mut new);
         strategy::prepare_create(&call.resource, &mut new);
         let mut errors = meta::validate_create(&call.resource, &new);
-        errors.extend(crate::validate::validate_create(&call.gvk(), &new));
+        if !call.resource.custom {
+            errors.extend(crate::validate::validate_create(&call.gvk(), &new));
+        }
         errors.extend(schema.validate(&new, None));
         if !errors.is_empty() {
             return Err(Status::invalid(&call.resource.group, &call.resource.kind, &name, &errors));

@@ -123,7 +123,7 @@ pub async fn change(
         managed::keep_times_if_same(&old, &mut new);
         if mode != Mode::System {
             let mut errors = meta::validate_update(resource, &old, &new);
-            if subresource.is_empty() {
+            if subresource.is_empty() && !resource.custom {
                 errors.extend(crate::validate::validate_update(&call.gvk(), &new, &old));
             }
             errors.extend(schema.validate(&new, Some(&old)));
