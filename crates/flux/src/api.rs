@@ -61,7 +61,10 @@ impl<S: FluxSpec> Resource<S> {
                 known: S::VERSIONS.join(", "),
             });
         }
-        let spec = object.value.get("spec").map_or_else(|| Value::Map(druse_object::Map::new()), |s| without_nulls(s, S::RAW_FIELDS));
+        let spec = object
+            .value
+            .get("spec")
+            .map_or_else(|| Value::Map(druse_object::Map::new()), |s| without_nulls(s, S::RAW_FIELDS));
         let spec = spec.to_typed().map_err(|e| FluxError::Shape {
             kind: S::KIND.to_string(),
             namespace: object.namespace().to_string(),

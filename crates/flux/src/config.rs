@@ -45,7 +45,12 @@ pub fn config_data(object: &Value) -> ConfigData {
         }
     };
     encoded(if secret { "data" } else { "binaryData" }, &mut out);
-    for (k, v) in object.get(if secret { "stringData" } else { "data" }).and_then(Value::as_map).into_iter().flat_map(|m| m.iter()) {
+    for (k, v) in object
+        .get(if secret { "stringData" } else { "data" })
+        .and_then(Value::as_map)
+        .into_iter()
+        .flat_map(|m| m.iter())
+    {
         out.insert(k.to_string(), v.as_str().unwrap_or_default().as_bytes().to_vec());
     }
     out

@@ -98,9 +98,13 @@ mod tests {
 
     #[test]
     fn reads_and_writes_go_notation() {
-        for (text, secs, back) in
-            [("10m0s", 600, "10m0s"), ("1h", 3600, "1h0m0s"), ("90s", 90, "1m30s"), ("0", 0, "0s"), ("1h30m", 5400, "1h30m0s")]
-        {
+        for (text, secs, back) in [
+            ("10m0s", 600, "10m0s"),
+            ("1h", 3600, "1h0m0s"),
+            ("90s", 90, "1m30s"),
+            ("0", 0, "0s"),
+            ("1h30m", 5400, "1h30m0s"),
+        ] {
             let d = GoDuration::parse(text).unwrap();
             assert_eq!(d.0.as_secs(), secs, "{text}");
             assert_eq!(d.to_string(), back);

@@ -59,7 +59,9 @@ pub fn generate(tree: &dyn FileTree, dir: &str, spec: &KustomizationSpec) -> Res
     }
     let (file, mut kus, created) = match kustomization_file(tree, dir) {
         Some(file) => {
-            let located = |line, message| FluxError::Build(Box::new(druse_kustomize::KustomizeError::new(message).at(&file, line)));
+            let located = |line, message| {
+                FluxError::Build(Box::new(druse_kustomize::KustomizeError::new(message).at(&file, line)))
+            };
             let bytes = tree.read(&file).map_err(|e| located(0, e.to_string()))?;
             let text = std::str::from_utf8(&bytes).map_err(|e| located(0, format!("invalid Kustomization: {e}")))?;
             let value = yaml::parse(text, yaml::Dialect::Sigs)
@@ -67,7 +69,12 @@ pub fn generate(tree: &dyn FileTree, dir: &str, spec: &KustomizationSpec) -> Res
             let map = match value {
                 Value::Map(map) => map,
                 Value::Null => Map::new(),
-                other => return Err(located(1, format!("invalid Kustomization: expected a map, found {}", other.kind_name()))),
+                other => {
+                    return Err(located(
+                        1,
+                        format!("invalid Kustomization: expected a map, found {}", other.kind_name()),
+                    ));
+                }
             };
             (file, map, false)
         }
@@ -109,7 +116,9 @@ fn scan(tree: &dyn FileTree, dir: &str, shown: &str, depth: usize, out: &mut Vec
         match tree.kind(&path) {
             Some(Kind::Dir) if kustomization_file(tree, &path).is_some() => out.push(format!("{shown}/{name}")),
             Some(Kind::Dir) => scan(tree, &path, &format!("{shown}/{name}"), depth + 1, out)?,
-            Some(Kind::File) if name.ends_with(".yaml") || name.ends_with(".yml") => out.push(format!("{shown}/{name}")),
+            Some(Kind::File) if name.ends_with(".yaml") || name.ends_with(".yml") => {
+                out.push(format!("{shown}/{name}"));
+            }
             _ => {}
         }
     }
@@ -256,8 +265,11 @@ pub fn build_cached(
     let mut upper = MemoryTree::new();
     upper.insert(&generated.file, json::to_string(&generated.value).into_bytes());
     let tree = OverlayTree::new(upper, tree);
-    let options =
-        druse_kustomize::BuildOptions { restriction: druse_kustomize::LoadRestriction::None, cache, ..Default::default() };
+    let options = druse_kustomize::BuildOptions {
+        restriction: druse_kustomize::LoadRestriction::None,
+        cache,
+        ..Default::default()
+    };
     let objects = druse_kustomize::build(&tree, &dir, &options).map_err(|e| FluxError::Build(Box::new(e)))?;
     for o in &objects {
         if o.name().is_empty() || o.kind().is_empty() || o.api_version().is_empty() {
@@ -315,10 +327,7 @@ mod tests {
             json::to_string(&g.value["patches"]),
             r#"[{"path":"p.yaml"},{"patch":"x","target":{"kind":"Deployment"}}]"#
         );
-        assert_eq!(
-            json::to_string(&g.value["images"]),
-            r#"[{"name":"x","newTag":"2"},{"name":"y","newName":"z"}]"#
-        );
+        assert_eq!(json::to_string(&g.value["images"]), r#"[{"name":"x","newTag":"2"},{"name":"y","newName":"z"}]"#);
     }
 
     #[test]

@@ -80,7 +80,9 @@ impl<Id: Ord + Clone> Graph<Id> {
             while !seen.contains(at) {
                 seen.insert(at);
                 path.push(at);
-                let Some(next) = self.edges.get(at).and_then(|on| on.iter().find(|o| missing.contains_key(o))) else { break };
+                let Some(next) = self.edges.get(at).and_then(|on| on.iter().find(|o| missing.contains_key(o))) else {
+                    break;
+                };
                 at = next;
             }
             if let Some(i) = path.iter().position(|p| *p == at) {
@@ -102,7 +104,9 @@ mod tests {
     #[test]
     fn orders_what_can_go_and_names_circles() {
         let mut g = Graph::default();
-        for (id, on) in [("c", "b"), ("b", "a"), ("x", "y"), ("y", "z"), ("z", "x"), ("w", "x"), ("s", "s"), ("m", "absent")] {
+        for (id, on) in
+            [("c", "b"), ("b", "a"), ("x", "y"), ("y", "z"), ("z", "x"), ("w", "x"), ("s", "s"), ("m", "absent")]
+        {
             g.edge(id, on);
         }
         g.node("a");

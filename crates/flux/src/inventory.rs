@@ -37,7 +37,8 @@ impl InventoryEntry {
 /// The inventory id of an object.
 #[must_use]
 pub fn id(key: &ObjectKey) -> String {
-    let name = if key.group == "rbac.authorization.k8s.io" { key.name.replace(':', "__") } else { key.name.to_string() };
+    let name =
+        if key.group == "rbac.authorization.k8s.io" { key.name.replace(':', "__") } else { key.name.to_string() };
     format!("{}_{}_{}_{}", key.namespace, name, key.group, key.kind)
 }
 
@@ -64,7 +65,13 @@ mod tests {
         for (group, kind, ns, name, want) in [
             ("apps", "Deployment", "web", "a-b", "web_a-b_apps_Deployment"),
             ("", "Namespace", "", "web", "_web__Namespace"),
-            ("rbac.authorization.k8s.io", "ClusterRole", "", "system:x", "_system__x_rbac.authorization.k8s.io_ClusterRole"),
+            (
+                "rbac.authorization.k8s.io",
+                "ClusterRole",
+                "",
+                "system:x",
+                "_system__x_rbac.authorization.k8s.io_ClusterRole",
+            ),
         ] {
             let key = ObjectKey { group: group.into(), kind: kind.into(), namespace: ns.into(), name: name.into() };
             assert_eq!(id(&key), want);

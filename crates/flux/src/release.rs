@@ -331,14 +331,22 @@ pub fn render(
     let mut warnings = rendered.warnings.clone();
     if let Some(message) = unchecked {
         let urls: Vec<&str> = message.split('"').skip(1).step_by(2).collect();
-        warnings.push(format!("values were not checked: the chart's schema names {}, which is not fetched", urls.join(", ")));
+        warnings.push(format!(
+            "values were not checked: the chart's schema names {}, which is not fetched",
+            urls.join(", ")
+        ));
     }
     for file in &rendered.crds {
         for object in file.objects()? {
             if object.kind() == "CustomResourceDefinition" {
                 crds.push(object);
             } else {
-                warnings.push(format!("{}: {} {} is no CustomResourceDefinition and is left out", file.path, object.kind(), object.name()));
+                warnings.push(format!(
+                    "{}: {} {} is no CustomResourceDefinition and is left out",
+                    file.path,
+                    object.kind(),
+                    object.name()
+                ));
             }
         }
     }
@@ -372,7 +380,9 @@ pub fn render(
 /// Whether all that a schema check has to say is that schemas at URLs were not fetched. Such a chart is rendered
 /// unchecked: its values are not known to be wrong.
 fn only_unfetched_schemas(message: &str) -> bool {
-    message.lines().all(|l| l.is_empty() || l.starts_with("failing loading ") || (l.ends_with(':') && !l.starts_with(['-', ' '])))
+    message
+        .lines()
+        .all(|l| l.is_empty() || l.starts_with("failing loading ") || (l.ends_with(':') && !l.starts_with(['-', ' '])))
 }
 
 fn hook(object: Object) -> ReleaseHook {
@@ -382,7 +392,10 @@ fn hook(object: Object) -> ReleaseHook {
     };
     ReleaseHook {
         events: list(druse_helm::manifest::HOOK_ANNOTATION),
-        weight: object.annotation(druse_helm::manifest::HOOK_WEIGHT_ANNOTATION).and_then(|w| w.parse().ok()).unwrap_or(0),
+        weight: object
+            .annotation(druse_helm::manifest::HOOK_WEIGHT_ANNOTATION)
+            .and_then(|w| w.parse().ok())
+            .unwrap_or(0),
         delete_policies: list(druse_helm::manifest::HOOK_DELETE_ANNOTATION),
         object,
     }
@@ -451,7 +464,10 @@ mod tests {
     fn inline_values_go_over_references_in_order() {
         let entry = |k: &str, v: &str| ConfigData::from([(k.to_string(), v.as_bytes().to_vec())]);
         let source = BTreeMap::from([
-            (("ConfigMap".to_string(), "ns".to_string(), "one".to_string()), entry("values.yaml", "a: 1\nb: {c: 1, d: 1}\n")),
+            (
+                ("ConfigMap".to_string(), "ns".to_string(), "one".to_string()),
+                entry("values.yaml", "a: 1\nb: {c: 1, d: 1}\n"),
+            ),
             (("Secret".to_string(), "ns".to_string(), "two".to_string()), entry("pw", "s3cret")),
         ]);
         let hr = release(
@@ -477,18 +493,21 @@ mod tests {
     fn a_target_path_into_inline_values_wins_unless_they_were_copied() {
         let entry = |k: &str, v: &str| ConfigData::from([(k.to_string(), v.as_bytes().to_vec())]);
         let source = BTreeMap::from([
-            (("ConfigMap".to_string(), "ns".to_string(), "cm".to_string()), entry("values.yaml", "n: {l: [a, b, c], x: 0}\n")),
+            (
+                ("ConfigMap".to_string(), "ns".to_string(), "cm".to_string()),
+                entry("values.yaml", "m: {l: [a, b, c], x: 0}\n"),
+            ),
             (("Secret".to_string(), "ns".to_string(), "s".to_string()), entry("key", "value")),
         ]);
         let path = |path: &str| format!(r#"{{"kind":"Secret","name":"s","valuesKey":"key","targetPath":"{path}"}}"#);
         let file = r#"{"kind":"ConfigMap","name":"cm"}"#;
         let run = |refs: &str| {
-            let hr = release("a", &format!(r#"{{"values":{{"n":{{"l":["1","2"],"k":"i"}}}},"valuesFrom":[{refs}]}}"#));
-            json::to_string(&compose_values(&hr, &source).unwrap().values.to_value()["n"])
+            let hr = release("a", &format!(r#"{{"values":{{"m":{{"l":["1","2"],"k":"i"}}}},"valuesFrom":[{refs}]}}"#));
+            json::to_string(&compose_values(&hr, &source).unwrap().values.to_value()["m"])
         };
-        assert_eq!(run(&format!("{},{file}", path("n.l[0]"))), r#"{"l":["value","2"],"k":"i","x":0.0}"#);
-        assert_eq!(run(&format!("{},{file}", path("n.k"))), r#"{"l":["1","2"],"k":"value","x":0.0}"#);
-        assert_eq!(run(&format!("{file},{}", path("n.k"))), r#"{"l":["1","2"],"x":0.0,"k":"i"}"#);
+        assert_eq!(run(&format!("{},{file}", path("m.l[0]"))), r#"{"l":["value","2"],"k":"i","x":0}"#);
+        assert_eq!(run(&format!("{},{file}", path("m.k"))), r#"{"l":["1","2"],"k":"value","x":0}"#);
+        assert_eq!(run(&format!("{file},{}", path("m.k"))), r#"{"l":["1","2"],"x":0,"k":"i"}"#);
     }
 
     #[test]

@@ -125,7 +125,8 @@ mod tests {
     }
 
     fn config() -> BTreeMap<(String, String, String), ConfigData> {
-        let data = |v: &str| ConfigData::from([("x".to_string(), v.as_bytes().to_vec()), ("y".into(), b"1\n2".to_vec())]);
+        let data =
+            |v: &str| ConfigData::from([("x".to_string(), v.as_bytes().to_vec()), ("y".into(), b"1\n2".to_vec())]);
         BTreeMap::from([
             (("ConfigMap".into(), "ns".into(), "one".into()), data("one")),
             (("Secret".into(), "ns".into(), "two".into()), data("two")),
@@ -140,9 +141,12 @@ mod tests {
         assert_eq!(got.variables["x"], "two");
         assert_eq!(got.variables["y"], "12");
         assert_eq!(got.skipped, ["Secret/none"]);
-        let got =
-            collect(&post_build(&format!(r#"{{"substitute":{{"x":"inline"}},"substituteFrom":{from}}}"#)), "ns", &config())
-                .unwrap();
+        let got = collect(
+            &post_build(&format!(r#"{{"substitute":{{"x":"inline"}},"substituteFrom":{from}}}"#)),
+            "ns",
+            &config(),
+        )
+        .unwrap();
         assert_eq!(got.variables["x"], "inline");
     }
 

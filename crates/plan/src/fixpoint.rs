@@ -40,7 +40,13 @@ pub fn plan_with(sources: &Sources, options: &PlanOptions) -> Plan {
     let scan = &sources.scan;
     let tree_sources = sources.tree_sources().to_vec();
     let context = Context { sources, options, documents: druse_kustomize::DocCache::new() };
-    let mut state = State { context: &context, base: base_kinds(options), roots: BTreeMap::new(), scanned: HashMap::new(), outputs: BTreeMap::new() };
+    let mut state = State {
+        context: &context,
+        base: base_kinds(options),
+        roots: BTreeMap::new(),
+        scanned: HashMap::new(),
+        outputs: BTreeMap::new(),
+    };
     let mut warnings = Vec::new();
     if tree_sources.is_empty() && scan.objects.iter().any(|o| Kustomization::is(o)) {
         warnings.push(
@@ -89,7 +95,8 @@ impl State<'_> {
             }
         }
         let sources = scan.objects.iter().filter(|o| World::keeps(o));
-        let all_sources: HashMap<Name, Arc<Object>> = sources.map(|o| (name_of(o, DEFAULT_NAMESPACE), Arc::clone(o))).collect();
+        let all_sources: HashMap<Name, Arc<Object>> =
+            sources.map(|o| (name_of(o, DEFAULT_NAMESPACE), Arc::clone(o))).collect();
         if candidates.is_empty() {
             for o in scan.objects.iter().filter(|o| HelmRelease::is(o)) {
                 if let Some(id) = unit_id(o, DEFAULT_NAMESPACE) {
@@ -108,10 +115,8 @@ impl State<'_> {
         let outputs: BTreeMap<UnitId, Output> =
             candidates.par_iter().map(|(id, def)| (id.clone(), render_unit(self.context, id, def, &world))).collect();
         // Who renders whom: by id, or by place where the id changes on the way (a namespace or prefix set).
-        let by_place: HashMap<(&str, &str), &UnitId> = candidates
-            .iter()
-            .filter_map(|(id, o)| Some(((o.provenance.file.as_deref()?, o.name()), id)))
-            .collect();
+        let by_place: HashMap<(&str, &str), &UnitId> =
+            candidates.iter().filter_map(|(id, o)| Some(((o.provenance.file.as_deref()?, o.name()), id))).collect();
         let mut renders: BTreeMap<&UnitId, BTreeSet<&UnitId>> = BTreeMap::new();
         for (id, output) in &outputs {
             for (made, object) in &output.units {
@@ -123,10 +128,12 @@ impl State<'_> {
                 }
             }
         }
-        let reach: BTreeMap<&UnitId, BTreeSet<&UnitId>> = candidates.keys().map(|id| (id, reachable(id, &renders))).collect();
+        let reach: BTreeMap<&UnitId, BTreeSet<&UnitId>> =
+            candidates.keys().map(|id| (id, reachable(id, &renders))).collect();
         for (id, definition) in &candidates {
-            let rendered_by_outsider =
-                reach.iter().any(|(other, reached)| *other != id && reached.contains(id) && !reach.get(id).is_some_and(|r| r.contains(*other)));
+            let rendered_by_outsider = reach.iter().any(|(other, reached)| {
+                *other != id && reached.contains(id) && !reach.get(id).is_some_and(|r| r.contains(*other))
+            });
             if !rendered_by_outsider {
                 self.roots.insert(id.clone(), Arc::clone(definition));
             }
@@ -145,7 +152,10 @@ impl State<'_> {
             .filter(|o| HelmRelease::is(o))
             .filter_map(|o| o.provenance.file.as_deref())
             .filter(|f| {
-                !self.outputs.values().any(|out| out.units.iter().any(|(_, o)| o.provenance.file.as_deref() == Some(*f)))
+                !self
+                    .outputs
+                    .values()
+                    .any(|out| out.units.iter().any(|(_, o)| o.provenance.file.as_deref() == Some(*f)))
             })
             .collect();
         if !unread.is_empty() {
@@ -181,7 +191,10 @@ impl State<'_> {
                     .flat_map_iter(|(id, definition)| chart_kinds(self.context, id, definition, &world))
                     .collect();
                 let world = self.world(&fresh);
-                releases.par_iter().map(|(id, definition)| ((*id).clone(), render_unit(self.context, id, definition, &world))).collect()
+                releases
+                    .par_iter()
+                    .map(|(id, definition)| ((*id).clone(), render_unit(self.context, id, definition, &world)))
+                    .collect()
             } else {
                 kustomizations
                     .par_iter()
@@ -280,7 +293,14 @@ fn reachable<'a>(from: &'a UnitId, edges: &BTreeMap<&'a UnitId, BTreeSet<&'a Uni
 
 /// Puts a unit together and gives its objects their final identity: what has no namespace in the file gets the unit's,
 /// what can have none loses it.
-fn unit(id: &UnitId, definition: &Arc<Object>, made_by: &[UnitId], is_root: bool, output: Output, kinds: &Kinds) -> Unit {
+fn unit(
+    id: &UnitId,
+    definition: &Arc<Object>,
+    made_by: &[UnitId],
+    is_root: bool,
+    output: Output,
+    kinds: &Kinds,
+) -> Unit {
     let mut objects = output.objects;
     let mut hooks = output.hooks;
     let mut errors = output.errors;
@@ -329,7 +349,9 @@ fn unit(id: &UnitId, definition: &Arc<Object>, made_by: &[UnitId], is_root: bool
         }
     }
     for (gvk, place) in not_served {
-        warnings.push(format!("{gvk} (first in {place}) is served by nothing in the plan: no CustomResourceDefinition defines it"));
+        warnings.push(format!(
+            "{gvk} (first in {place}) is served by nothing in the plan: no CustomResourceDefinition defines it"
+        ));
     }
     let state = match (output.stand_in, output.suspended) {
         (_, true) => UnitState::Suspended,

@@ -72,7 +72,8 @@ impl Kinds {
 
     /// Adds a kind.
     pub fn add(&mut self, kind: &ServedKind) {
-        let entry = self.kinds.entry((kind.group.clone(), kind.kind.clone())).or_insert((kind.namespaced, BTreeSet::new()));
+        let entry =
+            self.kinds.entry((kind.group.clone(), kind.kind.clone())).or_insert((kind.namespaced, BTreeSet::new()));
         entry.0 = kind.namespaced;
         entry.1.extend(kind.versions.iter().cloned());
     }
@@ -179,7 +180,8 @@ mod tests {
         assert_eq!(kinds.is_namespaced("x.io", "X"), Some(false));
         assert!(kinds.serves("x.io", "v1", "X") && !kinds.serves("x.io", "v0", "X"));
         let api = kinds.api_versions(&["extra/v1".to_string()]);
-        for v in ["v1", "v1/Pod", "apps/v1", "apps/v1/Deployment", "apps/v1/Scale", "x.io/v1", "x.io/v1/X", "extra/v1"] {
+        for v in ["v1", "v1/Pod", "apps/v1", "apps/v1/Deployment", "apps/v1/Scale", "x.io/v1", "x.io/v1/X", "extra/v1"]
+        {
             assert!(api.has(v), "{v}");
         }
         assert!(!api.has("x.io/v0"));

@@ -85,7 +85,9 @@ pub fn locate_revision(path: &Path, revision: &str) -> Result<TreeInput, PlanErr
 
 /// A tree that is only a part of its repository is not what the repository's remotes name.
 fn remotes(root: &Path, info: Option<&RepositoryInfo>) -> Vec<String> {
-    info.filter(|i| std::fs::canonicalize(&i.root).is_ok_and(|r| r == root)).map(|i| i.remotes.clone()).unwrap_or_default()
+    info.filter(|i| std::fs::canonicalize(&i.root).is_ok_and(|r| r == root))
+        .map(|i| i.remotes.clone())
+        .unwrap_or_default()
 }
 
 /// The folder that a path's tree starts at: of the path and the folders around it, up to the repository's root, the one

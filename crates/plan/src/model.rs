@@ -53,7 +53,9 @@ impl std::str::FromStr for UnitId {
     fn from_str(text: &str) -> Result<Self, String> {
         let parts: Vec<&str> = text.split('/').collect();
         let [kind, namespace, name] = parts.as_slice() else {
-            return Err(format!("{text:?} names no unit: write Kustomization/NAMESPACE/NAME or HelmRelease/NAMESPACE/NAME"));
+            return Err(format!(
+                "{text:?} names no unit: write Kustomization/NAMESPACE/NAME or HelmRelease/NAMESPACE/NAME"
+            ));
         };
         let kind = match kind.to_lowercase().as_str() {
             "kustomization" | "ks" => UnitKind::Kustomization,

@@ -90,8 +90,7 @@ pub(crate) fn render_unit(context: &Context<'_>, id: &UnitId, definition: &Arc<O
 fn index(out: &mut Output) {
     for object in &out.objects {
         out.kinds.extend(crd_kind(object));
-        let namespace =
-            if object.namespace().is_empty() { out.default_namespace.as_str() } else { object.namespace() };
+        let namespace = if object.namespace().is_empty() { out.default_namespace.as_str() } else { object.namespace() };
         let unit = unit_id(object, namespace);
         if unit.is_none() && !World::keeps(object) {
             continue;
@@ -122,14 +121,16 @@ fn depends_on(kind: UnitKind, namespace: &str, refs: &[druse_flux::api::Dependen
 
 fn flux_error(e: FluxError, prefix: &str) -> UnitError {
     let remedy = match &e {
-        FluxError::ConfigNotFound { .. } => {
-            Some("make it part of the tree, or mark the reference optional; what only a live cluster holds is not invented")
+        FluxError::ConfigNotFound { .. } => Some(
+            "make it part of the tree, or mark the reference optional; what only a live cluster holds is not invented",
+        ),
+        FluxError::PathNotFound(_) => {
+            Some("correct spec.path, or check that the source's ignore rules leave the folder in")
         }
-        FluxError::PathNotFound(_) => Some("correct spec.path, or check that the source's ignore rules leave the folder in"),
         FluxError::Version { .. } => Some("use a version that Flux still serves"),
-        FluxError::Substitution { .. } => {
-            Some("write $${…} where the text is meant literally, or label the object kustomize.toolkit.fluxcd.io/substitute: disabled")
-        }
+        FluxError::Substitution { .. } => Some(
+            "write $${…} where the text is meant literally, or label the object kustomize.toolkit.fluxcd.io/substitute: disabled",
+        ),
         _ => None,
     };
     match e {
@@ -234,7 +235,8 @@ fn substitute_all(
 ) -> Result<(), FluxError> {
     let Some(post_build) = &spec.post_build else { return Ok(()) };
     let collected = substitute::collect(post_build, namespace, recorder)?;
-    out.warnings.extend(collected.skipped.iter().map(|s| format!("substituteFrom: {s} does not exist and is optional")));
+    out.warnings
+        .extend(collected.skipped.iter().map(|s| format!("substituteFrom: {s} does not exist and is optional")));
     let options = substitute::Options {
         strict: context.options.strict_substitution,
         always: spec.substitute_strategy.as_deref() == Some("Always"),
@@ -276,7 +278,13 @@ impl Host for PlanHost {
     }
 }
 
-fn render_release(context: &Context<'_>, id: &UnitId, definition: &Object, recorder: &Recorder<'_>, world: &World) -> Output {
+fn render_release(
+    context: &Context<'_>,
+    id: &UnitId,
+    definition: &Object,
+    recorder: &Recorder<'_>,
+    world: &World,
+) -> Output {
     let mut out = Output::default();
     let hr = match HelmRelease::read(definition) {
         Ok(hr) => hr,
@@ -292,9 +300,7 @@ fn render_release(context: &Context<'_>, id: &UnitId, definition: &Object, recor
         return out;
     }
     let Some(crds) = CrdsPolicy::on_install(&hr.spec) else {
-        out.errors.push(
-            UnitError::new("spec.install.crds is no CRD policy").help("use Skip, Create or CreateReplace"),
-        );
+        out.errors.push(UnitError::new("spec.install.crds is no CRD policy").help("use Skip, Create or CreateReplace"));
         return out;
     };
     let chart = match context.sources.chart(recorder, &hr) {
@@ -318,8 +324,10 @@ fn render_release(context: &Context<'_>, id: &UnitId, definition: &Object, recor
     };
     out.warnings.extend(composed.skipped.iter().map(|s| format!("valuesFrom: {s} does not exist and is optional")));
     let host = PlanHost { seeded: Mutex::new(SeededHost::new(id.to_string())), looked_up: Mutex::default() };
-    let capabilities =
-        Capabilities { kube_version: context.options.kube_version.clone(), api_versions: Arc::clone(&world.api_versions) };
+    let capabilities = Capabilities {
+        kube_version: context.options.kube_version.clone(),
+        api_versions: Arc::clone(&world.api_versions),
+    };
     let release = Release::install(hr.release_name(), hr.release_namespace());
     match release::render(&hr, &chart.chart, &composed.values, &release, &capabilities, &host) {
         Ok(rendered) => {
@@ -355,7 +363,12 @@ fn render_release(context: &Context<'_>, id: &UnitId, definition: &Object, recor
 }
 
 /// The kinds that a release's chart defines in `crds/`, as far as they can be known before rendering.
-pub(crate) fn chart_kinds(context: &Context<'_>, id: &UnitId, definition: &Arc<Object>, world: &World) -> Vec<ServedKind> {
+pub(crate) fn chart_kinds(
+    context: &Context<'_>,
+    id: &UnitId,
+    definition: &Arc<Object>,
+    world: &World,
+) -> Vec<ServedKind> {
     let recorder = Recorder::new(world);
     let mut named = (**definition).clone();
     if named.namespace().is_empty()
@@ -373,7 +386,9 @@ pub(crate) fn chart_kinds(context: &Context<'_>, id: &UnitId, definition: &Arc<O
     while let Some(chart) = charts.pop() {
         charts.extend(chart.dependencies.iter().map(|d| &**d));
         for file in chart.files.iter().filter(|f| f.name.starts_with("crds/")) {
-            for doc in druse_object::yaml::documents(&file.text(), druse_object::yaml::Dialect::Sigs).into_iter().flatten() {
+            for doc in
+                druse_object::yaml::documents(&file.text(), druse_object::yaml::Dialect::Sigs).into_iter().flatten()
+            {
                 out.extend(crd_kind(&Object::new(doc.value)));
             }
         }

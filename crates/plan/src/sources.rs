@@ -116,8 +116,11 @@ pub(crate) struct TreeUrls {
 /// whose Kustomizations' paths exist in the tree most often.
 pub(crate) fn identify_tree(input: &TreeInput, scan: &Scan) -> TreeUrls {
     let remotes: BTreeSet<String> = input.remotes.iter().filter_map(|u| source_folder(u)).collect();
-    let sources: BTreeMap<(String, String, String), &Arc<Object>> =
-        scan.objects.iter().map(|o| ((o.kind().to_string(), o.namespace().to_string(), o.name().to_string()), o)).collect();
+    let sources: BTreeMap<(String, String, String), &Arc<Object>> = scan
+        .objects
+        .iter()
+        .map(|o| ((o.kind().to_string(), o.namespace().to_string(), o.name().to_string()), o))
+        .collect();
     // Per source: how many Kustomizations have their path in the tree, and how many of these paths say something.
     let mut votes: BTreeMap<(String, String, String), (usize, usize)> = BTreeMap::new();
     for k in scan.objects.iter().filter(|o| Kustomization::is(o)) {
@@ -160,7 +163,8 @@ pub(crate) fn identify_tree(input: &TreeInput, scan: &Scan) -> TreeUrls {
     }
     if !matched {
         let best = votes.iter().filter(|(_, v)| v.0 > 0).max_by(|a, b| {
-            let key = |(id, v): &(&(String, String, String), &(usize, usize))| (v.1, v.0, std::cmp::Reverse((*id).clone()));
+            let key =
+                |(id, v): &(&(String, String, String), &(usize, usize))| (v.1, v.0, std::cmp::Reverse((*id).clone()));
             key(a).cmp(&key(b))
         });
         if let Some((id, (_, named))) = best
@@ -253,7 +257,8 @@ impl Sources {
     }
 
     fn git(&self, lookup: &dyn Lookup, object: &Arc<Object>, id: String) -> Result<SourceTree> {
-        let git = GitRepository::read(object).map_err(|e| SourceFailure::new(UnitError::new(e).at(&object.provenance)))?;
+        let git =
+            GitRepository::read(object).map_err(|e| SourceFailure::new(UnitError::new(e).at(&object.provenance)))?;
         let reference = git.spec.reference.clone().unwrap_or_default();
         let text = |v: &Option<druse_object::Str>| v.as_deref().filter(|t| !t.is_empty()).map(str::to_string);
         let reference = GitReference {
@@ -266,36 +271,50 @@ impl Sources {
         let url = git.spec.url.to_string();
         let fixed = reference.commit.is_some() || reference.semver.is_some() || reference.tag.is_some();
         if !fixed && source_folder(&url).is_some_and(|f| self.is_tree.urls.contains(&f)) {
-            let tree = self.artifact("tree", git.spec.ignore.as_deref().unwrap_or_default().to_string(), git.spec.ignore.as_deref())?;
+            let tree = self.artifact(
+                "tree",
+                git.spec.ignore.as_deref().unwrap_or_default().to_string(),
+                git.spec.ignore.as_deref(),
+            )?;
             return Ok(self.own(id, url, tree.0));
         }
         let failed_info = SourceInfo { id: id.clone(), url: url.clone(), revision: String::new(), is_tree: false };
         if !git.spec.include.is_empty() {
-            return Err(SourceFailure::new(UnitError::new(format!("{id}: spec.include is not supported")).at(&object.provenance)));
+            return Err(SourceFailure::new(
+                UnitError::new(format!("{id}: spec.include is not supported")).at(&object.provenance),
+            ));
         }
         let auth = self.auth(lookup, git.spec.secret_ref.as_ref().map(|r| r.name.as_str()), object.namespace());
         let request = GitRequest { url: url.clone(), reference: reference.clone(), auth };
         let found = self.fetcher.git(&request).map_err(|e| self.failed(&e, object, failed_info))?;
         let key = format!("{}\n{}", found.artifact.digest, git.spec.ignore.as_deref().unwrap_or_default());
         let tree = memo(&self.artifacts, &key, || {
-            Ok((Arc::new(ArtifactTree::new(found.tree.clone(), git.spec.ignore.as_deref())) as Arc<dyn FileTree>, String::new()))
+            Ok((
+                Arc::new(ArtifactTree::new(found.tree.clone(), git.spec.ignore.as_deref())) as Arc<dyn FileTree>,
+                String::new(),
+            ))
         })?;
         Ok(fetched(id, url, found.artifact.revision, tree.0))
     }
 
     fn oci(&self, lookup: &dyn Lookup, object: &Arc<Object>, id: String) -> Result<SourceTree> {
         let (request, spec) = self.oci_request(lookup, object)?;
-        let failed_info = SourceInfo { id: id.clone(), url: request.url.clone(), revision: String::new(), is_tree: false };
+        let failed_info =
+            SourceInfo { id: id.clone(), url: request.url.clone(), revision: String::new(), is_tree: false };
         let found = self.fetcher.oci(&request).map_err(|e| self.failed(&e, object, failed_info))?;
         let key = format!("{}\n{}", found.artifact.digest, spec.ignore.as_deref().unwrap_or_default());
         let tree = memo(&self.artifacts, &key, || {
-            Ok((Arc::new(ArtifactTree::new(found.tree.clone(), spec.ignore.as_deref())) as Arc<dyn FileTree>, String::new()))
+            Ok((
+                Arc::new(ArtifactTree::new(found.tree.clone(), spec.ignore.as_deref())) as Arc<dyn FileTree>,
+                String::new(),
+            ))
         })?;
         Ok(fetched(id, request.url, found.artifact.revision, tree.0))
     }
 
     fn oci_request(&self, lookup: &dyn Lookup, object: &Arc<Object>) -> Result<(OciRequest, OciRepositorySpec)> {
-        let oci = OciRepository::read(object).map_err(|e| SourceFailure::new(UnitError::new(e).at(&object.provenance)))?;
+        let oci =
+            OciRepository::read(object).map_err(|e| SourceFailure::new(UnitError::new(e).at(&object.provenance)))?;
         let reference = oci.spec.reference.clone().unwrap_or_default();
         let text = |v: &Option<druse_object::Str>| v.as_deref().filter(|t| !t.is_empty()).map(str::to_string);
         let request = OciRequest {
@@ -391,19 +410,32 @@ impl Sources {
         let namespace = reference.namespace.as_deref().filter(|n| !n.is_empty()).unwrap_or(namespace);
         let id = format!("{}/{namespace}/{}", reference.kind, reference.name);
         let version = spec.version.as_deref().unwrap_or_default().to_string();
-        let files: Vec<String> =
-            spec.values_files.iter().chain(&spec.values_file).map(ToString::to_string).filter(|f| !f.is_empty()).collect();
+        let files: Vec<String> = spec
+            .values_files
+            .iter()
+            .chain(&spec.values_file)
+            .map(ToString::to_string)
+            .filter(|f| !f.is_empty())
+            .collect();
         if matches!(reference.kind.as_str(), "GitRepository" | "Bucket" | "OCIRepository") {
             let source = self.tree(lookup, reference, namespace)?;
             return self.chart_in_tree(source, spec, &files);
         }
         if reference.kind != "HelmRepository" {
             return Err(SourceFailure::new(
-                UnitError::new(format!("the chart's sourceRef names {id}: charts do not come from a {}", reference.kind))
-                    .help("use a HelmRepository, GitRepository or Bucket"),
+                UnitError::new(format!(
+                    "the chart's sourceRef names {id}: charts do not come from a {}",
+                    reference.kind
+                ))
+                .help("use a HelmRepository, GitRepository or Bucket"),
             ));
         }
-        let info = ChartInfo { name: spec.chart.to_string(), wanted: version.clone(), version: String::new(), digest: String::new() };
+        let info = ChartInfo {
+            name: spec.chart.to_string(),
+            wanted: version.clone(),
+            version: String::new(),
+            digest: String::new(),
+        };
         let object = lookup.get("HelmRepository", namespace, &reference.name).ok_or_else(|| SourceFailure {
             chart: Some(info),
             ..SourceFailure::new(
@@ -456,15 +488,23 @@ impl Sources {
             use_values_files(&mut chart, values_files, ignore_missing).map_err(broken)?;
             Ok(Arc::new(chart))
         })
-        .map_err(|e| SourceFailure { chart: Some(info.clone()), source: Some(source.clone()), ..SourceFailure::new(e) })?;
+        .map_err(|e| SourceFailure {
+            chart: Some(info.clone()),
+            source: Some(source.clone()),
+            ..SourceFailure::new(e)
+        })?;
         Ok(SourceChart { info, source, chart })
     }
 
     /// A chart that is a folder (or archive) of a file source.
     fn chart_in_tree(&self, source: SourceTree, spec: &HelmChartSpec, values_files: &[String]) -> Result<SourceChart> {
         let dir = clean_path(&spec.chart);
-        let mut info =
-            ChartInfo { name: spec.chart.to_string(), wanted: String::new(), version: String::new(), digest: String::new() };
+        let mut info = ChartInfo {
+            name: spec.chart.to_string(),
+            wanted: String::new(),
+            version: String::new(),
+            digest: String::new(),
+        };
         let fail = |e: UnitError| SourceFailure {
             chart: Some(info.clone()),
             source: Some(source.info.clone()),
@@ -476,13 +516,15 @@ impl Sources {
             Some(Kind::Dir) => Some(chart_files(tree, &dir).map_err(|e| fail(UnitError::new(e)))?),
             None => {
                 return Err(fail(
-                    UnitError::new(format!("{} has no chart {dir:?}", source.info.id)).help("correct spec.chart: a path in the source"),
+                    UnitError::new(format!("{} has no chart {dir:?}", source.info.id))
+                        .help("correct spec.chart: a path in the source"),
                 ));
             }
         };
         let key = match &files {
             Some(files) => {
-                let memory: druse_kustomize::tree::MemoryTree = files.iter().map(|f| (f.name.as_str(), f.data.clone())).collect();
+                let memory: druse_kustomize::tree::MemoryTree =
+                    files.iter().map(|f| (f.name.as_str(), f.data.clone())).collect();
                 druse_source::cache::tree_digest(&memory).map_err(|e| fail(UnitError::new(e)))?
             }
             None => String::new(),
@@ -509,7 +551,12 @@ impl Sources {
     }
 
     /// Loads a chart from its files; dependencies that are not packed in it are fetched, or taken from beside it.
-    fn with_dependencies(&self, tree: &dyn FileTree, dir: &str, mut files: Vec<File>) -> std::result::Result<Chart, String> {
+    fn with_dependencies(
+        &self,
+        tree: &dyn FileTree,
+        dir: &str,
+        mut files: Vec<File>,
+    ) -> std::result::Result<Chart, String> {
         let chart = Chart::from_files(files.clone()).map_err(|e| e.to_string())?;
         if chart.check_installable().is_ok() {
             return Ok(chart);

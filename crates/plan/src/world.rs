@@ -24,7 +24,8 @@ pub(crate) struct World {
 impl World {
     /// Whether units look objects like this one up.
     pub(crate) fn keeps(object: &Object) -> bool {
-        matches!(object.kind(), "ConfigMap" | "Secret") && object.api_version() == "v1" || object.gvk().group == SOURCE_GROUP
+        matches!(object.kind(), "ConfigMap" | "Secret") && object.api_version() == "v1"
+            || object.gvk().group == SOURCE_GROUP
     }
 
     pub(crate) fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<&Arc<Object>> {

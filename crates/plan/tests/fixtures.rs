@@ -40,7 +40,8 @@ impl StandIns for TestStandIns {
 fn make(fixture: &str, stand_ins: bool) -> Option<Plan> {
     let shared = shared()?;
     let fetcher =
-        Fetcher::new(FetcherOptions { mirrors: vec![shared.clone()], offline: true, ..FetcherOptions::default() }).expect("a mirror");
+        Fetcher::new(FetcherOptions { mirrors: vec![shared.clone()], offline: true, ..FetcherOptions::default() })
+            .expect("a mirror");
     let input = locate(&shared.join("fixtures").join(fixture)).expect("a tree");
     let mut options = PlanOptions::default();
     if stand_ins {
@@ -79,12 +80,8 @@ fn the_newer_homelab_renders_all_but_what_the_mirror_lacks() {
     let Some(plan) = make("homelab-2026-08", true) else { return };
     println!("{}", describe(&plan));
     assert_eq!(failed(&plan), ["HelmRelease/argo-system/argo-events"]);
-    let stand_ins: Vec<String> = plan
-        .units
-        .iter()
-        .filter(|u| matches!(u.state, UnitState::StandIn { .. }))
-        .map(|u| u.id.to_string())
-        .collect();
+    let stand_ins: Vec<String> =
+        plan.units.iter().filter(|u| matches!(u.state, UnitState::StandIn { .. })).map(|u| u.id.to_string()).collect();
     assert_eq!(stand_ins, ["HelmRelease/flux-system/flux2", "HelmRelease/mimir/mimir"]);
     let error = &plan.units.iter().find(|u| u.state == UnitState::Failed).expect("one").errors[0];
     assert!(error.message.contains("chart argo-events 2.4.24"), "{error}");

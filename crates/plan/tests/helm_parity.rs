@@ -31,8 +31,20 @@ fn helm() -> Option<PathBuf> {
 /// Values that are made at random, or follow from such: not compared.
 fn is_random(path: &str) -> bool {
     let last = path.rsplit('/').next().unwrap_or_default();
-    matches!(last, "tls.crt" | "tls.key" | "ca.crt" | "ca.key" | "caBundle" | "admin-password" | "config.yaml" | "secretkey" | "ca.pem" | "cert.pem" | "key.pem")
-        || path.contains("/annotations/checksum")
+    matches!(
+        last,
+        "tls.crt"
+            | "tls.key"
+            | "ca.crt"
+            | "ca.key"
+            | "caBundle"
+            | "admin-password"
+            | "config.yaml"
+            | "secretkey"
+            | "ca.pem"
+            | "cert.pem"
+            | "key.pem"
+    ) || path.contains("/annotations/checksum")
         || path.contains("rollme")
 }
 
@@ -164,7 +176,9 @@ fn helm_renders_the_same_objects() {
         wrong.extend(
             units
                 .par_iter()
-                .flat_map_iter(|u| compare(&helm, &fetcher, &plan, u).into_iter().map(move |d| format!("{fixture} {}: {d}", u.id)))
+                .flat_map_iter(|u| {
+                    compare(&helm, &fetcher, &plan, u).into_iter().map(move |d| format!("{fixture} {}: {d}", u.id))
+                })
                 .collect::<Vec<_>>(),
         );
     }

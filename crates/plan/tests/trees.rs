@@ -38,7 +38,9 @@ fn make(files: &[(&str, String)]) -> Plan {
 
 fn unit<'a>(plan: &'a Plan, id: &str) -> &'a Unit {
     let id: UnitId = id.parse().expect("an id");
-    plan.unit(&id).unwrap_or_else(|| panic!("no unit {id} among {:?}", plan.units.iter().map(|u| u.id.to_string()).collect::<Vec<_>>()))
+    plan.unit(&id).unwrap_or_else(|| {
+        panic!("no unit {id} among {:?}", plan.units.iter().map(|u| u.id.to_string()).collect::<Vec<_>>())
+    })
 }
 
 fn object<'a>(unit: &'a Unit, kind: &str, name: &str) -> &'a Object {
@@ -98,7 +100,11 @@ fn a_missing_path_a_missing_source_and_a_suspended_unit_are_told_apart() {
     assert!(errors(nowhere).contains("kustomization path not found: /nowhere"), "{}", errors(nowhere));
     assert!(errors(nowhere).starts_with("cluster/sync.yaml:"), "{}", errors(nowhere));
     let nosource = unit(&plan, "ks/flux-system/nosource");
-    assert!(errors(nosource).contains("GitRepository/flux-system/other, which no unit of the tree defines"), "{}", errors(nosource));
+    assert!(
+        errors(nosource).contains("GitRepository/flux-system/other, which no unit of the tree defines"),
+        "{}",
+        errors(nosource)
+    );
     let asleep = unit(&plan, "ks/flux-system/asleep");
     assert_eq!(asleep.state, UnitState::Suspended);
     assert!(asleep.objects.is_empty());
@@ -153,7 +159,10 @@ fn variables_come_from_what_other_units_make() {
 #[test]
 fn what_only_a_cluster_holds_is_named_and_never_invented() {
     let hr = release("web", "charts/web", "  valuesFrom: [{kind: Secret, name: runtime}]\n");
-    let plan = cluster(&kustomization("app", "./app", ""), vec![("app/hr.yaml", hr), chart_yaml(), ("charts/web/templates/cm.yaml", CM.into())]);
+    let plan = cluster(
+        &kustomization("app", "./app", ""),
+        vec![("app/hr.yaml", hr), chart_yaml(), ("charts/web/templates/cm.yaml", CM.into())],
+    );
     let web = unit(&plan, "hr/apps/web");
     assert_eq!(web.state, UnitState::Failed);
     assert_eq!(web.unresolved, ["Secret apps/runtime (valuesFrom)"]);
@@ -200,7 +209,11 @@ fn text_at_the_end_of_a_document_keeps_its_line_break_but_for_the_last() {
     let two = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: one}\ndata:\n  t: |\n    x\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: two}\ndata:\n  t: |\n    x";
     let plan = cluster(
         &kustomization("app", "./app", ""),
-        vec![("app/hr.yaml", release("web", "charts/web", "")), chart_yaml(), ("charts/web/templates/cm.yaml", two.into())],
+        vec![
+            ("app/hr.yaml", release("web", "charts/web", "")),
+            chart_yaml(),
+            ("charts/web/templates/cm.yaml", two.into()),
+        ],
     );
     let web = unit(&plan, "hr/apps/web");
     assert_eq!(object(web, "ConfigMap", "one").value.str_at(["data", "t"]), Some("x\n"));
@@ -276,7 +289,11 @@ fn charts_not_in_the_mirror_and_archives_that_lead_out_fail_by_name() {
     builder.append(&header, &b"x"[..]).expect("added");
     let bytes = builder.into_inner().and_then(flate2::write::GzEncoder::finish).expect("packed");
     std::fs::write(charts.join("evil-1.0.0.tgz"), bytes).expect("written");
-    std::fs::write(charts.join("index.yaml"), "apiVersion: v1\nentries:\n  evil: [{version: 1.0.0, urls: [evil-1.0.0.tgz]}]\n").expect("written");
+    std::fs::write(
+        charts.join("index.yaml"),
+        "apiVersion: v1\nentries:\n  evil: [{version: 1.0.0, urls: [evil-1.0.0.tgz]}]\n",
+    )
+    .expect("written");
 
     let repository = "apiVersion: source.toolkit.fluxcd.io/v1\nkind: HelmRepository\nmetadata: {name: charts, namespace: apps}\nspec: {url: https://charts.example.org}\n";
     let hr = |name: &str, version: &str| {
@@ -288,13 +305,19 @@ fn charts_not_in_the_mirror_and_archives_that_lead_out_fail_by_name() {
     let sync = format!("{SOURCE}{}", kustomization("cluster", "./cluster", ""));
     let files = [
         ("cluster/sync.yaml", sync),
-        ("cluster/hr.yaml", format!("{repository}{}{}{}", hr("evil", "1.0.0"), hr("evil", "1.0.1"), hr("gone", "2.0.0"))),
+        (
+            "cluster/hr.yaml",
+            format!("{repository}{}{}{}", hr("evil", "1.0.0"), hr("evil", "1.0.1"), hr("gone", "2.0.0")),
+        ),
     ];
     let plan = make_with(&files, FetcherOptions { mirrors: vec![dir.path().into()], ..FetcherOptions::default() });
     let evil = errors(unit(&plan, "hr/apps/evil-1-0-0"));
     assert!(evil.contains("chart evil 1.0.0"), "{evil}");
     let other = errors(unit(&plan, "hr/apps/evil-1-0-1"));
-    assert!(other.contains("chart evil 1.0.1 of https://charts.example.org was not found") && other.contains("(has 1.0.0)"), "{other}");
+    assert!(
+        other.contains("chart evil 1.0.1 of https://charts.example.org was not found") && other.contains("(has 1.0.0)"),
+        "{other}"
+    );
     let gone = errors(unit(&plan, "hr/apps/gone-2-0-0"));
     assert!(gone.contains("has no chart of that name"), "{gone}");
     assert_eq!(unit(&plan, "ks/flux-system/cluster").state, UnitState::Ok);
@@ -303,7 +326,11 @@ fn charts_not_in_the_mirror_and_archives_that_lead_out_fail_by_name() {
 #[test]
 fn releases_alone_are_roots_and_unread_ones_are_named() {
     let chart = [("charts/web/Chart.yaml", chart_yaml().1), ("charts/web/templates/cm.yaml", CM.to_string())];
-    let mut files = vec![("hr.yaml", SOURCE.replace("flux-system", "apps") + &release("web", "charts/web", "").replace(", namespace: flux-system}", "}"))];
+    let mut files = vec![(
+        "hr.yaml",
+        SOURCE.replace("flux-system", "apps")
+            + &release("web", "charts/web", "").replace(", namespace: flux-system}", "}"),
+    )];
     files.extend(chart.clone());
     let plan = make(&files);
     assert!(unit(&plan, "hr/apps/web").is_root);
