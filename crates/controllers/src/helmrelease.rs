@@ -406,7 +406,7 @@ impl Controller {
             }
             Err(failure) => {
                 let name = failure.chart.as_ref().map(|c| c.name.clone()).unwrap_or_default();
-                let version = failure.chart.as_ref().map(|c| c.version.clone()).unwrap_or_default();
+                let version = failure.chart.as_ref().map(|c| c.wanted.clone()).unwrap_or_default();
                 if let (true, Some(stand_ins)) = (failure.not_at_hand, &self.context.options.stand_ins) {
                     let component = stand_ins
                         .for_chart(&name)
@@ -590,7 +590,7 @@ impl Job<'_> {
         }
         let mut objects = c.with_namespaces(self.rendered.objects.clone(), self.namespace).await;
         mark_managed(&mut objects, &self.unit.release_name(), self.namespace);
-        let options = ApplyOptions { force: self.action.force, concurrency: 4, ..ApplyOptions::default() };
+        let options = ApplyOptions { force: self.action.force, drop_unknown_fields: true, concurrency: 4, ..ApplyOptions::default() };
         let changes = match c.ssa.apply_all(objects, &options).await {
             Ok(changes) => changes,
             Err(f) => return Err(Failure { missing_kinds: f.missing_kinds, ..failed(&f.message) }),

@@ -87,6 +87,8 @@ pub struct ApplyOptions {
     pub if_not_present: Vec<(String, &'static str)>,
     /// Leave the fields other managers own in these.
     pub merge: Vec<(String, &'static str)>,
+    /// Fields that a kind's schema does not know are dropped, as client-side tools have it, instead of refused.
+    pub drop_unknown_fields: bool,
     /// How many requests at once.
     pub concurrency: usize,
 }
@@ -103,6 +105,8 @@ pub struct ResourceManager {
 
 enum DryRun {
     Apply(Change),
+    /// Apply without server-side apply, which refuses fields the schema does not know.
+    Replace(Change),
     Leave(Change),
 }
 
@@ -132,6 +136,7 @@ impl ResourceManager {
             stages[stage].push(object);
         }
         let mut done = Vec::new();
+        let mut missing = None;
         for (i, stage) in stages.into_iter().enumerate() {
             if stage.is_empty() {
                 continue;
@@ -143,6 +148,10 @@ impl ResourceManager {
                 .collect();
             match self.apply_stage(stage, o).await {
                 Ok(changes) => done.extend(changes),
+                Err(mut failure) if failure.missing_kinds => {
+                    done.append(&mut failure.changes);
+                    missing.get_or_insert(failure.message);
+                }
                 Err(mut failure) => {
                     done.append(&mut failure.changes);
                     failure.changes = done;
@@ -155,7 +164,10 @@ impl ResourceManager {
                 }
             }
         }
-        Ok(done)
+        match missing {
+            Some(message) => Err(ApplyFailure { message, changes: done, missing_kinds: true }),
+            None => Ok(done),
+        }
     }
 
     async fn apply_stage(&self, mut objects: Vec<Object>, o: &ApplyOptions) -> Result<Vec<Change>, ApplyFailure> {
@@ -189,6 +201,10 @@ impl ResourceManager {
             match step {
                 DryRun::Leave(change) => Ok(change),
                 DryRun::Apply(change) => match self.api.apply(&object, self.manager, false).await {
+                    Ok(_) => Ok(change),
+                    Err(e) => Err(format!("{} apply failed: {e}", object.key())),
+                },
+                DryRun::Replace(change) => match self.write_plainly(&object, change.action).await {
                     Ok(_) => Ok(change),
                     Err(e) => Err(format!("{} apply failed: {e}", object.key())),
                 },
@@ -234,6 +250,11 @@ impl ResourceManager {
         let patch = || self.api.patch(&resource, object.namespace(), object.name(), "", how, &object.value);
         let dry = match patch().await {
             Ok(v) => v,
+            Err(e) if o.drop_unknown_fields && e.to_string().contains("field not declared in schema") => {
+                tracing::warn!("{subject}: a field its schema does not know is dropped: {e}");
+                let action = if there.is_some() { Action::Configured } else { Action::Created };
+                return Ok(DryRun::Replace(change(action)));
+            }
             Err(e) => {
                 let force = o.force
                     || any_in_metadata(&object.value, &o.force_selector)
@@ -260,6 +281,16 @@ impl ResourceManager {
             Some(v) if patched || drifted(v, &dry) => DryRun::Apply(change(Action::Configured)),
             Some(_) => DryRun::Leave(change(Action::Unchanged)),
         })
+    }
+
+    /// Creates or merge-patches, as Helm did before it applied server-side: the API drops what it does not know.
+    async fn write_plainly(&self, object: &Object, action: Action) -> Result<Value, ApiError> {
+        let resource = self.api.resource(&object.gvk()).await?;
+        if action == Action::Created {
+            self.api.create(&resource, object.namespace(), &object.value).await
+        } else {
+            self.api.patch(&resource, object.namespace(), object.name(), "", Patch::Merge, &object.value).await
+        }
     }
 
     async fn recreate(&self, resource: &druse_runtime::Resource, object: &Object) -> Result<(), String> {

@@ -470,7 +470,7 @@ pub(crate) fn binding(new: &Value, old: Option<&Value>, gvk: &Gvk, out: &mut Err
                 if !group.is_empty() {
                     out.push(FieldError::not_supported(format!("{path}.apiGroup"), group, &[""]));
                 }
-                if text(s, &["namespace"]).is_empty() {
+                if gvk.kind != "RoleBinding" && text(s, &["namespace"]).is_empty() {
                     out.push(FieldError::required(format!("{path}.namespace"), ""));
                 }
             }
