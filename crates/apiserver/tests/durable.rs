@@ -1,5 +1,7 @@
 //! The data directory: what is kept over restarts, who may use it, what damage does.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::send;

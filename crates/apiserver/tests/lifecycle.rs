@@ -1,5 +1,7 @@
 //! Deletion in all its forms, and what the server's own controllers do.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{bare, send, until};

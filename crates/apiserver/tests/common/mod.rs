@@ -1,5 +1,5 @@
 //! What the tests share: a server in memory or in a folder, and requests to it without a network.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 use druse_apiserver::{ApiServer, ApiService};
 use druse_object::{Value, json};
