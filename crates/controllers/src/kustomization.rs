@@ -336,6 +336,7 @@ impl Controller {
             exclusions: vec![(key("reconcile"), "disabled"), (key("ssa"), "ignore")],
             if_not_present: vec![(key("ssa"), "ifnotpresent")],
             merge: vec![(key("ssa"), "merge")],
+            drop_unknown_fields: false,
             concurrency: 4,
         }
     }
