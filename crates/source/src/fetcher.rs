@@ -217,10 +217,10 @@ impl Fetcher {
         ask: impl Fn(&Network) -> Result<mirror::Answer<T>, SourceError>,
         artifact: impl Fn(&T) -> &Artifact,
     ) -> Result<T, SourceError> {
-        if fixed || self.network.is_none() {
-            if let Some(found) = cached() {
-                return Ok(found);
-            }
+        if (fixed || self.network.is_none())
+            && let Some(found) = cached()
+        {
+            return Ok(found);
         }
         if let Some(cache) = &self.cache {
             looked.push(format!("cache {}", cache.root().display()));

@@ -13,12 +13,14 @@ pub mod fetcher;
 pub mod git_tree;
 pub mod index;
 pub mod mirror;
+pub mod mirror_writer;
 pub mod net;
 pub mod request;
 
 pub use error::SourceError;
 pub use fetcher::{Fetcher, FetcherOptions, Progress};
 pub use mirror::Mirror;
+pub use mirror_writer::{MirrorWriter, Put};
 pub use net::NetOptions;
 pub use request::{
     Artifact, Auth, ChartArtifact, ChartRequest, GitReference, GitRequest, OciReference, OciRequest, Origin,

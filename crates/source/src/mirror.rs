@@ -102,9 +102,7 @@ impl Mirror {
         let r = &request.reference;
         let wanted = match r {
             GitReference { commit: Some(v), .. } => Wanted::Exact(v.clone()),
-            GitReference { name: Some(v), .. } => Wanted::Exact(
-                v.trim_start_matches("refs/").trim_start_matches("heads/").trim_start_matches("tags/").to_string(),
-            ),
+            GitReference { name: Some(v), .. } => Wanted::Exact(short_name(v).to_string()),
             GitReference { semver: Some(v), .. } => Wanted::Range(v.clone()),
             GitReference { tag: Some(v), .. } | GitReference { branch: Some(v), .. } => Wanted::Exact(v.clone()),
             _ => Wanted::Exact("master".to_string()),
@@ -174,6 +172,12 @@ impl Mirror {
 enum Wanted {
     Exact(String),
     Range(String),
+}
+
+/// A full reference name without `refs/heads/` or `refs/tags/`: the folder it has in a mirror.
+pub(crate) fn short_name(name: &str) -> &str {
+    let name = name.strip_prefix("refs/").unwrap_or(name);
+    name.strip_prefix("heads/").or_else(|| name.strip_prefix("tags/")).unwrap_or(name)
 }
 
 /// `HOST/OWNER/NAME` of a Git or OCI URL, without user, port and `.git`; `None` when it has none.

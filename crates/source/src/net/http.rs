@@ -342,10 +342,7 @@ impl Inner {
         let sources = || std::iter::successors(Some(first), |e| (**e).source());
         let io_kinds: Vec<std::io::ErrorKind> =
             sources().filter_map(|s| s.downcast_ref::<std::io::Error>()).map(std::io::Error::kind).collect();
-        let tls = sources().find_map(|s| {
-            s.downcast_ref::<rustls::Error>()
-                .or_else(|| s.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref::<rustls::Error>())
-        });
+        let tls = tls_error(first, 0);
         if let Some(tls) = tls {
             let remedy = match tls {
                 rustls::Error::InvalidCertificate(_) if !self.has_roots => {
@@ -402,6 +399,17 @@ impl Inner {
         }
         Failure::new(K::Passing, text)
     }
+}
+
+/// The TLS error among an error's causes; those that system errors wrap are not in the plain chain of causes.
+fn tls_error<'e>(e: &'e (dyn StdError + 'static), depth: usize) -> Option<&'e rustls::Error> {
+    if depth > 16 {
+        return None;
+    }
+    let wrapped = e.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    e.downcast_ref::<rustls::Error>()
+        .or_else(|| tls_error(wrapped?, depth + 1))
+        .or_else(|| tls_error(e.source()?, depth + 1))
 }
 
 /// What a status other than success means.

@@ -374,7 +374,7 @@ impl Registries {
             let next = reply.header("link").and_then(next_page).and_then(|n| url.join(n).ok());
             match next {
                 Some(next) if next != url && (next.scheme(), next.host_str()) == (url.scheme(), url.host_str()) => {
-                    url = next
+                    url = next;
                 }
                 _ => return Ok(tags),
             }
