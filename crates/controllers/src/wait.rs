@@ -53,9 +53,9 @@ impl std::fmt::Display for Target {
     }
 }
 
-/// Pauses between looks: 5 ms, growing to one second.
+/// Pauses between looks: 5 ms, growing to 40 ms, and to a second when it takes longer than a rehearsal does.
 fn pause(round: u32) -> Duration {
-    Duration::from_millis(5u64 << round.min(8)).min(Duration::from_secs(1))
+    if round > 250 { Duration::from_secs(1) } else { Duration::from_millis(5u64 << round.min(3)) }
 }
 
 /// Waits until all targets are current.
