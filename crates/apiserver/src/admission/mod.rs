@@ -4,6 +4,7 @@
 
 mod namespace;
 mod pods;
+mod policies;
 mod storage;
 
 use druse_object::Value;
@@ -92,6 +93,7 @@ impl Chain {
                 Box::new(pods::Priority),
                 Box::new(storage::InUseProtection),
                 Box::new(storage::DefaultClasses),
+                Box::new(policies::Policies::default()),
             ],
         }
     }

@@ -122,6 +122,9 @@ pub async fn collection(call: &Call) -> Answer {
     }
     let mut meta = Map::new();
     meta.insert("resourceVersion", page.rv.to_string());
+    if call.resource.custom && call.view.accepted.shape == crate::negotiate::Shape::Object {
+        meta.insert("continue", "");
+    }
     call.view.list(&items, meta)
 }
 

@@ -75,25 +75,33 @@ async fn handle(shared: Arc<Shared>, request: Request<Bytes>) -> Answer {
         return info::path(&shared, &info, &parts.method, &parts.headers).await;
     }
     let call = Call::new(shared, info, user, parts.method, parts.headers, body)?;
+    let answer = answer(&call).await?;
+    Ok(match call.version()?.deprecation.as_ref() {
+        Some(w) => call.warn(answer, &[w.to_string()]),
+        None => answer,
+    })
+}
+
+async fn answer(call: &Call) -> Answer {
     let sub = call.info.subresource.clone();
     if !sub.is_empty() {
-        return subresource::dispatch(&call, &sub).await;
+        return subresource::dispatch(call, &sub).await;
     }
     if !call.resource.allows(call.info.verb) {
         return Err(Status::method_not_supported());
     }
     if !call.resource.is_stored() {
-        return reviews::create(&call).await;
+        return reviews::create(call).await;
     }
     match call.info.verb {
-        "get" => read::get(&call),
-        "list" => read::list(&call),
-        "watch" => watch::watch(&call),
-        "create" => create::create(&call).await,
-        "update" => update::update(&call).await,
-        "patch" => patch::patch(&call).await,
-        "delete" => delete::delete(&call).await,
-        "deletecollection" => delete::collection(&call).await,
+        "get" => read::get(call),
+        "list" => read::list(call),
+        "watch" => watch::watch(call),
+        "create" => create::create(call).await,
+        "update" => update::update(call).await,
+        "patch" => patch::patch(call).await,
+        "delete" => delete::delete(call).await,
+        "deletecollection" => delete::collection(call).await,
         _ => Err(Status::method_not_supported()),
     }
 }

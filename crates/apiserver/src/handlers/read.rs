@@ -199,6 +199,10 @@ pub fn list(call: &Call) -> Answer {
     }
     let mut meta = Map::new();
     meta.insert("resourceVersion", page.rv.to_string());
+    if call.resource.custom && call.view.accepted.shape == crate::negotiate::Shape::Object {
+        // Lists of custom objects always say it.
+        meta.insert("continue", "");
+    }
     if remaining > 0
         && let Some(last) = items.last()
     {

@@ -1,0 +1,343 @@
+//! `ValidatingAdmissionPolicy`: CEL expressions that refuse writes.
+//!
+//! Judged: match constraints and conditions, variables, parameters named by a binding, messages, reasons, the `Deny`
+//! action. Not yet: parameters chosen by a selector, the authorizer in expressions (an expression that uses it fails,
+//! and the policy's `failurePolicy` decides), warnings and audit annotations.
+
+use std::sync::Arc;
+
+use druse_object::{Gvk, Map, Value};
+use futures::future::{BoxFuture, ready};
+use parking_lot::Mutex;
+
+use super::{Operation, Plugin, Review};
+use crate::cel::{Program, Val};
+use crate::selector::LabelSelector;
+use crate::server::Shared;
+use crate::status::{Named, Status};
+
+const POLICIES: &str = "validatingadmissionpolicies.admissionregistration.k8s.io";
+const BINDINGS: &str = "validatingadmissionpolicybindings.admissionregistration.k8s.io";
+/// What all expressions of one policy may cost for one request, as upstream limits them.
+const BUDGET: u64 = 10_000_000;
+
+/// An expression, parsed, or why it could not be.
+struct Expression {
+    text: String,
+    program: Result<Program, String>,
+}
+
+impl Expression {
+    fn new(v: &Value) -> Self {
+        let text = v.as_str().unwrap_or_default().to_owned();
+        let program = Program::compile(&text).map_err(|e| e.to_string());
+        Self { text, program }
+    }
+}
+
+struct Validation {
+    expression: Expression,
+    message: String,
+    message_expression: Option<Expression>,
+    reason: String,
+}
+
+struct Policy {
+    name: String,
+    spec: Value,
+    conditions: Vec<Expression>,
+    variables: Vec<(String, Expression)>,
+    validations: Vec<Validation>,
+    fails_closed: bool,
+    /// Name and spec of each binding that denies.
+    bindings: Vec<(String, Value)>,
+}
+
+/// The policies as they were at these changes of their kinds.
+type Cached = (Option<(u64, u64)>, Arc<Vec<Policy>>);
+
+/// The plugin.
+#[derive(Default)]
+pub struct Policies(Mutex<Cached>);
+
+impl Plugin for Policies {
+    fn name(&self) -> &'static str {
+        "ValidatingAdmissionPolicy"
+    }
+
+    fn validate<'a>(&'a self, shared: &'a Shared, review: &'a mut Review<'_>) -> BoxFuture<'a, Result<(), Status>> {
+        Box::pin(ready(self.judge(shared, review)))
+    }
+}
+
+fn read(shared: &Shared) -> Vec<Policy> {
+    let bindings = shared.objects(BINDINGS, "");
+    let name = |v: &Value| v.str_at(["metadata", "name"]).unwrap_or_default().to_owned();
+    shared
+        .objects(POLICIES, "")
+        .into_iter()
+        .map(|p| {
+            let spec = p["spec"].clone();
+            let named =
+                |v: &Value| (v.str_at(["name"]).unwrap_or_default().to_owned(), Expression::new(&v["expression"]));
+            let own = bindings.iter().filter(|b| {
+                b.str_at(["spec", "policyName"]) == p.str_at(["metadata", "name"])
+                    && b["spec"]["validationActions"].items().iter().any(|a| a.as_str() == Some("Deny"))
+            });
+            Policy {
+                name: name(&p),
+                conditions: spec["matchConditions"].items().iter().map(|c| named(c).1).collect(),
+                variables: spec["variables"].items().iter().map(named).collect(),
+                validations: spec["validations"]
+                    .items()
+                    .iter()
+                    .map(|v| Validation {
+                        expression: Expression::new(&v["expression"]),
+                        message: v.str_at(["message"]).unwrap_or_default().trim().to_owned(),
+                        message_expression: v.get("messageExpression").map(Expression::new),
+                        reason: v.str_at(["reason"]).unwrap_or("Invalid").to_owned(),
+                    })
+                    .collect(),
+                fails_closed: spec.str_at(["failurePolicy"]) != Some("Ignore"),
+                bindings: own.map(|b| (name(b), b["spec"].clone())).collect(),
+                spec,
+            }
+        })
+        .collect()
+}
+
+impl Policies {
+    fn current(&self, shared: &Shared) -> Arc<Vec<Policy>> {
+        let now = (shared.store.last_change(POLICIES), shared.store.last_change(BINDINGS));
+        let mut cache = self.0.lock();
+        if cache.0 != Some(now) {
+            *cache = (Some(now), Arc::new(read(shared)));
+        }
+        cache.1.clone()
+    }
+
+    fn judge(&self, shared: &Shared, review: &Review<'_>) -> Result<(), Status> {
+        // Policies do not judge what sets policies.
+        if review.resource.group == "admissionregistration.k8s.io" {
+            return Ok(());
+        }
+        let policies = self.current(shared);
+        for p in policies.iter().filter(|p| !p.bindings.is_empty()) {
+            if !matches(shared, review, &p.spec["matchConstraints"], true) {
+                continue;
+            }
+            for (binding, spec) in &p.bindings {
+                if matches(shared, review, &spec["matchResources"], false) {
+                    p.judge(shared, review, binding, spec)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a write is among those that rules and selectors name. Without rules a policy matches nothing, and a binding
+/// leaves the choice to its policy.
+fn matches(shared: &Shared, review: &Review<'_>, m: &Value, rules_needed: bool) -> bool {
+    let operation = match review.operation {
+        Operation::Create => "CREATE",
+        Operation::Update => "UPDATE",
+        Operation::Delete => "DELETE",
+        Operation::Connect => "CONNECT",
+    };
+    let any = |list: &Value, x: &str| list.items().iter().any(|v| matches!(v.as_str(), Some(s) if s == "*" || s == x));
+    let plural = review.resource.plural.as_str();
+    let on_resource = |list: &Value| {
+        list.items().iter().filter_map(Value::as_str).any(|r| match r.split_once('/') {
+            None => review.subresource.is_empty() && (r == "*" || r == plural),
+            Some((res, sub)) => {
+                (res == "*" || res == plural)
+                    && (sub == "*" || (!review.subresource.is_empty() && sub == review.subresource))
+            }
+        })
+    };
+    let rule = |r: &Value| {
+        let scope = r.str_at(["scope"]).unwrap_or("*");
+        let names = &r["resourceNames"];
+        any(&r["operations"], operation)
+            && any(&r["apiGroups"], &review.resource.group)
+            && r["apiVersions"].items().iter().any(|v| {
+                // Equivalent matching: another version of the same resource counts.
+                matches!(v.as_str(), Some(s) if s == "*" || review.resource.version(s).is_some())
+            })
+            && on_resource(&r["resources"])
+            && (scope == "*" || (scope == "Namespaced") == review.resource.namespaced)
+            && (names.items().is_empty() || any(names, review.name))
+    };
+    let rules = m["resourceRules"].items();
+    let included = if rules.is_empty() { !rules_needed } else { rules.iter().any(rule) };
+    if !included || m["excludeResourceRules"].items().iter().any(rule) {
+        return false;
+    }
+    let labels_of = |o: &Value, selector: &LabelSelector| {
+        selector.matches(|k| o.at(["metadata", "labels"]).and_then(|l| l.get(k)).and_then(Value::as_str))
+    };
+    let namespaces = LabelSelector::from_object(&m["namespaceSelector"]);
+    if !namespaces.is_empty() {
+        let is_namespace = review.resource.stored_as == "namespaces";
+        let subject = if is_namespace {
+            review.object.as_deref().or(review.old).cloned()
+        } else if review.namespace.is_empty() {
+            None
+        } else {
+            Some(shared.object("namespaces", "", review.namespace).unwrap_or_default())
+        };
+        if subject.is_some_and(|n| !labels_of(&n, &namespaces)) {
+            return false;
+        }
+    }
+    let objects = LabelSelector::from_object(&m["objectSelector"]);
+    objects.is_empty() || [review.object.as_deref(), review.old].into_iter().flatten().any(|o| labels_of(o, &objects))
+}
+
+/// What the expressions of one policy read.
+struct Facts<'a> {
+    object: &'a Value,
+    old: &'a Value,
+    request: Value,
+    params: Value,
+    namespace: Value,
+    variables: Value,
+}
+
+impl Facts<'_> {
+    fn list(&self) -> [(&str, Val<'_>); 6] {
+        [
+            ("object", Val::json(self.object)),
+            ("oldObject", Val::json(self.old)),
+            ("request", Val::json(&self.request)),
+            ("params", Val::json(&self.params)),
+            ("namespaceObject", Val::json(&self.namespace)),
+            ("variables", Val::json(&self.variables)),
+        ]
+    }
+
+    fn truth(&self, e: &Expression, budget: &mut u64) -> Result<bool, String> {
+        e.program.as_ref().map_err(Clone::clone)?.eval_bool(&self.list(), budget).map_err(|e| e.to_string())
+    }
+
+    fn value(&self, e: &Expression, budget: &mut u64) -> Result<Value, String> {
+        let program = e.program.as_ref().map_err(Clone::clone)?;
+        program.eval(&self.list(), budget).map(|v| v.to_value()).map_err(|e| e.to_string())
+    }
+}
+
+impl Policy {
+    fn judge(&self, shared: &Shared, review: &Review<'_>, binding: &str, spec: &Value) -> Result<(), Status> {
+        let null = Value::Null;
+        let deny = |message: &str, reason: &str| Err(denied(review, &self.name, binding, message, reason));
+        let params = match self.params(shared, review, spec) {
+            Ok(p) => p,
+            Err(()) if self.fails_closed => {
+                return deny("no params found for policy binding with `Deny` parameterNotFoundAction", "Invalid");
+            }
+            Err(()) => return Ok(()),
+        };
+        let mut facts = Facts {
+            object: review.object.as_deref().unwrap_or(&null),
+            old: review.old.unwrap_or(&null),
+            request: request(review),
+            params,
+            namespace: shared.object("namespaces", "", review.namespace).unwrap_or_default(),
+            variables: Value::Map(Map::new()),
+        };
+        let mut budget = BUDGET;
+        for c in &self.conditions {
+            match facts.truth(c, &mut budget) {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(e) if self.fails_closed => {
+                    return deny(&format!("expression '{}' resulted in error: {e}", c.text), "Invalid");
+                }
+                Err(_) => return Ok(()),
+            }
+        }
+        for (name, e) in &self.variables {
+            // One that has no value only matters to expressions that read it.
+            if let Ok(v) = facts.value(e, &mut budget)
+                && let Some(m) = facts.variables.as_map_mut()
+            {
+                m.insert(name.as_str(), v);
+            }
+        }
+        for v in &self.validations {
+            match facts.truth(&v.expression, &mut budget) {
+                Ok(true) => {}
+                Ok(false) => {
+                    let made = v.message_expression.as_ref().and_then(|e| facts.value(e, &mut budget).ok());
+                    let made = made.as_ref().and_then(Value::as_str).map(str::trim).filter(|m| !m.is_empty());
+                    let fallback = format!("failed expression: {}", v.expression.text.trim());
+                    let message = made.unwrap_or(if v.message.is_empty() { &fallback } else { &v.message });
+                    return deny(message, &v.reason);
+                }
+                Err(e) if self.fails_closed => {
+                    return deny(&format!("expression '{}' resulted in error: {e}", v.expression.text), "Invalid");
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The object a binding names as parameters; null when none is wanted. `Err` when it is missing and must not be.
+    fn params(&self, shared: &Shared, review: &Review<'_>, binding: &Value) -> Result<Value, ()> {
+        let (Some(kind), Some(reference)) = (self.spec.get("paramKind"), binding.get("paramRef")) else {
+            return Ok(Value::Null);
+        };
+        let gvk = Gvk::from_api_version(
+            kind.str_at(["apiVersion"]).unwrap_or_default(),
+            kind.str_at(["kind"]).unwrap_or_default(),
+        );
+        let table = shared.registry.table();
+        let namespace = reference.str_at(["namespace"]).filter(|n| !n.is_empty()).unwrap_or(review.namespace);
+        let found = table.for_kind(&gvk.group, &gvk.kind).and_then(|r| {
+            let ns = if r.namespaced { namespace } else { "" };
+            shared.object(&r.stored_as, ns, reference.str_at(["name"])?)
+        });
+        match found {
+            Some(v) => Ok(v),
+            None if reference.str_at(["parameterNotFoundAction"]) == Some("Allow") => Ok(Value::Null),
+            None => Err(()),
+        }
+    }
+}
+
+fn request(review: &Review<'_>) -> Value {
+    let mut kind = Map::new();
+    kind.insert("group", review.resource.group.clone());
+    kind.insert("version", review.version);
+    kind.insert("kind", review.resource.kind.clone());
+    let mut resource = Map::new();
+    resource.insert("group", review.resource.group.clone());
+    resource.insert("version", review.version);
+    resource.insert("resource", review.resource.plural.clone());
+    let mut m = Map::new();
+    m.insert("kind", kind);
+    m.insert("resource", resource);
+    m.insert("subResource", review.subresource);
+    m.insert("name", review.name);
+    m.insert("namespace", review.namespace);
+    m.insert("operation", format!("{:?}", review.operation).to_uppercase());
+    m.insert("userInfo", review.user.to_value());
+    m.insert("dryRun", review.dry_run);
+    Value::Map(m)
+}
+
+fn denied(review: &Review<'_>, policy: &str, binding: &str, message: &str, reason: &str) -> Status {
+    let (code, reason) = match reason {
+        "Unauthorized" => (401, "Unauthorized"),
+        "Forbidden" => (403, "Forbidden"),
+        "RequestEntityTooLarge" => (413, "RequestEntityTooLarge"),
+        _ => (422, "Invalid"),
+    };
+    let text = format!("ValidatingAdmissionPolicy '{policy}' with binding '{binding}' denied request: {message}");
+    let mut cause = Map::new();
+    cause.insert("message", text.as_str());
+    let n = Named { group: &review.resource.group, resource: &review.resource.plural, name: review.name };
+    Status { code, reason, ..Status::forbidden(n, &text).with_causes(vec![Value::Map(cause)]) }
+}
