@@ -5,6 +5,7 @@
 mod commands;
 mod error;
 mod globals;
+mod network;
 mod planning;
 
 use std::process::ExitCode;
@@ -30,6 +31,7 @@ struct Cli {
 enum Command {
     Up(commands::up::Args),
     Kustomize(commands::kustomize::Args),
+    Mirror(commands::mirror::Args),
     Render(commands::render::Args),
     Tree(commands::tree::Args),
     Template(commands::template::Args),
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Up(args) => commands::up::run(&args, globals),
         Command::Kustomize(args) => commands::kustomize::run(&args, globals),
+        Command::Mirror(args) => commands::mirror::run(&args, globals),
         Command::Render(args) => commands::render::run(&args, globals),
         Command::Tree(args) => commands::tree::run(&args, globals),
         Command::Template(args) => commands::template::run(&args, globals),

@@ -61,21 +61,29 @@ impl TreeArgs {
     }
 }
 
-/// Where artifacts come from, as the global options say.
+/// Where artifacts come from, as the global options and the environment say.
 ///
 /// # Errors
-/// When a mirror is none.
+/// When a mirror is none, or a proxy's address.
 pub fn fetcher(globals: &Globals) -> Result<Arc<Fetcher>, CliError> {
-    let options =
-        FetcherOptions {
+    new_fetcher(globals).map(Arc::new)
+}
+
+/// As [`fetcher`], not shared yet.
+///
+/// # Errors
+/// As [`fetcher`].
+pub fn new_fetcher(globals: &Globals) -> Result<Fetcher, CliError> {
+    let options = FetcherOptions {
         mirrors: globals.mirror.clone(),
         cache: globals.cache_dir(),
         offline: globals.offline,
         ..FetcherOptions::default()
     };
     Fetcher::new(options)
-        .map(Arc::new)
-        .map_err(|e| CliError::new(e).help("a mirror is a folder with charts/ (a Helm repository) or sources/HOST/OWNER/NAME/REF/"))
+        .map_err(|e| CliError::new(e).help("a mirror is a folder with charts/ (a Helm repository) or sources/HOST/OWNER/NAME/REF/"))?
+        .with_network(crate::network::options())
+        .map_err(CliError::new)
 }
 
 /// The components of this build, as the plan asks for them.

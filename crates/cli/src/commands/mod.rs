@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod kustomize;
+pub mod mirror;
 pub mod template;
 pub mod render;
 pub mod tree;
