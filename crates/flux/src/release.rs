@@ -327,13 +327,17 @@ pub fn render(
         }
         other => other?,
     };
+    let manifest = rendered.manifest_text();
     let mut crds = Vec::new();
-    let mut warnings = rendered.warnings.clone();
+    let mut warnings = rendered.warnings;
     if let Some(message) = unchecked {
-        let urls: Vec<&str> = message.split('"').skip(1).step_by(2).collect();
+        // Which of several schemas is missed first is a matter of chance; where they are is not.
+        let hosts: BTreeSet<&str> =
+            message.split('"').skip(1).step_by(2).filter_map(|url| url.split('/').nth(2)).collect();
+        let hosts: Vec<&str> = hosts.into_iter().collect();
         warnings.push(format!(
-            "values were not checked: the chart's schema names {}, which is not fetched",
-            urls.join(", ")
+            "values were not checked: the chart's schema is at {}, and schemas are not fetched",
+            hosts.join(", ")
         ));
     }
     for file in &rendered.crds {
@@ -351,8 +355,9 @@ pub fn render(
         }
     }
     labels::set_release_owner(&mut crds, &hr.namespace, &hr.name);
-    let mut objects: Vec<Object> = rendered.manifests.iter().flat_map(druse_helm::Manifest::objects).collect();
-    let mut hooks: Vec<Object> = rendered.hooks.iter().flat_map(|h| h.manifest.objects()).collect();
+    let mut objects: Vec<Object> =
+        rendered.manifests.into_iter().flat_map(druse_helm::Manifest::into_objects).collect();
+    let mut hooks: Vec<Object> = rendered.hooks.into_iter().flat_map(|h| h.manifest.into_objects()).collect();
     if hr.spec.post_render_strategy.as_deref() == Some("nohooks") {
         objects = post_render(hr, objects)?;
     } else if hr.spec.post_render_strategy.as_deref() == Some("separate") {
@@ -370,9 +375,9 @@ pub fn render(
         objects,
         hooks: hooks.into_iter().map(hook).collect(),
         crds,
-        notes: rendered.notes.clone(),
+        notes: rendered.notes,
         warnings,
-        manifest: rendered.manifest_text(),
+        manifest,
         asked_api_versions: rendered.asked_api_versions,
     })
 }

@@ -19,7 +19,7 @@ use crate::model::{Plan, PlanOptions, ServedKind, Unit, UnitError, UnitId, UnitK
 use crate::render::{Context, Output, chart_kinds, render_unit, unit_id};
 use crate::scan::Scan;
 use crate::sources::Sources;
-use crate::world::{Name, World};
+use crate::world::{Name, World, same_content};
 
 /// After so many rounds the plan is what it is. Each level of units in units takes a round, so that is deep.
 const MAX_ROUNDS: usize = 64;
@@ -208,7 +208,7 @@ impl State<'_> {
 
     fn is_dirty(&self, id: &UnitId, definition: &Arc<Object>, world: &World) -> bool {
         self.outputs.get(id).is_none_or(|out| {
-            !out.definition.as_ref().is_some_and(|d| Arc::ptr_eq(d, definition) || d.value == definition.value)
+            !out.definition.as_ref().is_some_and(|d| Arc::ptr_eq(d, definition) || same_content(d, definition))
                 || !out.reads.hold_in(world)
         })
     }

@@ -93,7 +93,7 @@ pub struct Sources {
     fetcher: Arc<Fetcher>,
     pub(crate) scan: Scan,
     pub(crate) is_tree: TreeUrls,
-    artifacts: Memo<String, Result<(Arc<dyn FileTree>, String)>>,
+    artifacts: Memo<String, Arc<dyn FileTree>>,
     charts: Memo<String, std::result::Result<Arc<Chart>, UnitError>>,
 }
 
@@ -224,8 +224,7 @@ impl Sources {
         let Some(object) = lookup.get(&reference.kind, namespace, &reference.name) else {
             let key = (reference.kind.to_string(), namespace.to_string(), reference.name.to_string());
             if self.is_tree.undefined.contains(&key) {
-                let tree = self.artifact("tree", String::new(), None)?;
-                return Ok(self.own(id, String::new(), tree.0));
+                return Ok(self.own(id, String::new(), self.artifact("tree", &self.input.tree, None)));
             }
             return Err(SourceFailure::new(
                 UnitError::new(format!("sourceRef names {id}, which no unit of the tree defines"))
@@ -271,12 +270,8 @@ impl Sources {
         let url = git.spec.url.to_string();
         let fixed = reference.commit.is_some() || reference.semver.is_some() || reference.tag.is_some();
         if !fixed && source_folder(&url).is_some_and(|f| self.is_tree.urls.contains(&f)) {
-            let tree = self.artifact(
-                "tree",
-                git.spec.ignore.as_deref().unwrap_or_default().to_string(),
-                git.spec.ignore.as_deref(),
-            )?;
-            return Ok(self.own(id, url, tree.0));
+            let tree = self.artifact("tree", &self.input.tree, git.spec.ignore.as_deref());
+            return Ok(self.own(id, url, tree));
         }
         let failed_info = SourceInfo { id: id.clone(), url: url.clone(), revision: String::new(), is_tree: false };
         if !git.spec.include.is_empty() {
@@ -287,14 +282,8 @@ impl Sources {
         let auth = self.auth(lookup, git.spec.secret_ref.as_ref().map(|r| r.name.as_str()), object.namespace());
         let request = GitRequest { url: url.clone(), reference: reference.clone(), auth };
         let found = self.fetcher.git(&request).map_err(|e| self.failed(&e, object, failed_info))?;
-        let key = format!("{}\n{}", found.artifact.digest, git.spec.ignore.as_deref().unwrap_or_default());
-        let tree = memo(&self.artifacts, &key, || {
-            Ok((
-                Arc::new(ArtifactTree::new(found.tree.clone(), git.spec.ignore.as_deref())) as Arc<dyn FileTree>,
-                String::new(),
-            ))
-        })?;
-        Ok(fetched(id, url, found.artifact.revision, tree.0))
+        let tree = self.artifact(&found.artifact.digest, &found.tree, git.spec.ignore.as_deref());
+        Ok(fetched(id, url, found.artifact.revision, tree))
     }
 
     fn oci(&self, lookup: &dyn Lookup, object: &Arc<Object>, id: String) -> Result<SourceTree> {
@@ -302,14 +291,8 @@ impl Sources {
         let failed_info =
             SourceInfo { id: id.clone(), url: request.url.clone(), revision: String::new(), is_tree: false };
         let found = self.fetcher.oci(&request).map_err(|e| self.failed(&e, object, failed_info))?;
-        let key = format!("{}\n{}", found.artifact.digest, spec.ignore.as_deref().unwrap_or_default());
-        let tree = memo(&self.artifacts, &key, || {
-            Ok((
-                Arc::new(ArtifactTree::new(found.tree.clone(), spec.ignore.as_deref())) as Arc<dyn FileTree>,
-                String::new(),
-            ))
-        })?;
-        Ok(fetched(id, request.url, found.artifact.revision, tree.0))
+        let tree = self.artifact(&found.artifact.digest, &found.tree, spec.ignore.as_deref());
+        Ok(fetched(id, request.url, found.artifact.revision, tree))
     }
 
     fn oci_request(&self, lookup: &dyn Lookup, object: &Arc<Object>) -> Result<(OciRequest, OciRepositorySpec)> {
@@ -338,10 +321,10 @@ impl Sources {
         failure
     }
 
-    /// The tree itself under an ignore rule.
-    fn artifact(&self, what: &str, key: String, ignore: Option<&str>) -> Result<(Arc<dyn FileTree>, String)> {
-        memo(&self.artifacts, &format!("{what}\n{key}"), || {
-            Ok((Arc::new(ArtifactTree::new(Arc::clone(&self.input.tree), ignore)) as Arc<dyn FileTree>, String::new()))
+    /// An artifact: a tree under its ignore rules, which are read once.
+    fn artifact(&self, digest: &str, tree: &Arc<dyn FileTree>, ignore: Option<&str>) -> Arc<dyn FileTree> {
+        memo(&self.artifacts, &format!("{digest}\n{}", ignore.unwrap_or_default()), || {
+            Arc::new(ArtifactTree::new(Arc::clone(tree), ignore))
         })
     }
 

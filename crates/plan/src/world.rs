@@ -33,6 +33,11 @@ impl World {
     }
 }
 
+/// Whether two states of an object say the same to those that look it up: labels and the like do not matter.
+pub(crate) fn same_content(a: &Object, b: &Object) -> bool {
+    ["spec", "data", "stringData", "binaryData"].iter().all(|field| a.value.get(field) == b.value.get(field))
+}
+
 /// What a unit read while it rendered, to know when it must be rendered again.
 #[derive(Clone, Default)]
 pub(crate) struct Reads {
@@ -48,7 +53,7 @@ impl Reads {
     pub(crate) fn hold_in(&self, world: &World) -> bool {
         let same = |a: &Option<Arc<Object>>, b: Option<&Arc<Object>>| match (a, b) {
             (None, None) => true,
-            (Some(a), Some(b)) => Arc::ptr_eq(a, b) || a.value == b.value,
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b) || same_content(a, b),
             _ => false,
         };
         self.named.iter().all(|(name, read)| same(read, world.named.get(name)))

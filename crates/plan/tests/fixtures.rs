@@ -1,6 +1,8 @@
 //! The two states of a real homelab repository, against the offline mirror: every unit whose inputs are at hand renders,
 //! the others fail by name, and nothing depends on the number of threads.
 
+#![allow(clippy::print_stderr)]
+
 use std::path::PathBuf;
 use std::sync::Arc;
 

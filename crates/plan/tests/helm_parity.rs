@@ -1,6 +1,8 @@
 //! Real Helm agrees with what the plan renders: every HelmRelease of both fixtures, object by object, under the same
 //! name, namespace, values and API versions. Needs the shared fixtures, and Helm 4 as `DRUSE_HELM` or on the `PATH`.
 
+#![allow(clippy::print_stderr)]
+
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;

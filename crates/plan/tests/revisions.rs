@@ -1,6 +1,8 @@
 //! Revisions of a repository are planned from its object database, whatever the worktree holds; which folder is the tree
 //! follows from the paths that its Kustomizations name. Needs `git` to make the repository.
 
+#![allow(clippy::print_stderr)]
+
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;

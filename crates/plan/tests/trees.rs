@@ -1,6 +1,8 @@
 //! Small trees that show one rule or one fault each: what is wrong is said by name and place, and all that does not
 //! depend on it still renders.
 
+#![allow(clippy::print_stderr)]
+
 use std::sync::Arc;
 
 use druse_kustomize::tree::MemoryTree;
