@@ -180,7 +180,8 @@ fn qos(pod: &Value) -> &'static str {
         let Some(m) = c["resources"][what].as_map() else { return Vec::new() };
         m.iter()
             .filter(|(k, v)| {
-                matches!(k.as_str(), "cpu" | "memory") && v.as_str().map_or(!v.is_null(), |s| !s.trim_matches('0').is_empty())
+                matches!(k.as_str(), "cpu" | "memory")
+                    && v.as_str().map_or(!v.is_null(), |s| !s.trim_matches('0').is_empty())
             })
             .map(|(k, v)| (k.to_string(), v.as_str().map_or_else(|| druse_object::json::to_string(v), str::to_owned)))
             .collect()

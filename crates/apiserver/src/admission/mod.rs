@@ -2,6 +2,7 @@
 //!
 //! Plugins run in upstream's order, all mutating ones first. A plugin is asynchronous so that webhooks fit in.
 
+mod escalation;
 mod namespace;
 mod pods;
 mod policies;
@@ -93,6 +94,7 @@ impl Chain {
                 Box::new(pods::Priority),
                 Box::new(storage::InUseProtection),
                 Box::new(storage::DefaultClasses),
+                Box::new(escalation::Escalation),
                 Box::new(policies::Policies::default()),
             ],
         }

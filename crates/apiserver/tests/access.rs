@@ -1,0 +1,64 @@
+//! Who may do what: tokens, roles, impersonation, and that nobody grants more than they have.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{bare, send, send_as};
+use druse_apiserver::auth::User;
+use druse_object::Value;
+
+const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_grants_more_than_they_have() {
+    let server = bare().await;
+    let admin = server.service();
+    let role = r#"{"metadata":{"name":"writer"},"rules":[{"apiGroups":["rbac.authorization.k8s.io"],"resources":["roles","rolebindings"],"verbs":["*"]},{"apiGroups":[""],"resources":["pods"],"verbs":["get","list"]}]}"#;
+    assert_eq!(send(&admin, "POST", &format!("{RBAC}/clusterroles"), role).await.0, 201);
+    let binding = r#"{"metadata":{"name":"bob"},"roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"ClusterRole","name":"writer"},"subjects":[{"kind":"User","apiGroup":"rbac.authorization.k8s.io","name":"bob"}]}"#;
+    assert_eq!(send(&admin, "POST", &format!("{RBAC}/namespaces/default/rolebindings"), binding).await.0, 201);
+    let bob = server.service_as(User::new("bob", &["system:authenticated"]));
+    let make = |name: &str, verb: &str| {
+        format!(
+            r#"{{"metadata":{{"name":"{name}"}},"rules":[{{"apiGroups":[""],"resources":["pods"],"verbs":["{verb}"]}}]}}"#
+        )
+    };
+    let roles = format!("{RBAC}/namespaces/default/roles");
+    // `roles` with verb `*` includes `escalate`; take that away first.
+    let narrow = r#"[{"op":"replace","path":"/rules/0/verbs","value":["create"]}]"#;
+    let path = format!("{RBAC}/clusterroles/writer");
+    assert_eq!(send_as(&admin, "PATCH", &path, "application/json-patch+json", narrow).await.0, 200);
+    assert_eq!(send(&bob, "POST", &roles, &make("reader", "get")).await.0, 201);
+    let (code, refused) = send(&bob, "POST", &roles, &make("deleter", "delete")).await;
+    assert_eq!(code, 403);
+    assert!(
+        refused
+            .str_at(["message"])
+            .unwrap()
+            .contains("not currently held:\n{APIGroups:[\"\"], Resources:[\"pods\"], Verbs:[\"delete\"]}"),
+        "{refused:?}"
+    );
+    let cluster = r#"{"metadata":{"name":"up"},"roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"ClusterRole","name":"cluster-admin"},"subjects":[]}"#;
+    assert_eq!(send(&bob, "POST", &format!("{RBAC}/namespaces/default/rolebindings"), cluster).await.0, 403);
+    assert_eq!(send(&bob, "GET", "/api/v1/namespaces/kube-system/pods", "").await.0, 403);
+    assert_eq!(send(&bob, "GET", "/api/v1/namespaces/default/pods", "").await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_ends_with_its_service_account() {
+    let server = bare().await;
+    let admin = server.service();
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    send(&admin, "POST", accounts, r#"{"metadata":{"name":"a"}}"#).await;
+    let (code, answer) = send(&admin, "POST", &format!("{accounts}/a/token"), "{}").await;
+    assert_eq!(code, 201, "{answer:?}");
+    let review = format!(r#"{{"spec":{{"token":"{}"}}}}"#, answer.str_at(["status", "token"]).unwrap());
+    let reviews = "/apis/authentication.k8s.io/v1/tokenreviews";
+    let (_, seen) = send(&admin, "POST", reviews, &review).await;
+    assert_eq!(seen.str_at(["status", "user", "username"]), Some("system:serviceaccount:default:a"));
+    send(&admin, "DELETE", &format!("{accounts}/a"), "").await;
+    send(&admin, "POST", accounts, r#"{"metadata":{"name":"a"}}"#).await;
+    let (_, seen) = send(&admin, "POST", reviews, &review).await;
+    assert_ne!(seen["status"]["authenticated"], Value::Bool(true));
+}
