@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use druse_plan::{Plan, PlanOptions, ServedKind, StandIn, StandIns, TreeInput, UnitState, locate, locate_revision, plan};
+use druse_plan::{
+    Plan, PlanOptions, ServedKind, StandIn, StandIns, TreeInput, UnitState, locate, locate_revision, plan,
+};
 use druse_source::{Fetcher, FetcherOptions};
 
 use crate::error::CliError;
@@ -81,7 +83,10 @@ pub fn new_fetcher(globals: &Globals) -> Result<Fetcher, CliError> {
         ..FetcherOptions::default()
     };
     Fetcher::new(options)
-        .map_err(|e| CliError::new(e).help("a mirror is a folder with charts/ (a Helm repository) or sources/HOST/OWNER/NAME/REF/"))?
+        .map_err(|e| {
+            CliError::new(e)
+                .help("a mirror is a folder with charts/ (a Helm repository) or sources/HOST/OWNER/NAME/REF/")
+        })?
         .with_network(crate::network::options())
         .map_err(CliError::new)
 }

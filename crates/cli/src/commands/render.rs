@@ -48,7 +48,11 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
     let units: Vec<&Unit> = plan.units.iter().filter(meant).collect();
     print(&units, args.output).or_else(|e| {
         // Whoever reads the output may have had enough of it.
-        if e.kind() == std::io::ErrorKind::BrokenPipe { Ok(()) } else { Err(CliError::new(format!("standard output: {e}"))) }
+        if e.kind() == std::io::ErrorKind::BrokenPipe {
+            Ok(())
+        } else {
+            Err(CliError::new(format!("standard output: {e}")))
+        }
     })?;
     report(&plan, units.iter().copied(), globals);
     Ok(if units.iter().any(|u| !u.errors.is_empty()) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -77,8 +81,7 @@ fn print(units: &[&Unit], output: Output) -> std::io::Result<()> {
             let mut list = Map::new();
             list.insert("apiVersion", "v1");
             list.insert("kind", "List");
-            let items: Vec<Value> =
-                units.iter().flat_map(|u| all_objects(u)).map(|(o, _)| o.value.clone()).collect();
+            let items: Vec<Value> = units.iter().flat_map(|u| all_objects(u)).map(|(o, _)| o.value.clone()).collect();
             list.insert("items", items);
             serde_json::to_writer_pretty(&mut out, &Value::Map(list)).map_err(std::io::Error::from)?;
             writeln!(out)?;

@@ -44,7 +44,11 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
         Output::Dot => dot(&plan),
     };
     std::io::stdout().write_all(text.as_bytes()).or_else(|e| {
-        if e.kind() == std::io::ErrorKind::BrokenPipe { Ok(()) } else { Err(CliError::new(format!("standard output: {e}"))) }
+        if e.kind() == std::io::ErrorKind::BrokenPipe {
+            Ok(())
+        } else {
+            Err(CliError::new(format!("standard output: {e}")))
+        }
     })?;
     report(&plan, plan.units.iter(), globals);
     Ok(if plan.has_failures() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -161,7 +165,12 @@ fn dot(plan: &Plan) -> String {
             let _ = writeln!(out, "  {} -> {} [label=makes];", quote(by.to_string()), quote(u.id.to_string()));
         }
         for on in &u.depends_on {
-            let _ = writeln!(out, "  {} -> {} [label=needs, style=dashed];", quote(u.id.to_string()), quote(on.to_string()));
+            let _ = writeln!(
+                out,
+                "  {} -> {} [label=needs, style=dashed];",
+                quote(u.id.to_string()),
+                quote(on.to_string())
+            );
         }
     }
     out.push_str("}\n");
