@@ -80,7 +80,6 @@ pub fn new_fetcher(globals: &Globals) -> Result<Fetcher, CliError> {
         mirrors: globals.mirror.clone(),
         cache: globals.cache_dir(),
         offline: globals.offline,
-        ..FetcherOptions::default()
     };
     Fetcher::new(options)
         .map_err(|e| {

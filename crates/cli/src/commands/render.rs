@@ -58,7 +58,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
     Ok(if units.iter().any(|u| !u.errors.is_empty()) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn all_objects<'a>(unit: &'a Unit) -> impl Iterator<Item = (&'a Object, Option<&'a [String]>)> {
+fn all_objects(unit: &Unit) -> impl Iterator<Item = (&Object, Option<&[String]>)> {
     let hooks = unit.hooks.iter().map(|h| (&h.object, Some(h.events.as_slice())));
     unit.objects.iter().map(|o| (o, None)).chain(hooks)
 }
