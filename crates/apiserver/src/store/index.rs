@@ -13,6 +13,10 @@ use super::watch::{Change, ChangeKind, WatchError};
 
 /// How many changes of one type are kept for watchers and paged lists to look back on.
 const HISTORY: usize = 4096;
+/// How many bytes of text they may hold, unless there are fewer than [`HISTORY_LEAST`].
+const HISTORY_BYTES: usize = 16 << 20;
+/// So many are kept however large they are.
+const HISTORY_LEAST: usize = 64;
 
 type Place = (Str, Str);
 
@@ -32,6 +36,7 @@ pub(super) struct Inner {
     pub objects: BTreeMap<Place, Arc<Stored>>,
     /// In resource version order.
     pub history: VecDeque<Arc<Change>>,
+    history_bytes: usize,
     /// Every change after this resource version is in `history`.
     pub complete_after: u64,
     /// The global resource version as of the last change shown here.
@@ -64,10 +69,13 @@ impl Kind {
         } else {
             inner.objects.insert(place, change.object.clone());
         }
-        if inner.history.len() >= HISTORY
-            && let Some(old) = inner.history.pop_front()
+        inner.history_bytes += change.object.json.len();
+        while (inner.history.len() >= HISTORY || inner.history_bytes > HISTORY_BYTES)
+            && inner.history.len() >= HISTORY_LEAST
         {
+            let Some(old) = inner.history.pop_front() else { break };
             inner.complete_after = old.object.rv;
+            inner.history_bytes = inner.history_bytes.saturating_sub(old.object.json.len());
         }
         inner.seen = change.object.rv;
         inner.history.push_back(change);
@@ -129,5 +137,50 @@ impl Kind {
         let items: Vec<_> = state.into_values().take(limit).collect();
         let remaining = total - items.len();
         Ok(Page { items, rv, remaining })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn change(rv: u64, name: &str, size: usize, previous: Option<Arc<Stored>>) -> Arc<Change> {
+        let object = Arc::new(Stored::new("".into(), name.into(), rv, 0, Bytes::from(vec![b' '; size])));
+        let kind = if previous.is_some() { ChangeKind::Modified } else { ChangeKind::Added };
+        Arc::new(Change { kind, object, previous })
+    }
+
+    #[test]
+    fn history_is_bounded_by_count_and_by_size_and_tells_what_it_lost() {
+        let kind = Kind::new(0);
+        let mut last = None;
+        for rv in 1..=5000 {
+            let c = change(rv, "a", 10, last.clone());
+            last = Some(c.object.clone());
+            kind.show(c);
+        }
+        assert_eq!(kind.inner.read().history.len(), HISTORY);
+        assert_eq!(kind.inner.read().complete_after, 5000 - HISTORY as u64);
+        let old = kind.list("", None, usize::MAX, Some(10), || 5000);
+        assert!(matches!(old, Err(WatchError::Expired { asked: 10, .. })));
+        let past = kind.list("", None, usize::MAX, Some(4000), || 5000).unwrap();
+        assert_eq!((past.rv, past.items[0].rv), (4000, 4000));
+        for rv in 5001..=5200 {
+            kind.show(change(rv, "b", 1 << 20, None));
+        }
+        assert_eq!(kind.inner.read().history.len(), HISTORY_LEAST);
+    }
+
+    #[test]
+    fn a_watcher_that_is_too_slow_is_told_and_does_not_hold_anything_up() {
+        let kind = Arc::new(Kind::new(0));
+        let mut watch = super::super::Watch::new(kind.clone(), 0).unwrap();
+        kind.show(change(1, "a", 10, None));
+        assert_eq!(watch.poll(10).unwrap().len(), 1);
+        for rv in 2..=(HISTORY as u64 + 10) {
+            kind.show(change(rv, "a", 10, None));
+        }
+        assert!(matches!(watch.poll(10), Err(WatchError::Expired { asked: 1, .. })));
     }
 }
