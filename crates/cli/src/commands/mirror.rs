@@ -111,7 +111,8 @@ fn progress(globals: &Globals) -> impl Fn(Progress<'_>) + Send + Sync + 'static 
 #[allow(clippy::print_stderr)]
 fn summary(items: &[Item], failed_units: usize, args: &Args, globals: &Globals) {
     let paint = globals.paint_stderr();
-    for item in items {
+    // What was not fetched is reported with the units that name it; here is what was, and cannot be kept.
+    for item in items.iter().filter(|i| !i.origin.is_empty()) {
         if let Err(e) = &item.result {
             eprintln!("{} {} {} {}: {e}", paint.red("error:"), item.kind, item.name, item.version);
         }
