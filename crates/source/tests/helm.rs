@@ -204,7 +204,7 @@ fn a_host_that_refuses_is_remembered_until_all_is_forgotten() {
 }
 
 #[test]
-fn without_a_network_the_rest_is_not_tried() {
+fn hosts_without_a_name_are_not_at_hand() {
     // Names that are reserved never to exist; whether the name server says so or is not there is the same to us.
     let options = NetOptions { connect_timeout: std::time::Duration::from_millis(200), ..fast() };
     let f = fetcher(None, options);
@@ -214,7 +214,7 @@ fn without_a_network_the_rest_is_not_tried() {
         .map(|e| e.to_string())
         .collect();
     assert!(errors[0].contains("https://host0.invalid/r/index.yaml"), "{}", errors[0]);
-    assert!(errors[14].contains("there seems to be no network"), "{}", errors[14]);
+    assert!(errors[14].contains("https://host14.invalid/r/index.yaml"), "{}", errors[14]);
 }
 
 #[test]
@@ -279,6 +279,20 @@ fn redirects_are_followed_without_credentials_and_not_for_ever() {
     let circle = Server::start(|_| Response::new(302, "").header("location", "/r/index.yaml"));
     let e = f.chart(&request(circle.url("/r"), "1.0.0")).unwrap_err();
     assert!(e.to_string().contains("redirects more than"), "{e}");
+}
+
+#[test]
+fn what_is_too_large_is_not_taken() {
+    let server = Server::start(|r| match r.path.as_str() {
+        path if path.ends_with(".tgz") => Response { claims: 101 << 20, ..repository(r) },
+        "/large/index.yaml" => Response { claims: 257 << 20, ..Response::new(200, index()) },
+        _ => repository(r),
+    });
+    for (place, limit) in [("/r", "100 MiB"), ("/large", "256 MiB")] {
+        let e = fetcher(None, fast()).chart(&request(server.url(place), "1.0.0")).unwrap_err();
+        assert!(e.to_string().contains(&format!("larger than {limit}")), "{e}");
+        assert!(!e.is_not_at_hand());
+    }
 }
 
 #[test]

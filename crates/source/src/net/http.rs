@@ -3,7 +3,7 @@
 //! What may pass is tried again with growing pauses: 429 (after `Retry-After`), 5xx, connections that break. What will
 //! not pass is not: 4xx, certificates that are not trusted. A name that does not resolve and a connection that is
 //! refused are tried once more and then remembered, so that a machine without a network learns it in moments however
-//! many repositories a tree names; after three such hosts, and none that answered, the others are not tried either.
+//! many repositories a tree names; while no host has answered and some could not be reached, others are tried hastily.
 
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
@@ -23,8 +23,10 @@ use crate::error::SourceError;
 const MAX_REDIRECTS: usize = 10;
 /// The longest pause that a server may ask for.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
-/// After how many unreachable hosts, when no host answered, the network is taken to be absent.
-const ABSENT_AFTER: usize = 3;
+/// After how many unreachable hosts, while none has answered, others are tried hastily.
+const HASTY_AFTER: usize = 3;
+/// How long a connection may take to be made then.
+const HASTY_CONNECT: Duration = Duration::from_secs(1);
 
 /// One request.
 #[derive(Clone, Debug)]
@@ -129,6 +131,8 @@ impl std::fmt::Debug for Http {
 
 struct Inner {
     client: reqwest::Client,
+    /// The same with little patience for connections.
+    hasty: reqwest::Client,
     options: NetOptions,
     has_roots: bool,
     unreachable: Mutex<BTreeMap<String, Failure>>,
@@ -139,27 +143,31 @@ impl Http {
     pub(crate) fn new(options: NetOptions) -> Result<Self, SourceError> {
         let broken = |what: &str, message: String| SourceError::Broken { what: what.to_string(), message };
         let (tls, has_roots) = tls::config(options.extra_roots.as_deref())?;
-        let mut builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .user_agent(concat!("druse/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(options.connect_timeout)
-            .read_timeout(options.idle_timeout)
-            .redirect(redirects())
-            .no_proxy();
         let direct = options.no_proxy.as_deref().and_then(reqwest::NoProxy::from_string);
         // The message of the library would show the proxy's password.
         let bad = |name: &str| broken(name, "this proxy is no URL".to_string());
+        let mut proxies = Vec::new();
         if let Some(proxy) = options.http_proxy.as_deref().filter(|p| !p.is_empty()) {
-            let proxy = reqwest::Proxy::http(proxy).map_err(|_| bad("HTTP_PROXY"))?;
-            builder = builder.proxy(proxy.no_proxy(direct.clone()));
+            proxies.push(reqwest::Proxy::http(proxy).map_err(|_| bad("HTTP_PROXY"))?.no_proxy(direct.clone()));
         }
         if let Some(proxy) = options.https_proxy.as_deref().filter(|p| !p.is_empty()) {
-            let proxy = reqwest::Proxy::https(proxy).map_err(|_| bad("HTTPS_PROXY"))?;
-            builder = builder.proxy(proxy.no_proxy(direct));
+            proxies.push(reqwest::Proxy::https(proxy).map_err(|_| bad("HTTPS_PROXY"))?.no_proxy(direct));
         }
-        let client = builder.build().map_err(|e| broken("HTTP client", chain(&e)))?;
-        let inner =
-            Inner { client, options, has_roots, unreachable: Mutex::default(), reached: AtomicBool::new(false) };
+        let client = |connect_timeout: Duration| {
+            let builder = reqwest::Client::builder()
+                .tls_backend_preconfigured(tls.clone())
+                .user_agent(concat!("druse/", env!("CARGO_PKG_VERSION")))
+                .connect_timeout(connect_timeout)
+                .read_timeout(options.idle_timeout)
+                .redirect(redirects())
+                .no_proxy();
+            let builder = proxies.iter().cloned().fold(builder, reqwest::ClientBuilder::proxy);
+            builder.build().map_err(|e| broken("HTTP client", chain(&e)))
+        };
+        let hasty = client(options.connect_timeout.min(HASTY_CONNECT))?;
+        let client = client(options.connect_timeout)?;
+        let unreachable = Mutex::default();
+        let inner = Inner { client, hasty, options, has_roots, unreachable, reached: AtomicBool::new(false) };
         Ok(Self { inner: Arc::new(inner), runtime: OnceLock::new() })
     }
 
@@ -238,14 +246,22 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
 impl Inner {
     async fn send(&self, call: Call) -> Result<Reply, Failure> {
         let host = host_of(&call.url);
-        self.known_unreachable(&host, &call.url)?;
+        let hasty = {
+            let known = self.unreachable.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(failure) = known.get(&host) {
+                return Err(failure.clone());
+            }
+            let is_sure = |f: &Failure| f.kind == FailureKind::ConnectTimeout;
+            !self.reached.load(Ordering::Relaxed) && (known.len() >= HASTY_AFTER || known.values().any(is_sure))
+        };
         let mut tries = 0u32;
         loop {
-            let failure = match self.attempt(&call).await {
+            let failure = match self.attempt(&call, hasty).await {
                 Ok(reply) => return Ok(reply),
                 Err(failure) => failure,
             };
             let most = match failure.kind {
+                FailureKind::Unreachable if hasty => 0,
                 FailureKind::Unreachable | FailureKind::Silence => 1,
                 FailureKind::Passing => self.options.retries,
                 FailureKind::ConnectTimeout | FailureKind::Tls | FailureKind::Lasting => 0,
@@ -268,20 +284,7 @@ impl Inner {
         }
     }
 
-    fn known_unreachable(&self, host: &str, url: &Url) -> Result<(), Failure> {
-        let known = self.unreachable.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(failure) = known.get(host) {
-            return Err(failure.clone());
-        }
-        if known.len() >= ABSENT_AFTER && !self.reached.load(Ordering::Relaxed) && !is_loopback(url) {
-            let hosts = super::first_few(known.keys().map(String::as_str));
-            let message = format!("not tried, there seems to be no network: none of {hosts} could be reached");
-            return Err(Failure::new(FailureKind::Unreachable, message));
-        }
-        Ok(())
-    }
-
-    async fn attempt(&self, call: &Call) -> Result<Reply, Failure> {
+    async fn attempt(&self, call: &Call, hasty: bool) -> Result<Reply, Failure> {
         let mut headers = HeaderMap::new();
         for (name, value) in &call.headers {
             let mut value = HeaderValue::from_str(value).map_err(|_| {
@@ -290,8 +293,8 @@ impl Inner {
             value.set_sensitive(name == reqwest::header::AUTHORIZATION);
             headers.append(name.clone(), value);
         }
-        let request =
-            self.client.request(call.method.clone(), call.url.clone()).headers(headers).body(call.body.clone());
+        let client = if hasty { &self.hasty } else { &self.client };
+        let request = client.request(call.method.clone(), call.url.clone()).headers(headers).body(call.body.clone());
         let mut response = request.send().await.map_err(|e| self.failure(e))?;
         self.reached.store(true, Ordering::Relaxed);
         let status = response.status().as_u16();
@@ -360,16 +363,16 @@ impl Inner {
         }
         if e.is_connect() {
             if e.is_timeout() {
-                let limit = self.options.connect_timeout;
                 return Failure::new(
                     K::ConnectTimeout,
-                    format!("no connection within {limit:?}; check the network, proxy or firewall"),
+                    "no connection could be made in time; check the network, proxy or firewall",
                 );
             }
             if text.contains("dns error") {
+                let why = text.rsplit(": ").next().unwrap_or_default();
                 return Failure::new(
                     K::Unreachable,
-                    format!("the host's name cannot be resolved ({text}); check the name and the network"),
+                    format!("the host's name cannot be resolved ({why}); check the name and the network"),
                 );
             }
             use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkDown, NetworkUnreachable};

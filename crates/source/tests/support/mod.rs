@@ -32,13 +32,15 @@ pub struct Response {
     pub body: Vec<u8>,
     /// Says that there is more than is sent, and hangs up.
     pub truncated: bool,
+    /// Says that it is at least so large.
+    pub claims: usize,
     /// Sends nothing and waits until the other side hangs up.
     pub silent: bool,
 }
 
 impl Response {
     pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, headers: Vec::new(), body: body.into(), truncated: false, silent: false }
+        Self { status, headers: Vec::new(), body: body.into(), truncated: false, claims: 0, silent: false }
     }
 
     pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
@@ -111,7 +113,7 @@ fn serve(stream: impl Read + Write, handler: &Handler, seen: &Mutex<Vec<Request>
             let _ = stream.read(&mut [0]);
             return;
         }
-        let length = response.body.len() + if response.truncated { 100 } else { 0 };
+        let length = response.claims.max(response.body.len() + if response.truncated { 100 } else { 0 });
         let mut out = format!("HTTP/1.1 {} X\r\ncontent-length: {length}\r\n", response.status).into_bytes();
         for (name, value) in &response.headers {
             out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
