@@ -33,7 +33,7 @@ pub enum FluxError {
     /// A substitution expression is malformed or, in strict mode, names a variable that is not set.
     #[error("post build failed for '{object}': envsubst error: variable substitution failed: {source}")]
     Substitution {
-        /// The object, as `group/version/Kind/name`.
+        /// The object, as `Kind.version.group/name`.
         object: String,
         /// What is wrong.
         source: EnvsubstError,
@@ -41,7 +41,7 @@ pub enum FluxError {
     /// The substituted text is no longer YAML.
     #[error("post build failed for '{object}': the text is not YAML after substitution: {message}")]
     SubstitutedYaml {
-        /// The object, as `group/version/Kind/name`.
+        /// The object, as `Kind.version.group/name`.
         object: String,
         /// What is wrong, with line and column in the substituted text.
         message: String,
@@ -93,11 +93,21 @@ pub enum FluxError {
         message: String,
     },
     /// The folder a Kustomization names is not in its source.
-    #[error("kustomization path not found: {0} is no folder of the source")]
+    #[error("kustomization path not found: stat {0}: no such file or directory")]
     PathNotFound(String),
     /// The kustomization of a Flux Kustomization cannot be made.
     #[error("{0}")]
     Generator(String),
+    /// A manifest of a folder without kustomization is not YAML.
+    #[error("failed to decode Kubernetes YAML from {file}: {message}")]
+    Decode {
+        /// The file, in the source.
+        file: String,
+        /// The line, from 1; 0 when not known.
+        line: u32,
+        /// What is wrong.
+        message: String,
+    },
     /// A kustomize build failed.
     #[error("kustomize build failed: {0}")]
     Build(Box<druse_kustomize::KustomizeError>),

@@ -270,13 +270,26 @@ pub fn build_cached(
         cache,
         ..Default::default()
     };
-    let objects = druse_kustomize::build(&tree, &dir, &options).map_err(|e| FluxError::Build(Box::new(e)))?;
+    let objects = druse_kustomize::build(&tree, &dir, &options).map_err(|e| match undecoded(&e) {
+        // Where there is no kustomization, Flux reads the manifests itself and says so.
+        Some(error) if generated.created => error,
+        _ => FluxError::Build(Box::new(e)),
+    })?;
     for o in &objects {
         if o.name().is_empty() || o.kind().is_empty() || o.api_version().is_empty() {
             return Err(FluxError::NotAnObject(format!("{}", o.provenance)));
         }
     }
     Ok(objects)
+}
+
+/// The error of a manifest that is not YAML, unless it is one of another kustomization's.
+fn undecoded(e: &druse_kustomize::KustomizeError) -> Option<FluxError> {
+    let rest = e.message.strip_prefix("accumulating resources: accumulating resources from './")?;
+    let (_, message) = rest.split_once("': ")?;
+    let message = message.strip_prefix("MalformedYAMLError: ")?;
+    let message = message.rsplit_once(" in File: ").map_or(message, |(m, _)| m);
+    Some(FluxError::Decode { file: e.file.clone()?, line: e.line, message: format!("MalformedYAMLError: {message}") })
 }
 
 #[cfg(test)]
@@ -304,7 +317,7 @@ mod tests {
         assert_eq!(json::to_string(&g.value["resources"]), r#"["./a/c.yml","./b.yaml","./own"]"#);
         assert_eq!(
             generate(&tree, "none", &spec("{}")).unwrap_err().to_string(),
-            "kustomization path not found: /none is no folder of the source"
+            "kustomization path not found: stat /none: no such file or directory"
         );
     }
 

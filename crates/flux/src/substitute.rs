@@ -74,12 +74,18 @@ fn is_name(name: &str) -> bool {
 }
 
 /// How variables are substituted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Whether a variable without value and default is an error.
+    /// Whether a variable without value and default is an error; it is in Flux since kustomize-controller 1.9.
     pub strict: bool,
     /// Whether to substitute even when there are no variables (`substituteStrategy: Always`).
     pub always: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { strict: true, always: false }
+    }
 }
 
 /// Whether an object opts out of substitution by label or annotation.
@@ -103,7 +109,12 @@ pub fn substitute(object: &mut Object, variables: &Variables, options: Options) 
         return Ok(());
     }
     let lookup = |name: &str| variables.get(name).map(String::as_str);
-    let describe = || format!("{}/{}", object.gvk(), object.name());
+    // As kustomize writes a kind.
+    let describe = || {
+        let gvk = object.gvk();
+        let group = if gvk.group.is_empty() { "[noGrp]" } else { &gvk.group };
+        format!("{}.{}.{group}/{}", gvk.kind, gvk.version, object.name())
+    };
     let text = envsubst::substitute(&text, &lookup, options.strict)
         .map_err(|source| FluxError::Substitution { object: describe(), source })?;
     let value = yaml::parse(&text, yaml::Dialect::Sigs)

@@ -302,7 +302,7 @@ pub struct PlanOptions {
     pub kube_version: KubeVersion,
     /// Which components can stand in.
     pub stand_ins: Arc<dyn StandIns>,
-    /// Whether a variable without value and default is an error.
+    /// Whether a variable without value and default is an error, as it is in Flux unless switched off.
     pub strict_substitution: bool,
     /// API versions served besides those of Kubernetes and of the tree: `group/version` or `group/version/Kind`.
     pub api_versions: Vec<String>,
@@ -316,7 +316,7 @@ impl Default for PlanOptions {
         Self {
             kube_version: KubeVersion::parse(DEFAULT_KUBE_VERSION).unwrap_or_default(),
             stand_ins: Arc::new(NoStandIns),
-            strict_substitution: false,
+            strict_substitution: true,
             api_versions: Vec::new(),
         }
     }

@@ -208,6 +208,14 @@ impl Sources {
         &self.is_tree.found
     }
 
+    /// Whether a reference to an object that does not exist is taken to mean the tree.
+    #[must_use]
+    pub fn stands_for(&self, reference: &SourceRef, namespace: &str) -> bool {
+        let namespace = reference.namespace.as_deref().filter(|n| !n.is_empty()).unwrap_or(namespace);
+        let key = (reference.kind.to_string(), namespace.to_string(), reference.name.to_string());
+        self.is_tree.undefined.contains(&key)
+    }
+
     /// Forgets what was fetched, so that what can change is looked up anew. Parsed charts are kept, by digest.
     pub fn forget(&self) {
         self.fetcher.forget();

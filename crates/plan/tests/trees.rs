@@ -89,6 +89,8 @@ fn broken_yaml_is_refused_with_its_place_and_the_rest_goes_on() {
     let bad = unit(&plan, "ks/flux-system/bad");
     assert_eq!(bad.state, UnitState::Failed);
     assert_eq!(bad.errors[0].file.as_deref(), Some("bad/x.yaml"), "{}", errors(bad));
+    let message = "failed to decode Kubernetes YAML from bad/x.yaml: MalformedYAMLError: yaml: line ";
+    assert!(bad.errors[0].message.starts_with(message), "{}", errors(bad));
     assert_eq!(unit(&plan, "ks/flux-system/good").state, UnitState::Ok);
 }
 
@@ -99,7 +101,7 @@ fn a_missing_path_a_missing_source_and_a_suspended_unit_are_told_apart() {
         + &kustomization("asleep", "./app", "  suspend: true\n");
     let plan = cluster(&units, vec![("app/cm.yaml", config_map("a", "{k: v}"))]);
     let nowhere = unit(&plan, "ks/flux-system/nowhere");
-    assert!(errors(nowhere).contains("kustomization path not found: /nowhere"), "{}", errors(nowhere));
+    assert!(errors(nowhere).contains("kustomization path not found: stat /nowhere"), "{}", errors(nowhere));
     assert!(errors(nowhere).starts_with("cluster/sync.yaml:"), "{}", errors(nowhere));
     let nosource = unit(&plan, "ks/flux-system/nosource");
     assert!(
@@ -140,13 +142,15 @@ fn variables_come_from_what_other_units_make() {
             "./app",
             "  postBuild:\n    substitute: {n: '3'}\n    substituteFrom:\n    - {kind: ConfigMap, name: vars}\n    - {kind: Secret, name: maybe, optional: true}\n",
         )
-        + &kustomization("plain", "./plain", "");
+        + &kustomization("plain", "./plain", "")
+        + &kustomization("strict", "./strict", "  postBuild: {substitute: {SET: '1'}}\n");
     let vars = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: vars, namespace: flux-system}\ndata: {host: example.org, n: '1'}\n";
     let plan = cluster(
         &units,
         vec![
             ("vars/cm.yaml", vars.into()),
-            ("app/cm.yaml", config_map("a", "{host: '${host}', n: '${n}', none: 'x${none}', lit: '$${host}'}")),
+            ("app/cm.yaml", config_map("a", "{host: '${host}', n: '${n}', none: 'x${none:=}', lit: '$${host}'}")),
+            ("strict/cm.yaml", config_map("s", "{a: '${UNSET}'}")),
             ("plain/cm.yaml", config_map("p", "{host: '${host}'}")),
         ],
     );
@@ -154,6 +158,9 @@ fn variables_come_from_what_other_units_make() {
     let data = &object(app, "ConfigMap", "a").value["data"];
     assert_eq!(druse_object::json::to_string(data), r#"{"host":"example.org","lit":"${host}","n":3,"none":"x"}"#);
     assert!(app.warnings.iter().any(|w| w.contains("Secret/maybe")), "{:?}", app.warnings);
+    let strict = errors(unit(&plan, "ks/flux-system/strict"));
+    let message = "post build failed for 'ConfigMap.v1.[noGrp]/s': envsubst error: variable substitution failed: variable not set (strict mode): \"UNSET\"";
+    assert!(strict.contains(message) && strict.starts_with("strict/cm.yaml:1: "), "{strict}");
     let plain = &object(unit(&plan, "ks/flux-system/plain"), "ConfigMap", "p").value["data"];
     assert_eq!(plain.str_at(["host"]), Some("${host}"));
 }
