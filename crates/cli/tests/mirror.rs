@@ -75,7 +75,8 @@ fn a_tree_is_mirrored_and_then_needs_no_network() {
         ("demo/Chart.yaml", "apiVersion: v2\nname: demo\nversion: 1.2.3\n"),
         ("demo/templates/a.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: from-chart}\n"),
     ]);
-    let layer = tgz(&[("deploy/a.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: from-oci, namespace: default}\n")]);
+    let layer =
+        tgz(&[("deploy/a.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: from-oci, namespace: default}\n")]);
     let manifest = format!(
         r#"{{"layers":[{{"mediaType":"application/vnd.cncf.flux.content.v1.tar+gzip","digest":"sha256:{}","size":{}}}]}}"#,
         sha256(&layer),
@@ -132,7 +133,8 @@ spec: {{interval: 1h, prune: true, path: ./cluster, sourceRef: {{kind: GitReposi
         ),
     )
     .unwrap();
-    let (tree, cache, mirror) = (path("tree").display().to_string(), path("cache"), path("mirror").display().to_string());
+    let (tree, cache, mirror) =
+        (path("tree").display().to_string(), path("cache"), path("mirror").display().to_string());
     let run = || druse(&["mirror", &tree, "--to", &mirror, "-o", "json"], &cache);
 
     // The archive is missing at first: said by name, and everything else is there.

@@ -1,10 +1,16 @@
 //! Artifacts: charts and file trees from Helm repositories, OCI registries and Git, from offline mirrors and the cache.
 //!
-//! [`Fetcher`] is the way in: it asks the mirrors, then the cache, then the network (unless told not to), and when
-//! nobody has what was asked for its error says what was looked for and where. Mirrors: [`mirror`]. A revision of a
-//! local Git repository as a file tree: [`git_tree`]. Knows nothing of Kubernetes.
+//! [`Fetcher`] is the way in: it asks the mirrors, then the cache, then the network (when it was given one and is not
+//! offline), and when nobody has what was asked for its error says what was looked for and where. Mirrors are read by
+//! [`mirror`] and filled by [`mirror_writer`]; the network is in [`net`]. A revision of a local Git repository as a file
+//! tree: [`git_tree`]. Knows nothing of Kubernetes.
 //!
-//! Not supported, and said so by the error: Git over SSH, buckets, signature verification.
+//! What means one thing for ever (a chart's version, a commit, a digest) comes from the cache without the network; what
+//! moves (ranges, branches, tags) is looked up once in a [`Fetcher`]'s life, and when the network is not there, the last
+//! answer is used.
+//!
+//! Not supported, and said so by the error: Git over SSH, buckets. Not done: submodules, Git LFS, signature
+//! verification, credential helpers of registries.
 
 mod archive;
 pub mod cache;

@@ -86,7 +86,11 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
         Output::Json => json(&items),
     };
     std::io::stdout().write_all(text.as_bytes()).or_else(|e| {
-        if e.kind() == std::io::ErrorKind::BrokenPipe { Ok(()) } else { Err(CliError::new(format!("standard output: {e}"))) }
+        if e.kind() == std::io::ErrorKind::BrokenPipe {
+            Ok(())
+        } else {
+            Err(CliError::new(format!("standard output: {e}")))
+        }
     })?;
     let failed = || plan.units.iter().filter(|u| u.state == UnitState::Failed);
     report(&plan, failed(), globals);

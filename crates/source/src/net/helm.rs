@@ -112,7 +112,7 @@ impl Repositories {
         auth: Option<&Auth>,
         cache: Option<&Cache>,
     ) -> Result<Arc<Index>, SourceError> {
-        let key = (base.to_string(), auth.cloned());
+        let key = (base.as_str().trim_end_matches('/').to_string(), auth.cloned());
         let cell = Arc::clone(self.indexes.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default());
         cell.get_or_init(|| load_index(http, base, auth, cache).map(Arc::new)).clone()
     }

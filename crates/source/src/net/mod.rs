@@ -1,9 +1,8 @@
-//! The network: Helm repositories ([`helm`]), OCI registries ([`oci`]) and Git servers ([`git`]) over one HTTP client
-//! ([`http`]).
+//! The network: Helm repositories (`helm`), OCI registries (`oci`) and Git servers (`git`) over one HTTP client (`http`).
 //!
 //! Calls block; the client's own small runtime does the waiting, so that callers may be on any thread, also on one of
-//! an async runtime that may block. What was learnt (indexes, which hosts cannot be reached, tokens) is kept until
-//! [`Network::forget`].
+//! an async runtime that may block. What was learnt (indexes, which hosts cannot be reached, tokens) is kept until it is
+//! told to forget.
 
 pub(crate) mod git;
 pub(crate) mod helm;
