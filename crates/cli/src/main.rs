@@ -29,6 +29,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Controllers(commands::controllers::Args),
     Up(commands::up::Args),
     Kustomize(commands::kustomize::Args),
     Mirror(commands::mirror::Args),
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
     cli.globals.init_logging();
     let globals = &cli.globals;
     let result = match cli.command {
+        Command::Controllers(args) => commands::controllers::run(&args, globals),
         Command::Up(args) => commands::up::run(&args, globals),
         Command::Kustomize(args) => commands::kustomize::run(&args, globals),
         Command::Mirror(args) => commands::mirror::run(&args, globals),

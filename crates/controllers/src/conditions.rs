@@ -19,7 +19,7 @@ impl Conditions<'_> {
         let now = self.now.to_owned();
         let mut c = Map::new();
         c.insert("lastTransitionTime", now);
-        c.insert("message", message.trim_end());
+        c.insert("message", message);
         c.insert("observedGeneration", generation);
         c.insert("reason", reason);
         c.insert("status", status);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use druse_flux::api::{HELM_GROUP, KUSTOMIZE_GROUP, SOURCE_GROUP};
@@ -10,8 +11,8 @@ use druse_helm::Capabilities;
 use druse_object::{Map, Object, Value};
 use druse_plan::StandIns;
 use druse_plan::sources::{Lookup, Sources};
-use druse_runtime::{Api, ApiError, Cache, Caches, Key, Patch, Resource};
-use parking_lot::Mutex;
+use druse_runtime::{Api, ApiError, Cache, Caches, Key, Next, Patch, Resource};
+use parking_lot::{Mutex, RwLock};
 
 use crate::conditions::Conditions;
 
@@ -27,8 +28,10 @@ pub enum Randomness {
 /// How the controllers run.
 #[derive(Clone)]
 pub struct Options {
-    /// How sources become files and charts.
+    /// How sources become files and charts; [`crate::Controllers::use_sources`] replaces it.
     pub sources: Arc<Sources>,
+    /// Whether a variable without value and default fails a Kustomization, as Flux 2.8 and later have it.
+    pub strict_substitution: bool,
     /// What can stand in for charts and sources that are not at hand; `None` when nothing may.
     pub stand_ins: Option<Arc<dyn StandIns>>,
     /// What templates see of the cluster; `None` to ask the API each time.
@@ -60,6 +63,9 @@ pub(crate) mod kinds {
         ]
         .map(|(kind, plural)| Resource::new(SOURCE_GROUP, "v1", kind, plural, true))
     }
+    pub fn namespaces() -> Resource {
+        Resource::new("", "v1", "Namespace", "namespaces", false)
+    }
     pub fn crds() -> Resource {
         Resource::new("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", false)
     }
@@ -73,11 +79,14 @@ pub(crate) mod kinds {
 pub(crate) struct Context {
     pub api: Api,
     pub options: Options,
+    trees: RwLock<Arc<Sources>>,
     pub sources: BTreeMap<String, Arc<Cache>>,
     pub kustomizations: Arc<Cache>,
     pub helm_releases: Arc<Cache>,
-    /// Units that failed for a kind that is not served yet; woken by new definitions.
+    /// Units that failed for a kind that is not served, or a namespace that is not there, yet; woken by new ones.
     pub missing_kinds: Mutex<BTreeSet<(&'static str, Key)>>,
+    /// Counts new kinds and namespaces: a unit that failed while one came must look again.
+    pub arrivals: AtomicU64,
 }
 
 impl Context {
@@ -88,8 +97,39 @@ impl Context {
             kustomizations: caches.of(&kinds::kustomizations()),
             helm_releases: caches.of(&kinds::helm_releases()),
             missing_kinds: Mutex::default(),
+            arrivals: AtomicU64::new(0),
+            trees: RwLock::new(options.sources.clone()),
             options,
         }
+    }
+
+    /// How sources become files and charts, as of now.
+    pub fn trees(&self) -> Arc<Sources> {
+        self.trees.read().clone()
+    }
+
+    /// From now on, sources become files and charts so.
+    pub fn use_trees(&self, sources: Arc<Sources>) {
+        *self.trees.write() = sources;
+    }
+
+    /// The API with the rights of a unit: its service account's where it names one.
+    pub fn api_for(&self, namespace: &str, service_account: Option<&str>) -> Api {
+        match service_account.filter(|a| !a.is_empty()) {
+            Some(account) => self.api.acting_as(&format!("system:serviceaccount:{namespace}:{account}")),
+            None => self.api.clone(),
+        }
+    }
+
+    /// How many kinds and namespaces have come so far.
+    pub fn arrivals(&self) -> u64 {
+        self.arrivals.load(Ordering::SeqCst)
+    }
+
+    /// Notes that a unit waits for a kind or namespace; says when to look again: at once when one came since `since`.
+    pub fn wait_for_arrival(&self, unit: (&'static str, Key), since: u64, otherwise: Duration) -> Next {
+        self.missing_kinds.lock().insert(unit);
+        if self.arrivals() == since { Next::After(otherwise) } else { Next::After(Duration::from_millis(10)) }
     }
 
     /// A source object from the caches.

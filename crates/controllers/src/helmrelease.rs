@@ -63,8 +63,7 @@ pub(crate) fn start(manager: &Manager, caches: &Caches, context: &Arc<Context>) 
             units.all().iter().filter(|u| reads_source(u, &kind, &c.key)).map(|u| Key::of(u)).collect()
         });
     }
-    let crds = caches.of(&kinds::crds());
-    crate::wake_on_new_kinds(manager, &queue, &crds, context, "HelmRelease");
+    crate::wake_on_arrivals(manager, &queue, caches, context, "HelmRelease");
     queue
 }
 
@@ -187,6 +186,7 @@ impl Controller {
             }
         };
         let waits = ("HelmRelease", key.clone());
+        let arrivals = self.context.arrivals();
         match self.release(object, new, unit, chart).await {
             Ok(()) => {
                 self.context.missing_kinds.lock().remove(&waits);
@@ -204,8 +204,7 @@ impl Controller {
                 }
                 self.events.event(new, true, f.reason, &f.message, &[]).await;
                 if f.missing_kinds {
-                    self.context.missing_kinds.lock().insert(waits);
-                    return Next::After(interval);
+                    return self.context.wait_for_arrival(waits, arrivals, interval);
                 }
                 Next::Retry
             }
@@ -395,7 +394,7 @@ impl Controller {
         let (context, unit_) = (self.context.clone(), unit.clone());
         let result = tokio::task::spawn_blocking(move || {
             let lookup = CacheLookup { context: &context, secrets };
-            context.options.sources.chart(&lookup, &unit_)
+            context.trees().chart(&lookup, &unit_)
         })
         .await
         .map_err(|e| failed(&e))?;

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use druse_flux::api::{DependencyRef, KUSTOMIZE_GROUP, Kustomization};
+use druse_flux::api::{DependencyRef, KUSTOMIZE_GROUP, Kustomization, SOURCE_GROUP};
 use druse_flux::duration::GoDuration;
 use druse_flux::{generator, graph, kstatus, labels, substitute};
 use druse_object::{Map, Object, Value, yaml};
@@ -25,7 +25,6 @@ use crate::wait;
 struct Controller {
     context: Arc<Context>,
     events: Recorder,
-    ssa: ResourceManager,
 }
 
 /// Starts the controller; returns its queue for others to wake units.
@@ -34,7 +33,6 @@ pub(crate) fn start(manager: &Manager, caches: &Caches, context: &Arc<Context>) 
     let controller = Controller {
         context: context.clone(),
         events: Recorder::new(context.api.clone(), "kustomize-controller"),
-        ssa: ResourceManager::new(context.api.clone(), "kustomize-controller", KUSTOMIZE_GROUP),
     };
     manager.run("kustomization", &queue, Arc::new(controller), context.options.concurrency);
     let units = context.kustomizations.clone();
@@ -60,8 +58,7 @@ pub(crate) fn start(manager: &Manager, caches: &Caches, context: &Arc<Context>) 
             units.all().iter().filter(|u| reads_source(u, &kind, &c.key)).map(|u| Key::of(u)).collect()
         });
     }
-    let crds = caches.of(&kinds::crds());
-    crate::wake_on_new_kinds(manager, &queue, &crds, context, "Kustomization");
+    crate::wake_on_arrivals(manager, &queue, caches, context, "Kustomization");
     queue
 }
 
@@ -180,7 +177,7 @@ impl Controller {
                 c.set("Ready", "True", "StandIn", &message);
                 return Next::After(interval);
             }
-            Err(SourceState::Failed(message)) => {
+            Err(SourceState::Failed(message) | SourceState::Missing(message)) => {
                 conditions(new, &now).set("Ready", "False", "ArtifactFailed", &message);
                 return Next::After(retry);
             }
@@ -195,8 +192,9 @@ impl Controller {
                 return Next::After(self.context.options.dependency_requeue);
             }
         }
-        let timeout = unit.spec.timeout.map_or(interval, |d| d.0);
+        let timeout = timeout(unit);
         let started = Instant::now();
+        let arrivals = self.context.arrivals();
         let mut progress = Progress { object: new, revision: revision.clone(), digest: None };
         let result = self.build_and_apply(object, &mut progress, unit, source, timeout).await;
         let digest = progress.digest.take();
@@ -221,7 +219,7 @@ impl Controller {
                 history(new, digest, started, f.reason, &revision);
                 self.event(new, &revision, true, &f.message, &[]).await;
                 if f.missing_kinds {
-                    self.context.missing_kinds.lock().insert(waits);
+                    return self.context.wait_for_arrival(waits, arrivals, retry);
                 }
                 Next::After(retry)
             }
@@ -239,20 +237,20 @@ impl Controller {
         let now = clock::now();
         let revision = progress.revision.clone();
         let timeout_text = GoDuration(timeout);
-        let path = generator::clean_path(&unit.spec.path);
-        if source.tree.kind(&path).is_none() {
-            return Err(Failure::new(
-                "ArtifactFailed",
-                format!("kustomization path not found: {path} is not in {} at {revision}", source.info.id),
-            ));
-        }
-        if let Some(status) = progress.object.make_map_at(["status"]) {
-            status.insert("lastAttemptedRevision", revision.as_str());
-        }
         let phase = |progress: &mut Progress<'_>, what: &str| {
             let message = format!("{what} for revision {revision} with a timeout of {timeout_text}");
             conditions(progress.object, &now).set("Reconciling", "True", "Progressing", &message);
         };
+        conditions(progress.object, &now).set("Ready", "Unknown", "Progressing", "Reconciliation in progress");
+        phase(progress, "Fetching manifests");
+        let path = generator::clean_path(&unit.spec.path);
+        if source.tree.kind(&path).is_none() {
+            let message = format!("kustomization path not found: stat {path}: no such file or directory");
+            return Err(Failure::new("ArtifactFailed", message));
+        }
+        if let Some(status) = progress.object.make_map_at(["status"]) {
+            status.insert("lastAttemptedRevision", revision.as_str());
+        }
         phase(progress, "Building manifests");
         let mut objects = self.build(unit, &source).await?;
         progress.digest = Some(digest(&objects));
@@ -261,7 +259,7 @@ impl Controller {
             labels::set_common_metadata(&mut objects, common);
         }
         phase(progress, "Detecting drift");
-        let applied = self.ssa.apply_all(normalize(objects), &self.apply_options(unit)).await;
+        let applied = self.ssa_for(unit).apply_all(normalize(objects), &self.apply_options(unit)).await;
         let old = progress.object["status"]["inventory"]["entries"].items().to_vec();
         let changes = match applied {
             Ok(changes) => changes,
@@ -291,6 +289,12 @@ impl Controller {
         self.check_health(object, progress, unit, &changes, !log.is_empty(), timeout).await
     }
 
+    /// Applies with the rights of the unit's account, where it names one.
+    fn ssa_for(&self, unit: &Kustomization) -> ResourceManager {
+        let account = unit.spec.service_account_name.as_deref();
+        ResourceManager::new(self.context.api_for(&unit.namespace, account), "kustomize-controller", KUSTOMIZE_GROUP)
+    }
+
     async fn build(&self, unit: &Kustomization, source: &SourceTree) -> Result<Vec<Object>, Failure> {
         let failed = |e: &dyn std::fmt::Display| Failure::new("BuildFailed", e);
         let wanted: Vec<(String, String)> = unit
@@ -306,13 +310,14 @@ impl Controller {
             .await
             .map_err(|e| failed(&e))?;
         let (unit, tree) = (unit.clone(), source.tree.clone());
+        let strict = self.context.options.strict_substitution;
         let built = tokio::task::spawn_blocking(move || {
             let mut objects = generator::build(&*tree, &unit.spec).map_err(|e| e.to_string())?;
             if let Some(post_build) = &unit.spec.post_build {
                 let collected = substitute::collect(post_build, &unit.namespace, &configs).map_err(|e| e.to_string())?;
                 let options = substitute::Options {
+                    strict,
                     always: unit.spec.substitute_strategy.as_deref() == Some("Always"),
-                    ..substitute::Options::default()
                 };
                 for o in &mut objects {
                     substitute::substitute(o, &collected.variables, options).map_err(|e| e.to_string())?;
@@ -366,7 +371,7 @@ impl Controller {
         let key = |name: &str| format!("{KUSTOMIZE_GROUP}/{name}");
         let exclusions = [(key("prune"), "disabled"), (key("reconcile"), "disabled"), (key("ssa"), "ignore")];
         let objects = entries.iter().filter_map(inventory::object_of).collect();
-        self.ssa.delete_all(objects, (&unit.namespace, &unit.name), &exclusions).await
+        self.ssa_for(unit).delete_all(objects, (&unit.namespace, &unit.name), &exclusions).await
     }
 
     async fn check_health(
@@ -401,7 +406,6 @@ impl Controller {
         {
             let mut c = conditions(progress.object, &now);
             c.set("Reconciling", "True", "Progressing", &message);
-            c.set("Ready", "Unknown", "Progressing", "Reconciliation in progress");
             c.set("Healthy", "Unknown", "Progressing", &message);
         }
         let _progress_only = self.context.write_status(&kinds::kustomizations(), old, progress.object).await;
@@ -445,6 +449,15 @@ impl Controller {
         let reference = unit.spec.source_ref.clone();
         let namespace = reference.namespace.clone().filter(|n| !n.is_empty()).unwrap_or_else(|| unit.namespace.clone());
         let object = self.context.source(&reference.kind, &namespace, &reference.name);
+        if object.is_none() {
+            let own = self.context.trees().stands_for(&reference, &namespace);
+            if !own {
+                return Err(SourceState::Missing(format!(
+                    "{}.{SOURCE_GROUP} \"{}\" not found",
+                    reference.kind, reference.name
+                )));
+            }
+        }
         let secret = object.as_ref().and_then(|o| o["spec"]["secretRef"]["name"].as_str().map(str::to_owned));
         let wanted = secret.iter().map(|s| ("Secret", s.as_str()));
         let secrets = self.context.configs(&namespace, wanted).await.map_err(|e| SourceState::Failed(e.to_string()))?;
@@ -452,7 +465,7 @@ impl Controller {
         let own = unit.namespace.clone();
         let result = tokio::task::spawn_blocking(move || {
             let lookup = CacheLookup { context: &context, secrets };
-            context.options.sources.tree(&lookup, &reference, &own)
+            context.trees().tree(&lookup, &reference, &own)
         })
         .await
         .map_err(|e| SourceState::Failed(e.to_string()))?;
@@ -488,7 +501,7 @@ impl Controller {
                 self.event(object, &revision, false, &log.join("\n"), &[]).await;
             }
             if policy == "WaitForTermination" {
-                let timeout = unit.spec.timeout.or(unit.spec.interval).map_or(Duration::from_secs(600), |d| d.0);
+                let timeout = timeout(unit);
                 let targets: Vec<_> = changes
                     .iter()
                     .filter(|c| c.action == Action::Deleted)
@@ -519,6 +532,8 @@ impl Controller {
 enum SourceState {
     /// A component does the work of what was not fetched.
     StandIn(String),
+    /// No such object.
+    Missing(String),
     Failed(String),
 }
 
@@ -534,6 +549,13 @@ fn change_log(changes: &[Change]) -> String {
         .filter(|c| matches!(c.action, Action::Created | Action::Configured))
         .map(|c| format!("{c}\n"))
         .collect()
+}
+
+/// How long one apply and wait may take: half a minute less than the interval where nothing is said, never under that.
+fn timeout(unit: &Kustomization) -> Duration {
+    const LEAST: Duration = Duration::from_secs(30);
+    let interval = unit.spec.interval.map_or(Duration::from_secs(600), |d| d.0);
+    unit.spec.timeout.map_or_else(|| interval.saturating_sub(LEAST), |d| d.0).max(LEAST)
 }
 
 /// The digest of a build, for the history: of its YAML as kustomize writes it.

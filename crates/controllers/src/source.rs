@@ -9,7 +9,7 @@ use std::time::Duration;
 use druse_flux::api::{SOURCE_GROUP, SourceRef};
 use druse_flux::duration::GoDuration;
 use druse_object::{Map, Value};
-use druse_runtime::{Cache, Key, Manager, Next, Reconciler, Resource, clock};
+use druse_runtime::{Cache, Key, Manager, Next, Queue, Reconciler, Resource, clock};
 
 use crate::context::{CacheLookup, Context, conditions, matters};
 
@@ -19,7 +19,8 @@ struct Controller {
     cache: Arc<Cache>,
 }
 
-pub(crate) fn start(manager: &Manager, context: &Arc<Context>) {
+pub(crate) fn start(manager: &Manager, context: &Arc<Context>) -> Vec<(Arc<Cache>, Queue)> {
+    let mut queues = Vec::new();
     for (kind, cache) in &context.sources {
         // Charts are published by the HelmRelease controller, which fetches them.
         if kind == "HelmChart" {
@@ -31,7 +32,9 @@ pub(crate) fn start(manager: &Manager, context: &Arc<Context>) {
         manager.watch_mapped(&queue, cache, |c| {
             if c.new.is_some() && matters(c.old.as_deref(), c.new.as_deref()) { vec![c.key.clone()] } else { Vec::new() }
         });
+        queues.push((cache.clone(), queue));
     }
+    queues
 }
 
 impl Reconciler for Controller {
@@ -87,7 +90,7 @@ impl Controller {
         let (context, namespace) = (self.context.clone(), key.namespace.clone());
         let result = tokio::task::spawn_blocking(move || {
             let lookup = CacheLookup { context: &context, secrets };
-            context.options.sources.tree(&lookup, &reference, &namespace)
+            context.trees().tree(&lookup, &reference, &namespace)
         })
         .await;
         match result {

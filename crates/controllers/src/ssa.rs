@@ -70,7 +70,8 @@ pub struct ApplyFailure {
     pub message: String,
     /// What was applied all the same.
     pub changes: Vec<Change>,
-    /// Whether all that failed is kinds that are not served yet (waiting for them may help).
+    /// Whether all that failed is kinds that are not served yet, or namespaces that are not there yet (waiting for them
+    /// may help).
     pub missing_kinds: bool,
 }
 
@@ -260,7 +261,7 @@ impl ResourceManager {
                     || any_in_metadata(&object.value, &o.force_selector)
                     || there.is_some_and(|v| any_in_metadata(v, &o.force_selector));
                 if there.is_none() || !force || !is_immutable(&e) {
-                    return Err((dry_run_error(&subject, object, &e), false));
+                    return Err((dry_run_error(&subject, object, &e), missing_namespace(object, &e)));
                 }
                 self.recreate(&resource, object).await.map_err(|m| (m, false))?;
                 existing = None;
@@ -463,6 +464,12 @@ static IMMUTABLE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"is\sim
 fn is_immutable(e: &ApiError) -> bool {
     matches!(e.reason(), "Conflict" | "Invalid")
         || IMMUTABLE.as_ref().is_some_and(|r| r.is_match(&e.to_string()))
+}
+
+/// Whether an object was refused because its namespace does not exist (yet).
+fn missing_namespace(object: &Object, e: &ApiError) -> bool {
+    let ApiError::Status { code: 404, status, .. } = e else { return false };
+    !object.namespace().is_empty() && status["details"]["kind"].as_str() == Some("namespaces")
 }
 
 fn dry_run_error(subject: &str, object: &Object, e: &ApiError) -> String {

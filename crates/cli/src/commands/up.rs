@@ -155,7 +155,7 @@ fn remedy(e: &druse_rehearsal::RehearsalError, args: &Args) -> String {
 }
 
 /// Ctrl-C, or a request to end.
-async fn interrupted() {
+pub(crate) async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
     let ctrl_c = async {
         if tokio::signal::ctrl_c().await.is_err() {

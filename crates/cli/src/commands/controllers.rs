@@ -1,0 +1,106 @@
+//! `druse controllers`: the Flux-compatible controllers against any Kubernetes API.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use druse_controllers::{Options, Randomness};
+use druse_kustomize::tree::MemoryTree;
+use druse_plan::TreeInput;
+use druse_plan::sources::Sources;
+use druse_runtime::{Api, Caches, Manager};
+use druse_source::{Fetcher, FetcherOptions};
+
+use crate::error::CliError;
+use crate::globals::Globals;
+
+/// Reconcile a real cluster: the Flux-compatible controllers against any Kubernetes API
+///
+/// They serve Flux's own custom resources (source, kustomize and helm toolkit); those must be installed, and Flux's
+/// controllers for them must not run beside these. Runs until interrupted.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The cluster [default: $KUBECONFIG, ~/.kube/config, or the pod's own service account]
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// The kubeconfig's context to use
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+    /// How many units are worked on at once
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    concurrent: usize,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
+    let fetcher = Fetcher::new(FetcherOptions {
+        mirrors: globals.mirror.clone(),
+        cache: globals.cache_dir(),
+        offline: globals.offline,
+        ..FetcherOptions::default()
+    })
+    .map_err(CliError::new)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| CliError::new(format!("cannot start threads: {e}")))?;
+    runtime.block_on(async {
+        let client = client(args).await?;
+        let api = Api::new(client);
+        let version = api
+            .request(http::Method::GET, "/version", None, None)
+            .await
+            .map_err(|e| CliError::new(format!("the cluster does not answer: {e}")).help("check --kubeconfig and the network"))?;
+        if !globals.quiet {
+            let version = version["gitVersion"].as_str().unwrap_or("unknown");
+            #[allow(clippy::print_stderr)]
+            {
+                eprintln!("reconciling a cluster of Kubernetes {version}; Ctrl-C ends");
+            }
+        }
+        let caches = Caches::new(api);
+        let manager = Manager::new();
+        let definitions = druse_runtime::Resource::new(
+            "apiextensions.k8s.io",
+            "v1",
+            "CustomResourceDefinition",
+            "customresourcedefinitions",
+            false,
+        );
+        caches.retry_missing_on(&manager, &definitions);
+        // No tree is at hand here: every source is fetched.
+        let sources = Sources::new(TreeInput::new(MemoryTree::new()), Arc::new(fetcher));
+        druse_controllers::start(
+            &manager,
+            &caches,
+            Options {
+                sources: Arc::new(sources),
+                stand_ins: None,
+                capabilities: None,
+                strict_substitution: true,
+                randomness: Randomness::True,
+                concurrency: args.concurrent,
+                dependency_requeue: Duration::from_secs(30),
+            },
+        );
+        super::up::interrupted().await;
+        drop(manager);
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+async fn client(args: &Args) -> Result<kube::Client, CliError> {
+    use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+    let options = KubeConfigOptions { context: args.context.clone(), ..KubeConfigOptions::default() };
+    let config = match &args.kubeconfig {
+        Some(path) => {
+            let file = Kubeconfig::read_from(path)
+                .map_err(|e| CliError::new(format!("cannot read kubeconfig {}: {e}", path.display())))?;
+            Config::from_custom_kubeconfig(file, &options).await.map_err(CliError::new)?
+        }
+        None if args.context.is_some() => Config::from_kubeconfig(&options).await.map_err(CliError::new)?,
+        None => Config::infer().await.map_err(|e| CliError::new(e).help("name the cluster with --kubeconfig FILE"))?,
+    };
+    kube::Client::try_from(config).map_err(CliError::new)
+}
