@@ -144,6 +144,7 @@ impl Rehearsal {
                 sources,
                 stand_ins: options.stand_ins.then_some(stand_ins),
                 capabilities: Some(capabilities),
+                strict_substitution: plan_options.strict_substitution,
                 randomness: Randomness::Seeded,
                 concurrency: 4,
                 dependency_requeue: Duration::from_secs(5),

@@ -150,6 +150,8 @@ pub struct Api {
     client: kube::Client,
     /// Per group and version, the resources served.
     discovered: Arc<RwLock<HashMap<(Str, Str), Vec<Resource>>>>,
+    /// Whose rights count instead of the client's own.
+    acts_as: Option<Str>,
 }
 
 impl std::fmt::Debug for Api {
@@ -162,7 +164,13 @@ impl Api {
     /// On any client: of a real cluster, or built straight on the embedded API's service.
     #[must_use]
     pub fn new(client: kube::Client) -> Self {
-        Self { client, discovered: Arc::default() }
+        Self { client, discovered: Arc::default(), acts_as: None }
+    }
+
+    /// The same API with the rights of another user (`system:serviceaccount:NAMESPACE:NAME`), who is named in each request.
+    #[must_use]
+    pub fn acting_as(&self, user: &str) -> Self {
+        Self { acts_as: Some(user.into()), ..self.clone() }
     }
 
     /// The client underneath.
@@ -386,6 +394,9 @@ impl Api {
         let mut request = Request::builder().method(method).uri(path).header("accept", "application/json");
         if let Some(t) = content_type {
             request = request.header("content-type", t);
+        }
+        if let Some(user) = &self.acts_as {
+            request = request.header("impersonate-user", user.as_str());
         }
         let body = match body {
             Some(v) => serde_json::to_vec(v).map_err(|e| ApiError::Transport(e.to_string()))?,
