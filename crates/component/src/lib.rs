@@ -86,6 +86,7 @@ const FILES: &[(&str, &str)] = &[
     ("cilium", include_str!("../data/cilium.yaml")),
     ("cloudflared", include_str!("../data/cloudflared.yaml")),
     ("cloudnative-pg", include_str!("../data/cloudnative-pg.yaml")),
+    ("external-secrets", include_str!("../data/external-secrets.yaml")),
     ("flux", include_str!("../data/flux.yaml")),
     ("grafana", include_str!("../data/grafana.yaml")),
     ("ingress-nginx", include_str!("../data/ingress-nginx.yaml")),
@@ -98,6 +99,7 @@ const FILES: &[(&str, &str)] = &[
         include_str!("../data/secrets-store-csi-driver-provider-aws.yaml"),
     ),
     ("talos", include_str!("../data/talos.yaml")),
+    ("tuppr", include_str!("../data/tuppr.yaml")),
     ("volsync", include_str!("../data/volsync.yaml")),
 ];
 

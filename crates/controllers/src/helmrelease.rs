@@ -589,13 +589,15 @@ impl Job<'_> {
         }
         let mut objects = c.with_namespaces(self.rendered.objects.clone(), self.namespace).await;
         mark_managed(&mut objects, &self.unit.release_name(), self.namespace);
+        let going: Vec<String> =
+            objects.iter().filter(|o| wait::goes_when_done(&o.value)).map(|o| o.key().to_string()).collect();
         let options = ApplyOptions { force: self.action.force, drop_unknown_fields: true, concurrency: 4, ..ApplyOptions::default() };
         let changes = match c.ssa.apply_all(objects, &options).await {
             Ok(changes) => changes,
             Err(f) => return Err(Failure { missing_kinds: f.missing_kinds, ..failed(&f.message) }),
         };
         if !self.action.disable_wait {
-            self.wait(&changes).await?;
+            self.wait(&changes, &going).await?;
         }
         if run_hooks {
             hooks::run(api, &self.rendered.hooks, after, self.namespace, self.timeout).await.map_err(|e| failed(&e))?;
@@ -633,12 +635,13 @@ impl Job<'_> {
         applied.map(|_| ()).map_err(|f| Failure::new("", f.message))
     }
 
-    async fn wait(&self, changes: &[Change]) -> Result<(), Failure> {
+    async fn wait(&self, changes: &[Change], going: &[String]) -> Result<(), Failure> {
         let targets: Vec<_> = changes
             .iter()
             .filter(|c| c.action != Action::Skipped)
             .filter_map(wait::Target::of_change)
             .filter(|t| !(self.action.disable_wait_for_jobs && t.gvk.kind == "Job"))
+            .map(|t| wait::Target { gone_is_done: going.contains(&t.to_string()), ..t })
             .collect();
         wait::until_current(&self.controller.context.api, &targets, self.timeout, kstatus::compute)
             .await

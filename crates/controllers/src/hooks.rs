@@ -40,7 +40,7 @@ pub(crate) async fn run(
             }
         }
         let has = |policy: &str| hook.delete_policies.iter().any(|p| p == policy);
-        let target = Target { gvk: object.gvk(), namespace: object.namespace().into(), name: object.name().into() };
+        let target = Target::of(&object);
         if has("before-hook-creation") || hook.delete_policies.is_empty() {
             delete(api, &object, &target, timeout).await.map_err(|e| failed(&e))?;
         }
@@ -67,7 +67,7 @@ pub(crate) async fn run(
                 m.insert("namespace", namespace);
             }
         }
-        let target = Target { gvk: object.gvk(), namespace: object.namespace().into(), name: object.name().into() };
+        let target = Target::of(&object);
         delete(api, &object, &target, timeout).await?;
     }
     Ok(())

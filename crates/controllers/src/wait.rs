@@ -21,15 +21,34 @@ pub struct Target {
     pub namespace: Str,
     /// Its name.
     pub name: Str,
+    /// Whether being gone means being done: a Job that is deleted when it has finished.
+    pub gone_is_done: bool,
+}
+
+/// Whether an object is a Job that the cluster deletes when it has finished.
+#[must_use]
+pub fn goes_when_done(object: &Value) -> bool {
+    object["kind"].as_str() == Some("Job") && !object["spec"]["ttlSecondsAfterFinished"].is_null()
 }
 
 impl Target {
+    /// An object.
+    #[must_use]
+    pub fn of(object: &druse_object::Object) -> Self {
+        Self {
+            gvk: object.gvk(),
+            namespace: object.namespace().into(),
+            name: object.name().into(),
+            gone_is_done: goes_when_done(&object.value),
+        }
+    }
+
     /// The object of a change.
     #[must_use]
     pub fn of_change(c: &Change) -> Option<Self> {
         let entry = InventoryEntry { id: c.id.clone(), version: c.version.clone() };
         let (gvk, key) = (entry.gvk()?, entry.key()?);
-        Some(Self { gvk, namespace: key.namespace, name: key.name })
+        Some(Self { gvk, namespace: key.namespace, name: key.name, gone_is_done: false })
     }
 
     /// The object a health check names.
@@ -39,6 +58,7 @@ impl Target {
             gvk: Gvk::from_api_version(&r.api_version, &r.kind),
             namespace: r.namespace.clone(),
             name: r.name.clone(),
+            gone_is_done: false,
         }
     }
 }
@@ -79,6 +99,7 @@ pub async fn until_current(
                     let age = v.str_at(["metadata", "creationTimestamp"]).and_then(druse_runtime::clock::seconds_since);
                     health(&v, age).status
                 }
+                Ok(None) if t.gone_is_done => Status::Current,
                 Ok(None) => Status::NotFound,
                 Err(_) => Status::Unknown,
             };
