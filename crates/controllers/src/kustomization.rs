@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use crate::conditions;
 use crate::context::{CacheLookup, Context, FINALIZER, RECONCILE_AT, conditions, kinds, matters};
 use crate::events::Recorder;
-use crate::inventory;
+use crate::{inventory, normalize};
 use crate::ssa::{Action, ApplyOptions, Change, ResourceManager};
 use crate::wait;
 
@@ -55,7 +55,9 @@ pub(crate) fn start(manager: &Manager, caches: &Caches, context: &Arc<Context>) 
             if c.old.is_some() && revision(&c.old) == revision(&c.new) {
                 return Vec::new();
             }
-            units.all().iter().filter(|u| reads_source(u, &kind, &c.key)).map(|u| Key::of(u)).collect()
+            let now = revision(&c.new).unwrap_or_default();
+            let behind = |u: &Value| now.is_null() || u["status"]["lastAttemptedRevision"] != now;
+            units.all().iter().filter(|u| reads_source(u, &kind, &c.key) && behind(u)).map(|u| Key::of(u)).collect()
         });
     }
     crate::wake_on_arrivals(manager, &queue, caches, context, "Kustomization");
@@ -132,10 +134,16 @@ impl Controller {
                 return Next::Retry;
             }
         }
-        if unit.spec.suspend {
-            return Next::Wait;
-        }
         let mut new = object.clone();
+        if let Some(status) = new.make_map_at(["status"]) {
+            if !status.contains_key("observedGeneration") {
+                status.insert("observedGeneration", -1i64);
+            }
+        }
+        if unit.spec.suspend {
+            let written = self.context.write_status(&resource, &object, &new).await;
+            return if written.is_ok() { Next::Wait } else { Next::Retry };
+        }
         let next = self.attempt(key, &object, &mut new, &unit).await;
         if let Some(at) = object["metadata"]["annotations"][RECONCILE_AT].as_str() {
             if let Some(status) = new.make_map_at(["status"]) {
@@ -162,11 +170,6 @@ impl Controller {
 
     async fn attempt(&self, key: &Key, object: &Value, new: &mut Value, unit: &Kustomization) -> Next {
         let now = clock::now();
-        if let Some(status) = new.make_map_at(["status"]) {
-            if !status.contains_key("observedGeneration") {
-                status.insert("observedGeneration", -1i64);
-            }
-        }
         let interval = unit.spec.interval.unwrap_or(GoDuration(Duration::from_secs(600))).0;
         let retry = unit.spec.retry_interval.map_or(interval, |d| d.0);
         let source = match self.source(unit).await {
@@ -258,8 +261,9 @@ impl Controller {
         if let Some(common) = &unit.spec.common_metadata {
             labels::set_common_metadata(&mut objects, common);
         }
+        normalize::all(&mut objects);
         phase(progress, "Detecting drift");
-        let applied = self.ssa_for(unit).apply_all(normalize(objects), &self.apply_options(unit)).await;
+        let applied = self.ssa_for(unit).apply_all(objects, &self.apply_options(unit)).await;
         let old = progress.object["status"]["inventory"]["entries"].items().to_vec();
         let changes = match applied {
             Ok(changes) => changes,
@@ -560,21 +564,8 @@ fn timeout(unit: &Kustomization) -> Duration {
 
 /// The digest of a build, for the history: of its YAML as kustomize writes it.
 fn digest(objects: &[Object]) -> String {
-    let text: Vec<String> = objects.iter().map(|o| yaml::to_string_ordered(&o.value)).collect();
+    let text: Vec<String> = objects.iter().map(|o| yaml::to_string(&o.value)).collect();
     format!("sha256:{}", hex::encode(Sha256::digest(text.join("---\n").as_bytes())))
-}
-
-/// What the API would make of a Secret's `stringData`, so that drift detection compares like with like.
-fn normalize(mut objects: Vec<Object>) -> Vec<Object> {
-    use base64::Engine as _;
-    for o in objects.iter_mut().filter(|o| o.kind() == "Secret" && o.api_version() == "v1") {
-        let Some(plain) = o.value.as_map_mut().and_then(|m| m.remove("stringData")) else { continue };
-        let (Some(plain), Some(data)) = (plain.as_map().cloned(), o.value.make_map_at(["data"])) else { continue };
-        for (k, v) in plain.iter() {
-            data.insert(k.clone(), base64::engine::general_purpose::STANDARD.encode(v.as_str().unwrap_or_default()));
-        }
-    }
-    objects
 }
 
 /// Puts a reconcile at the head of the unit's history: repeats of one digest and outcome are counted, five are kept.

@@ -11,6 +11,7 @@ mod hooks;
 mod host;
 pub mod inventory;
 mod kustomization;
+mod normalize;
 mod source;
 pub mod ssa;
 mod storage;

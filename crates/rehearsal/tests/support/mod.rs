@@ -76,6 +76,8 @@ impl Cluster {
             "apiVersion: source.toolkit.fluxcd.io/v1\nkind: GitRepository\nmetadata: {{name: tree, namespace: flux-system}}\nspec: {{interval: 1h, url: {URL}}}\n"
         );
         cluster.apply(&source).await;
+        let repositories = Resource::new("source.toolkit.fluxcd.io", "v1", "GitRepository", "gitrepositories", true);
+        cluster.until(&repositories, "flux-system", "tree", |v| condition(v, "Ready").0 == "True").await;
         cluster
     }
 
