@@ -248,7 +248,8 @@ fn is_local(path: &str) -> bool {
 /// # Errors
 /// When the kustomization cannot be made or built.
 pub fn build(tree: &dyn FileTree, spec: &KustomizationSpec) -> Result<Vec<Object>, FluxError> {
-    build_cached(tree, spec, None)
+    // Flux keeps the order in which kustomize meets the objects, where the kustomization does not ask for another.
+    build_in_order(tree, spec, None, true)
 }
 
 /// As [`build`], with parsed files shared by several builds.
@@ -260,8 +261,20 @@ pub fn build_cached(
     spec: &KustomizationSpec,
     cache: Option<&druse_kustomize::DocCache>,
 ) -> Result<Vec<Object>, FluxError> {
+    build_in_order(tree, spec, cache, false)
+}
+
+fn build_in_order(
+    tree: &dyn FileTree,
+    spec: &KustomizationSpec,
+    cache: Option<&druse_kustomize::DocCache>,
+    as_met: bool,
+) -> Result<Vec<Object>, FluxError> {
     let dir = clean_path(&spec.path);
-    let generated = generate(tree, &dir, spec)?;
+    let mut generated = generate(tree, &dir, spec)?;
+    if let Some(kus) = generated.value.as_map_mut().filter(|k| as_met && !k.contains_key("sortOptions")) {
+        kus.insert("sortOptions", [("order", "fifo")].into_iter().collect::<Map>());
+    }
     let mut upper = MemoryTree::new();
     upper.insert(&generated.file, json::to_string(&generated.value).into_bytes());
     let tree = OverlayTree::new(upper, tree);

@@ -185,7 +185,7 @@ pub fn denied(user: &User, a: &Attributes) -> Status {
     }
     let resource =
         if a.subresource.is_empty() { a.resource.to_string() } else { format!("{}/{}", a.resource, a.subresource) };
-    let scope = if a.namespace.is_empty() || a.resource == "namespaces" && a.name == a.namespace && a.verb != "get" {
+    let scope = if a.namespace.is_empty() {
         "at the cluster scope".to_owned()
     } else {
         format!("in the namespace \"{}\"", a.namespace)
