@@ -32,11 +32,10 @@ impl CliError {
 /// Writes an error to standard error and returns its exit code.
 pub fn report(globals: &Globals, e: &CliError) -> ExitCode {
     let paint = globals.paint_stderr();
-    #[allow(clippy::print_stderr)]
     {
-        eprintln!("{} {}", paint.red("error:"), e.message);
+        crate::say::say!("{} {}", paint.red("error:"), e.message);
         if let Some(help) = &e.help {
-            eprintln!("  {} {help}", paint.cyan("help:"));
+            crate::say::say!("  {} {help}", paint.cyan("help:"));
         }
     }
     ExitCode::from(e.code)

@@ -89,6 +89,13 @@ impl Globals {
     }
 }
 
+/// How many columns output may take: `COLUMNS`, the terminal's width, or 100 where there is none.
+pub fn width() -> usize {
+    let asked = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok());
+    let terminal = || terminal_size::terminal_size().map(|(w, _)| usize::from(w.0));
+    asked.or_else(terminal).filter(|w| *w >= 40).unwrap_or(100)
+}
+
 /// Colours text, or leaves it alone.
 #[derive(Clone, Copy, Debug)]
 pub struct Paint(pub bool);

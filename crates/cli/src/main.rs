@@ -2,11 +2,15 @@
 //!
 //! One file a command under `commands/`: its arguments with their help text, and a function that calls the libraries.
 
+mod closing;
 mod commands;
 mod error;
 mod globals;
 mod network;
 mod planning;
+mod progress;
+mod say;
+mod signals;
 
 use std::process::ExitCode;
 
@@ -58,8 +62,9 @@ fn main() -> ExitCode {
         Command::Template(args) => commands::template::run(&args, globals),
         Command::Api(args) => commands::api::run(&args, globals),
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "druse", &mut std::io::stdout());
-            Ok(ExitCode::SUCCESS)
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "druse", &mut script);
+            say::print(&String::from_utf8_lossy(&script)).map(|()| ExitCode::SUCCESS)
         }
     };
     result.unwrap_or_else(|e| error::report(globals, &e))

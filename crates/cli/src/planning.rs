@@ -76,11 +76,8 @@ pub fn fetcher(globals: &Globals) -> Result<Arc<Fetcher>, CliError> {
 /// # Errors
 /// As [`fetcher`].
 pub fn new_fetcher(globals: &Globals) -> Result<Fetcher, CliError> {
-    let options = FetcherOptions {
-        mirrors: globals.mirror.clone(),
-        cache: globals.cache_dir(),
-        offline: globals.offline,
-    };
+    let options =
+        FetcherOptions { mirrors: globals.mirror.clone(), cache: globals.cache_dir(), offline: globals.offline };
     Fetcher::new(options)
         .map_err(|e| {
             CliError::new(e)
@@ -131,14 +128,13 @@ impl StandIns for Components {
 
 /// Writes to standard error what is wrong with the units of a plan that are meant: errors with places and remedies, and
 /// unless `quiet`, what is not resolved and what is worth knowing.
-#[allow(clippy::print_stderr)]
 pub fn report<'a>(plan: &Plan, units: impl Iterator<Item = &'a druse_plan::Unit>, globals: &Globals) {
     let paint = globals.paint_stderr();
     for unit in units {
         for e in &unit.errors {
-            eprintln!("{} {}: {e}", paint.red("error:"), unit.id);
+            crate::say::say!("{} {}: {e}", paint.red("error:"), unit.id);
             if let Some(remedy) = &e.remedy {
-                eprintln!("  {} {remedy}", paint.cyan("help:"));
+                crate::say::say!("  {} {remedy}", paint.cyan("help:"));
             }
         }
         if globals.quiet {
@@ -146,21 +142,27 @@ pub fn report<'a>(plan: &Plan, units: impl Iterator<Item = &'a druse_plan::Unit>
         }
         match &unit.state {
             UnitState::StandIn { component, reason } => {
-                eprintln!("{} {}: stand-in: {component} does its work: {reason}", paint.yellow("note:"), unit.id);
+                crate::say::say!(
+                    "{} {}: stand-in: {component} does its work: {reason}",
+                    paint.yellow("note:"),
+                    unit.id
+                );
             }
             UnitState::Waiting { on } => {
                 let on: Vec<String> = on.iter().map(ToString::to_string).collect();
-                eprintln!("{} {}: waits for {}", paint.yellow("note:"), unit.id, on.join(", "));
+                crate::say::say!("{} {}: waits for {}", paint.yellow("note:"), unit.id, on.join(", "));
             }
-            UnitState::Suspended => eprintln!("{} {}: suspended, nothing applies it", paint.yellow("note:"), unit.id),
+            UnitState::Suspended => {
+                crate::say::say!("{} {}: suspended, nothing applies it", paint.yellow("note:"), unit.id)
+            }
             UnitState::Ok | UnitState::Failed => {}
         }
         for u in &unit.unresolved {
-            eprintln!("{} {}: unresolved: {u}", paint.yellow("note:"), unit.id);
+            crate::say::say!("{} {}: unresolved: {u}", paint.yellow("note:"), unit.id);
         }
         if globals.verbose > 0 {
             for w in &unit.warnings {
-                eprintln!("{} {}: {w}", paint.yellow("warning:"), unit.id);
+                crate::say::say!("{} {}: {w}", paint.yellow("warning:"), unit.id);
             }
         }
     }
@@ -168,11 +170,11 @@ pub fn report<'a>(plan: &Plan, units: impl Iterator<Item = &'a druse_plan::Unit>
         return;
     }
     for w in &plan.warnings {
-        eprintln!("{} {w}", paint.yellow("warning:"));
+        crate::say::say!("{} {w}", paint.yellow("warning:"));
     }
     if globals.verbose > 0 {
         for s in &plan.tree_sources {
-            eprintln!("{} {} {} is this tree: {}", paint.dim("note:"), s.id, s.url, s.reason);
+            crate::say::say!("{} {} {} is this tree: {}", paint.dim("note:"), s.id, s.url, s.reason);
         }
     }
 }

@@ -50,8 +50,13 @@ pub(crate) fn components(plan: &Plan) -> Vec<&'static Component> {
 /// components that stand in. What is there already stays as it is.
 pub(crate) async fn serve_components(api: &Api, plan: &Plan, components: &[&Component]) -> Result<(), RehearsalError> {
     let resource = crate::crd_resource();
-    let brought: BTreeSet<&str> =
-        plan.units.iter().flat_map(|u| &u.objects).filter(|o| o.kind() == "CustomResourceDefinition").map(Object::name).collect();
+    let brought: BTreeSet<&str> = plan
+        .units
+        .iter()
+        .flat_map(|u| &u.objects)
+        .filter(|o| o.kind() == "CustomResourceDefinition")
+        .map(Object::name)
+        .collect();
     for crd in components.iter().flat_map(|c| c.crd_objects()) {
         if brought.contains(crd.name()) {
             continue;
@@ -78,11 +83,9 @@ pub(crate) async fn roots(api: &Api, plan: &Plan) -> Result<(), RehearsalError> 
         let mut parts = source.id.split('/');
         let (Some(kind), Some(namespace), Some(name)) = (parts.next(), parts.next(), parts.next()) else { continue };
         namespaces.insert(namespace.to_owned());
-        let declared = plan
-            .units
-            .iter()
-            .flat_map(|u| &u.objects)
-            .find(|o| o.kind() == kind && o.namespace() == namespace && o.name() == name && o.gvk().group == SOURCE_GROUP);
+        let declared = plan.units.iter().flat_map(|u| &u.objects).find(|o| {
+            o.kind() == kind && o.namespace() == namespace && o.name() == name && o.gvk().group == SOURCE_GROUP
+        });
         objects.push(declared.cloned().unwrap_or_else(|| source_object(kind, namespace, name, &source.url)));
     }
     for name in namespaces {

@@ -17,13 +17,13 @@ use std::time::{Duration, Instant};
 use druse_apiserver::ApiServer;
 use druse_controllers::Randomness;
 use druse_helm::Capabilities;
-use druse_plan::sources::Sources;
 use druse_plan::model::NoStandIns;
+use druse_plan::sources::Sources;
 use druse_plan::{Plan, PlanOptions, StandIns, TreeInput};
 use druse_runtime::{Api, Cache, Caches, Manager};
 use druse_source::Fetcher;
 
-pub use report::{Report, UnitReport, UnitState};
+pub use report::{Report, StandInReport, UnitReport, UnitState};
 pub use stand_ins::Components;
 
 /// What to rehearse, and how.
@@ -90,8 +90,7 @@ impl Rehearsal {
     /// When the API cannot open its state or listen, or refuses what everything else needs.
     pub async fn start(options: Options) -> Result<Self, RehearsalError> {
         let started = Instant::now();
-        let stand_ins: Arc<dyn StandIns> =
-            if options.stand_ins { Arc::new(Components) } else { Arc::new(NoStandIns) };
+        let stand_ins: Arc<dyn StandIns> = if options.stand_ins { Arc::new(Components) } else { Arc::new(NoStandIns) };
         let plan_options = PlanOptions { stand_ins: stand_ins.clone(), ..PlanOptions::default() };
         let root = options.input.root.clone();
         // One set of sources for the plan and the controllers: what was fetched and parsed once serves both.
@@ -127,9 +126,8 @@ impl Rehearsal {
         caches.retry_missing_on(&manager, &crd_resource());
         let mut stages = Vec::new();
         for c in &components {
-            stages.extend(
-                druse_simulate::stage::parse(&c.name, &c.stages).map_err(druse_simulate::SimulateError::from)?,
-            );
+            stages
+                .extend(druse_simulate::stage::parse(&c.name, &c.stages).map_err(druse_simulate::SimulateError::from)?);
         }
         druse_simulate::start(&manager, &caches, druse_simulate::Options { nodes: options.nodes, stages }).await?;
         let capabilities = Capabilities {
@@ -215,5 +213,11 @@ impl Rehearsal {
 }
 
 fn crd_resource() -> druse_runtime::Resource {
-    druse_runtime::Resource::new("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", false)
+    druse_runtime::Resource::new(
+        "apiextensions.k8s.io",
+        "v1",
+        "CustomResourceDefinition",
+        "customresourcedefinitions",
+        false,
+    )
 }

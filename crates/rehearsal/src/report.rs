@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use druse_object::Value;
-use druse_plan::Plan;
+use druse_plan::model::UnitError;
+use druse_plan::{Plan, Unit};
 use serde::Serialize;
 
 /// How a unit stands.
@@ -39,6 +40,12 @@ impl UnitState {
             Self::Suspended => "Suspended",
         }
     }
+
+    /// Whether it is ready, by itself or by a stand-in.
+    #[must_use]
+    pub fn is_ready(self) -> bool {
+        matches!(self, Self::Ready | Self::StandIn)
+    }
 }
 
 /// One unit.
@@ -55,6 +62,30 @@ pub struct UnitReport {
     pub objects: usize,
     /// Where it is defined, `file:line`.
     pub defined: String,
+    /// The units it waits for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<String>,
+    /// What does the work of what was not fetched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stand_in: Option<StandInReport>,
+    /// What is wrong, with places and remedies, as far as the tree itself shows it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<UnitError>,
+    /// What only a live cluster could answer, by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unresolved: Vec<String>,
+}
+
+/// What does the work of a chart or source that was not fetched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StandInReport {
+    /// The component.
+    pub component: String,
+    /// The chart's name and version, or the source's URL.
+    pub instead_of: String,
+    /// What was not fetched, and where it was looked for.
+    pub reason: String,
 }
 
 /// All units.
@@ -80,27 +111,27 @@ impl Report {
             .units
             .iter()
             .map(|u| {
-                let id = u.id.to_string();
-                let provenance = &u.definition.provenance;
-                let defined = match &provenance.file {
-                    Some(f) if provenance.line > 0 => format!("{f}:{}", provenance.line),
-                    Some(f) => f.to_string(),
-                    None => String::new(),
-                };
-                let (state, message) = match by_id.remove(&id) {
-                    Some(v) => state_of(v),
-                    // Its maker failed or waits, so it does not exist yet.
-                    None => match u.made_by.first() {
-                        Some(maker) => (UnitState::Waiting, format!("not there yet: waits for {maker}")),
-                        None => (UnitState::Progressing, String::new()),
-                    },
-                };
-                UnitReport { unit: id, state, message, objects: u.objects.len(), defined }
+                let live = by_id.remove(&u.id.to_string());
+                of_unit(u, live.map(Arc::as_ref))
             })
             .collect();
         for (id, v) in by_id {
             let (state, message) = state_of(v);
-            units.push(UnitReport { unit: id, state, message, objects: 0, defined: String::new() });
+            units.push(UnitReport {
+                unit: id,
+                state,
+                message,
+                objects: 0,
+                defined: String::new(),
+                waits_for: Vec::new(),
+                stand_in: None,
+                errors: Vec::new(),
+                unresolved: Vec::new(),
+            });
+        }
+        let states: BTreeMap<String, UnitState> = units.iter().map(|u| (u.unit.clone(), u.state)).collect();
+        for u in units.iter_mut().filter(|u| u.state == UnitState::Waiting) {
+            u.waits_for.retain(|on| !states.get(on).is_some_and(|s| s.is_ready()));
         }
         Self { units, seconds: elapsed.as_secs_f64() }
     }
@@ -114,7 +145,7 @@ impl Report {
     /// Whether every unit is ready (or rightly suspended).
     #[must_use]
     pub fn all_ready(&self) -> bool {
-        self.units.iter().all(|u| matches!(u.state, UnitState::Ready | UnitState::StandIn | UnitState::Suspended))
+        self.units.iter().all(|u| u.state.is_ready() || u.state == UnitState::Suspended)
     }
 
     /// How many units stand so.
@@ -122,6 +153,88 @@ impl Report {
     pub fn count(&self, state: UnitState) -> usize {
         self.units.iter().filter(|u| u.state == state).count()
     }
+}
+
+/// How one unit of the plan stands, with what the plan knows about why.
+fn of_unit(u: &Unit, live: Option<&Value>) -> UnitReport {
+    let (mut state, message) = match live {
+        Some(v) => state_of(v),
+        // Its maker failed or waits, so it does not exist yet.
+        None => match u.made_by.iter().find(|m| **m != u.id) {
+            Some(maker) => (UnitState::Waiting, format!("not there yet: {maker} defines it")),
+            None => (UnitState::Progressing, String::new()),
+        },
+    };
+    let mut errors = Vec::new();
+    // A unit that waits for what can never be (itself, in a circle; what nobody defines) has failed.
+    if state == UnitState::Waiting && live.is_some() && !u.errors.is_empty() {
+        state = UnitState::Failed;
+    }
+    if state == UnitState::Failed {
+        errors.clone_from(&u.errors);
+        if errors.is_empty() {
+            errors.extend(named_in(u, &message));
+        }
+    }
+    let waits_for = match (state, live) {
+        (UnitState::Waiting, None) => u.made_by.iter().filter(|m| **m != u.id).map(ToString::to_string).collect(),
+        (UnitState::Waiting, Some(_)) => u.depends_on.iter().map(ToString::to_string).collect(),
+        _ => Vec::new(),
+    };
+    let stand_in = match &u.state {
+        druse_plan::UnitState::StandIn { component, reason } if state == UnitState::StandIn => Some(StandInReport {
+            component: component.clone(),
+            instead_of: match (&u.chart, &u.source) {
+                (Some(c), _) => format!("chart {} {}", c.name, c.wanted),
+                (None, Some(s)) => format!("{} {}", s.id, s.url),
+                (None, None) => "its source".to_owned(),
+            },
+            reason: reason.clone(),
+        }),
+        _ => None,
+    };
+    let provenance = &u.definition.provenance;
+    UnitReport {
+        unit: u.id.to_string(),
+        state,
+        message,
+        objects: u.objects.len(),
+        defined: place(provenance),
+        waits_for,
+        stand_in,
+        errors,
+        unresolved: u.unresolved.clone(),
+    }
+}
+
+fn place(provenance: &druse_object::Provenance) -> String {
+    match &provenance.file {
+        Some(f) if provenance.line > 0 => format!("{f}:{}", provenance.line),
+        Some(f) => f.to_string(),
+        None => String::new(),
+    }
+}
+
+/// The object of a unit that the API's words are about: controllers name it first, as `Kind/namespace/name`.
+fn named_in(u: &Unit, message: &str) -> Option<UnitError> {
+    let object = u.objects.iter().find(|o| {
+        let namespace = o.namespace();
+        let slash = if namespace.is_empty() { "" } else { "/" };
+        let id = format!("{}/{namespace}{slash}{}", o.kind(), o.name());
+        message.match_indices(&id).any(|(at, _)| {
+            !message.get(at + id.len()..).unwrap_or_default().starts_with(|c: char| c.is_alphanumeric() || c == '-')
+        })
+    })?;
+    let gvk = object.gvk();
+    let error = UnitError::new(message).at(&object.provenance);
+    Some(if message.contains("no matches for kind") {
+        error.help(format!(
+            "no unit of the tree brings the CustomResourceDefinition of {} ({}); add it, or the chart that brings it",
+            gvk.kind, gvk.group
+        ))
+    } else {
+        error
+    })
 }
 
 fn state_of(v: &Value) -> (UnitState, String) {

@@ -71,16 +71,15 @@ async fn serve(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
     }
     if !globals.quiet {
         let paint = globals.paint_stderr();
-        #[allow(clippy::print_stderr)]
         {
-            eprintln!("{} https://{address}", paint.green("serving"));
+            crate::say::say!("{} https://{address}", paint.green("serving"));
             if let Some(path) = &args.kubeconfig {
-                eprintln!("  {} kubectl --kubeconfig {}", paint.cyan("try:"), path.display());
+                crate::say::say!("  {} kubectl --kubeconfig {}", paint.cyan("try:"), path.display());
             }
         }
     }
     let stop = async {
-        interrupted().await;
+        crate::signals::Interrupt::listen().wait().await;
         server.close();
         std::future::pending::<()>().await;
     };
@@ -90,20 +89,4 @@ async fn serve(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
     }
     drop(server);
     Ok(ExitCode::SUCCESS)
-}
-
-/// Waits for Ctrl-C or a termination signal.
-async fn interrupted() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut term) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = term.recv() => {}
-            }
-            return;
-        }
-    }
-    let _ = tokio::signal::ctrl_c().await;
 }

@@ -48,15 +48,13 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
     runtime.block_on(async {
         let client = client(args).await?;
         let api = Api::new(client);
-        let version = api
-            .request(http::Method::GET, "/version", None, None)
-            .await
-            .map_err(|e| CliError::new(format!("the cluster does not answer: {e}")).help("check --kubeconfig and the network"))?;
+        let version = api.request(http::Method::GET, "/version", None, None).await.map_err(|e| {
+            CliError::new(format!("the cluster does not answer: {e}")).help("check --kubeconfig and the network")
+        })?;
         if !globals.quiet {
             let version = version["gitVersion"].as_str().unwrap_or("unknown");
-            #[allow(clippy::print_stderr)]
             {
-                eprintln!("reconciling a cluster of Kubernetes {version}; Ctrl-C ends");
+                crate::say::say!("reconciling a cluster of Kubernetes {version}; Ctrl-C ends");
             }
         }
         let caches = Caches::new(api);
@@ -84,7 +82,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
                 dependency_requeue: Duration::from_secs(30),
             },
         );
-        super::up::interrupted().await;
+        crate::signals::Interrupt::listen().wait().await;
         drop(manager);
         Ok(ExitCode::SUCCESS)
     })

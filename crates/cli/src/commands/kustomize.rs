@@ -63,7 +63,7 @@ pub fn run(args: &Args, _globals: &Globals) -> Result<ExitCode, CliError> {
     match &args.output {
         Some(file) => std::fs::write(file, text)
             .map_err(|e| CliError::new(format_args!("cannot write {}: {e}", file.display())))?,
-        None => std::io::stdout().write_all(text.as_bytes()).map_err(CliError::new)?,
+        None => crate::say::print(&text)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,5 @@
 //! `druse mirror`: fetches everything a tree names into a folder that stands in for the network.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -85,13 +84,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
         Output::Table => table(&items, globals.paint_stdout()),
         Output::Json => json(&items),
     };
-    std::io::stdout().write_all(text.as_bytes()).or_else(|e| {
-        if e.kind() == std::io::ErrorKind::BrokenPipe {
-            Ok(())
-        } else {
-            Err(CliError::new(format!("standard output: {e}")))
-        }
-    })?;
+    crate::say::print(&text)?;
     let failed = || plan.units.iter().filter(|u| u.state == UnitState::Failed);
     report(&plan, failed(), globals);
     summary(&items, failed().count(), args, globals);
@@ -99,38 +92,36 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-#[allow(clippy::print_stderr)]
 fn progress(globals: &Globals) -> impl Fn(Progress<'_>) + Send + Sync + 'static {
     let (quiet, paint) = (globals.quiet, globals.paint_stderr());
     move |event| match event {
         Progress::Answered { what, result: Ok(artifact) } if !quiet => {
             let from = if artifact.origin == Origin::Cache { " (from the cache)" } else { "" };
-            eprintln!("{} {what}{}", paint.green("fetched"), paint.dim(from));
+            crate::say::say!("{} {what}{}", paint.green("fetched"), paint.dim(from));
         }
-        Progress::Answered { what, result: Err(_) } if !quiet => eprintln!("{} {what}", paint.red("failed")),
+        Progress::Answered { what, result: Err(_) } if !quiet => crate::say::say!("{} {what}", paint.red("failed")),
         _ => {}
     }
 }
 
-#[allow(clippy::print_stderr)]
 fn summary(items: &[Item], failed_units: usize, args: &Args, globals: &Globals) {
     let paint = globals.paint_stderr();
     // What was not fetched is reported with the units that name it; here is what was, and cannot be kept.
     for item in items.iter().filter(|i| !i.origin.is_empty()) {
         if let Err(e) = &item.result {
-            eprintln!("{} {} {} {}: {e}", paint.red("error:"), item.kind, item.name, item.version);
+            crate::say::say!("{} {} {} {}: {e}", paint.red("error:"), item.kind, item.name, item.version);
         }
     }
     let failed = items.iter().filter(|i| i.result.is_err()).count();
     if failed + failed_units > 0 {
-        eprintln!(
+        crate::say::say!(
             "{} {} is incomplete: {failed} of {} not fetched, {failed_units} units failed, what they would name is not known; run the command again when that is mended",
             paint.yellow("warning:"),
             args.to.display(),
             items.len(),
         );
     } else if !globals.quiet {
-        eprintln!("{} holds all {} that the tree names", args.to.display(), items.len());
+        crate::say::say!("{} holds all {} that the tree names", args.to.display(), items.len());
     }
 }
 

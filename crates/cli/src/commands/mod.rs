@@ -4,7 +4,7 @@ pub mod api;
 pub mod controllers;
 pub mod kustomize;
 pub mod mirror;
-pub mod template;
 pub mod render;
+pub mod template;
 pub mod tree;
 pub mod up;

@@ -1,6 +1,6 @@
 //! `druse template`: renders one chart, with the flags and the output of `helm template`.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use druse_helm::{Capabilities, Chart, HelmError, KubeVersion, Release, RenderOpt
 
 use crate::error::CliError;
 use crate::globals::Globals;
+use crate::say::print;
 
 /// Render one chart, as `helm template` does
 ///
@@ -114,8 +115,10 @@ impl From<HelmError> for CliError {
 /// Runs the command.
 pub fn run(args: &Args, _globals: &Globals) -> Result<ExitCode, CliError> {
     if args.validate || args.dry_run.as_deref().is_some_and(|d| d != "client" && d != "unset") {
-        return Err(CliError::new("--validate and --dry-run=server check against a cluster, which this command never talks to")
-            .help("drop the flag; `druse check` checks rendered objects against the published schemas"));
+        return Err(CliError::new(
+            "--validate and --dry-run=server check against a cluster, which this command never talks to",
+        )
+        .help("drop the flag; `druse check` checks rendered objects against the published schemas"));
     }
     let kube_version = args.kube_version.as_deref().map(KubeVersion::parse).transpose()?;
     let (name, path) = name_and_chart(args)?;
@@ -165,16 +168,6 @@ pub fn run(args: &Args, _globals: &Globals) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(text: &str) -> Result<(), CliError> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(CliError::new(format!("cannot write to standard output: {e}")))
-        }
-        _ => Ok(()),
-    }
-}
-
 fn name_and_chart(args: &Args) -> Result<(String, String), CliError> {
     match args.name_and_chart.as_slice() {
         [name, chart] => {
@@ -193,10 +186,9 @@ fn name_and_chart(args: &Args) -> Result<(String, String), CliError> {
             };
             Ok((name, chart.clone()))
         }
-        [_, _, rest @ ..] => Err(CliError::new(format!(
-            "expected at most two arguments, unexpected arguments: {}",
-            rest.join(", ")
-        ))),
+        [_, _, rest @ ..] => {
+            Err(CliError::new(format!("expected at most two arguments, unexpected arguments: {}", rest.join(", "))))
+        }
         [] => Err(CliError::new("a chart is needed")),
     }
 }
@@ -209,7 +201,9 @@ fn read(path: &str) -> Result<Vec<u8>, CliError> {
         return Ok(data);
     }
     if path.contains("://") {
-        return Err(CliError::new(format!("{path} is a URL, and values are not fetched here")).help("download it first"));
+        return Err(
+            CliError::new(format!("{path} is a URL, and values are not fetched here")).help("download it first")
+        );
     }
     std::fs::read(path).map_err(fail)
 }

@@ -1,7 +1,6 @@
 //! `druse tree`: the units of a tree, what each needs and makes.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
@@ -43,13 +42,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
         Output::Json => json(&plan),
         Output::Dot => dot(&plan),
     };
-    std::io::stdout().write_all(text.as_bytes()).or_else(|e| {
-        if e.kind() == std::io::ErrorKind::BrokenPipe {
-            Ok(())
-        } else {
-            Err(CliError::new(format!("standard output: {e}")))
-        }
-    })?;
+    crate::say::print(&text)?;
     report(&plan, plan.units.iter(), globals);
     Ok(if plan.has_failures() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
