@@ -210,8 +210,8 @@ fn io_error(path: &str, e: &std::io::Error) -> TreeError {
 impl FileTree for DiskTree {
     fn read(&self, path: &str) -> Result<Arc<[u8]>, TreeError> {
         let real = self.resolve(path)?;
-        let file = fs::File::open(&real).map_err(|e| io_error(path, &e))?;
-        let meta = file.metadata().map_err(|e| io_error(path, &e))?;
+        // Looked at before it is opened: opening a pipe waits for a writer.
+        let meta = fs::metadata(&real).map_err(|e| io_error(path, &e))?;
         if meta.is_dir() {
             return Err(TreeError::IsDir { path: path.to_string() });
         }
@@ -222,6 +222,7 @@ impl FileTree for DiskTree {
         if meta.len() > self.max_file {
             return Err(too_large(meta.len()));
         }
+        let file = fs::File::open(&real).map_err(|e| io_error(path, &e))?;
         let mut bytes = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0));
         file.take(self.max_file + 1).read_to_end(&mut bytes).map_err(|e| io_error(path, &e))?;
         if bytes.len() as u64 > self.max_file {
