@@ -33,7 +33,6 @@ pub fn text(report: &Report, style: &Style) -> String {
         let _ = writeln!(out, "{}", style.paint.dim(&format!("{left_out} more units are ready; -v lists them")));
     }
     stand_ins(&mut out, report, style.paint);
-    unresolved(&mut out, report, style.paint);
     failures(&mut out, report, style.paint);
     summary(&mut out, report, style.paint);
     out
@@ -102,18 +101,6 @@ fn stand_ins(out: &mut String, report: &Report, paint: Paint) {
     }
 }
 
-fn unresolved(out: &mut String, report: &Report, paint: Paint) {
-    let mut any = false;
-    for u in &report.units {
-        for what in &u.unresolved {
-            if !std::mem::replace(&mut any, true) {
-                let _ = writeln!(out, "\n{}", paint.yellow("unresolved, only a live cluster could tell:"));
-            }
-            let _ = writeln!(out, "  {}: {what}", u.unit);
-        }
-    }
-}
-
 /// Each failed unit with all that is known. A remedy that helps several is said once, at the last of them.
 fn failures(out: &mut String, report: &Report, paint: Paint) {
     let failed: Vec<&UnitReport> = report.units.iter().filter(|u| u.state == UnitState::Failed).collect();
@@ -125,8 +112,7 @@ fn failures(out: &mut String, report: &Report, paint: Paint) {
         let defined = if u.defined.is_empty() { String::new() } else { format!(" ({})", u.defined) };
         let _ = writeln!(out, "\n{} {}{defined}", paint.red("failed:"), u.unit);
         // The tree's own view is the more precise one where both say the same.
-        let covered = u.errors.iter().any(|e| u.message.contains(&e.message) || e.message.contains(&u.message));
-        if !covered || u.errors.is_empty() {
+        if !u.errors.iter().any(|e| same(&u.message, &e.message)) {
             indent(out, &u.message, "    ");
         }
         for e in &u.errors {
@@ -148,6 +134,12 @@ fn failures(out: &mut String, report: &Report, paint: Paint) {
             }
         }
     }
+}
+
+/// Whether two texts say the same thing: one holds the other, or they begin alike and differ in a path.
+fn same(a: &str, b: &str) -> bool {
+    let alike = a.chars().zip(b.chars()).take_while(|(a, b)| a == b).count();
+    a.contains(b) || b.contains(a) || alike >= 24
 }
 
 fn indent(out: &mut String, text: &str, by: &str) {

@@ -124,7 +124,7 @@ fn inner_name(path: &str) -> Result<String, HelmError> {
     let (first, rest) = path.split_once(delimiter).unwrap_or((path, ""));
     let rest = rest.replace(delimiter, "/");
     if rest.starts_with('/') || path.starts_with('/') {
-        return refuse("chart illegally contains absolute paths");
+        return refuse(format!("chart illegally contains absolute paths: {path:?}"));
     }
     let mut parts: Vec<&str> = Vec::new();
     for part in rest.split('/') {
@@ -141,7 +141,7 @@ fn inner_name(path: &str) -> Result<String, HelmError> {
         return refuse(format!("chart illegally contains content outside the base directory: {path:?}"));
     }
     if name.starts_with("..") {
-        return refuse("chart illegally references parent directory");
+        return refuse(format!("chart illegally references parent directory: {path:?}"));
     }
     let b = name.as_bytes();
     if b.len() > 2 && b.first().is_some_and(u8::is_ascii_alphabetic) && b.get(1..3) == Some(b":/") {

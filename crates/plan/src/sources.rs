@@ -16,7 +16,7 @@ use druse_helm::{Chart, File, Values};
 use druse_kustomize::tree::{FileTree, Kind};
 use druse_object::{Object, Value};
 use druse_source::mirror::source_folder;
-use druse_source::{Auth, ChartRequest, Fetcher, GitReference, GitRequest, OciReference, OciRequest, SourceError};
+use druse_source::{Auth, ChartRequest, Fetcher, GitReference, GitRequest, OciReference, OciRequest, Origin, SourceError};
 
 use crate::locate::TreeInput;
 use crate::model::{ChartInfo, SourceInfo, TreeSource, UnitError};
@@ -473,7 +473,14 @@ impl Sources {
         let key = format!("{}\n{}", found.artifact.digest, values_files.join("\n"));
         let chart = memo(&self.charts, &key, || {
             let broken = |message: String| {
-                UnitError::new(format!("chart {} {}: {message}", request.name, found.artifact.revision))
+                let from = match &found.artifact.origin {
+                    Origin::Mirror(dir) => format!("mirror {dir}"),
+                    Origin::Network(url) => url.clone(),
+                    Origin::Cache => "the cache".to_string(),
+                    Origin::Tree => "the tree".to_string(),
+                };
+                UnitError::new(format!("chart {} {} from {from}: {message}", request.name, found.artifact.revision))
+                    .help("replace the archive with the one that the chart's repository publishes")
             };
             let mut chart = Chart::from_archive(&found.bytes).map_err(|e| broken(e.to_string()))?;
             use_values_files(&mut chart, values_files, ignore_missing).map_err(broken)?;

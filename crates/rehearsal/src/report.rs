@@ -71,9 +71,6 @@ pub struct UnitReport {
     /// What is wrong, with places and remedies, as far as the tree itself shows it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<UnitError>,
-    /// What only a live cluster could answer, by name.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub unresolved: Vec<String>,
 }
 
 /// What does the work of a chart or source that was not fetched.
@@ -126,7 +123,6 @@ impl Report {
                 waits_for: Vec::new(),
                 stand_in: None,
                 errors: Vec::new(),
-                unresolved: Vec::new(),
             });
         }
         let states: BTreeMap<String, UnitState> = units.iter().map(|u| (u.unit.clone(), u.state)).collect();
@@ -203,7 +199,6 @@ fn of_unit(u: &Unit, live: Option<&Value>) -> UnitReport {
         waits_for,
         stand_in,
         errors,
-        unresolved: u.unresolved.clone(),
     }
 }
 
