@@ -49,6 +49,13 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        // Damaged data, which is reported as an error with its remedy.
+        if std::thread::current().name() != Some(druse_apiserver::store::OPENING) {
+            hook(info);
+        }
+    }));
     let cli = Cli::parse();
     cli.globals.init_logging();
     let globals = &cli.globals;

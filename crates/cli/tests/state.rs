@@ -12,17 +12,11 @@ use std::time::{Duration, Instant};
 
 use common::{Lab, Running, config_map, deployment, kustomization, remote_release};
 
-/// A unit that never settles: it waits for a health check that nothing fulfils, for an hour.
-fn never_settles() -> String {
-    let check = "  timeout: 1h\n  wait: true\n";
-    kustomization("slow", "./slow", check)
-}
-
+/// A tree with a unit that never settles: it waits for a health check that nothing fulfils, for an hour.
 fn slow_lab() -> Lab {
-    let lab = Lab::new(&never_settles());
-    // No node has this label, so its pod stays pending.
-    let stuck = deployment("stuck").replace("spec: {containers", "spec: {nodeSelector: {no: such}, containers");
-    lab.file("slow/all.yaml", stuck);
+    let check = "  timeout: 1h\n  healthChecks: [{apiVersion: apps/v1, kind: Deployment, name: absent, namespace: default}]\n";
+    let lab = Lab::new(&kustomization("slow", "./slow", check));
+    lab.file("slow/all.yaml", config_map("slow"));
     lab
 }
 
@@ -103,7 +97,7 @@ fn an_interrupt_before_all_has_settled_ends_quickly_and_keeps_the_state() {
         assert!(from.elapsed() < Duration::from_secs(10), "{ended}");
     }
     // The same tree, mended, goes on from the same data.
-    lab.file("slow/all.yaml", config_map("mended"));
+    lab.file("slow/all.yaml", deployment("absent"));
     lab.settle(&[]).ready(&["cluster", "good", "slow"]);
 }
 

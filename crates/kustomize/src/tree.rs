@@ -156,6 +156,9 @@ fn not_found(path: &str) -> TreeError {
     TreeError::NotFound { path: path.to_string() }
 }
 
+/// Where a rehearsal keeps its state by default: never part of a tree, wherever it lies.
+const STATE_DIR: &str = ".druse";
+
 /// A folder on disk. Links are followed as long as they stay inside it.
 #[derive(Clone, Debug)]
 pub struct DiskTree {
@@ -243,7 +246,7 @@ impl FileTree for DiskTree {
         for entry in fs::read_dir(real).map_err(|e| io_error(dir, &e))? {
             let entry = entry.map_err(|e| io_error(dir, &e))?;
             // A name that is no UTF-8 cannot be written in a manifest either.
-            if let Some(name) = entry.file_name().to_str() {
+            if let Some(name) = entry.file_name().to_str().filter(|n| *n != STATE_DIR) {
                 names.push(name.to_string());
             }
         }

@@ -125,6 +125,11 @@ impl Cache {
         let _sender_lives = rx.wait_for(|s| *s).await;
     }
 
+    /// Turns true with the first list.
+    pub(crate) fn sync_signal(&self) -> watch::Receiver<bool> {
+        self.synced.subscribe()
+    }
+
     fn put(&self, v: Value) {
         let key = Key::of(&v);
         let new = Arc::new(v);

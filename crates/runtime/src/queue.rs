@@ -50,6 +50,8 @@ pub struct Queue {
     inner: Arc<Mutex<Inner>>,
     wake: Arc<Notify>,
     busy: Busy,
+    /// Turn true when the caches that feed the queue are complete.
+    fed_by: Arc<Mutex<Vec<watch::Receiver<bool>>>>,
 }
 
 /// Counts work that is queued or running, over all queues of a manager.
@@ -85,6 +87,7 @@ impl Queue {
             })),
             wake: Arc::default(),
             busy,
+            fed_by: Arc::default(),
         }
     }
 
@@ -189,6 +192,7 @@ impl Queue {
 
     /// Keys a change of another kind concerns: `map` names them.
     pub fn feed(&self, cache: &Cache, map: impl Fn(&Change) -> Vec<Key> + Send + 'static) -> tokio::task::JoinHandle<()> {
+        self.fed_by.lock().push(cache.sync_signal());
         let mut changes = cache.subscribe();
         let queue = self.clone();
         tokio::spawn(async move {
@@ -196,6 +200,19 @@ impl Queue {
                 map(&change).into_iter().for_each(|k| queue.add(k));
             }
         })
+    }
+}
+
+/// Waits until all caches that feed a queue have taken in their first list: what is not in them does not exist.
+async fn synced(queue: &Queue) {
+    let pending = |r: &watch::Receiver<bool>| !*r.borrow();
+    loop {
+        let next = queue.fed_by.lock().iter().find(|r| pending(r)).cloned();
+        let Some(mut signal) = next else { return };
+        if signal.wait_for(|s| *s).await.is_err() {
+            // The cache is gone, and never gets there.
+            queue.fed_by.lock().retain(|r| r.has_changed().is_ok());
+        }
     }
 }
 
@@ -247,13 +264,14 @@ impl Manager {
         self.keep(queue.feed(cache, map));
     }
 
-    /// Works on a queue, on at most `concurrency` keys at a time.
+    /// Works on a queue, on at most `concurrency` keys at a time, once all that feeds it has been listed.
     pub fn run<R: Reconciler>(&self, name: &'static str, queue: &Queue, reconciler: Arc<R>, concurrency: usize) {
         for _ in 0..concurrency.max(1) {
             let (queue, reconciler) = (queue.clone(), reconciler.clone());
             self.keep(tokio::spawn(async move {
                 loop {
                     let key = queue.next().await;
+                    synced(&queue).await;
                     // A panic in one reconcile must not end the worker nor leave its key marked as running.
                     let work = tokio::spawn({
                         let (reconciler, key) = (reconciler.clone(), key.clone());

@@ -80,7 +80,21 @@ pub(crate) fn prepare(dir: &Path) -> Result<(), StoreError> {
 }
 
 impl Disk {
+    /// Opens a directory's file and reads it. redb panics on pages that contradict each other, so this happens on a
+    /// thread of its own, named [`super::OPENING`].
     pub fn open(dir: &Path) -> Result<(Self, Loaded), StoreError> {
+        let owned = dir.to_owned();
+        std::thread::Builder::new()
+            .name(super::OPENING.to_owned())
+            .spawn(move || Self::open_here(&owned))
+            .map_err(failed)?
+            .join()
+            .unwrap_or_else(|_| {
+                Err(corrupt(format_args!("{}: its pages contradict each other", dir.join("store.redb").display())))
+            })
+    }
+
+    fn open_here(dir: &Path) -> Result<(Self, Loaded), StoreError> {
         prepare(dir)?;
         let path: PathBuf = dir.join("store.redb");
         let db = Database::builder().set_cache_size(8 << 20).create(&path).map_err(|e| match e {

@@ -27,6 +27,10 @@ pub use index::Page;
 pub use memory::{MemStore, Options};
 pub use watch::{Change, ChangeKind, Watch, WatchError};
 
+/// The name of the thread that opens a store. A panic on it means damaged data and becomes [`StoreError::Corrupt`], so a
+/// program may leave it out of what its panic hook shows.
+pub const OPENING: &str = "druse-store-open";
+
 /// Names one object: its stored type, namespace (empty when cluster-scoped) and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
