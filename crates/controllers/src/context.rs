@@ -172,7 +172,11 @@ impl Context {
         let mut patch = Map::new();
         patch.insert("status", status);
         let key = Key::of(new);
-        unless_gone(self.api.patch(r, &key.namespace, &key.name, "status", Patch::Merge, &Value::Map(patch)).await, r, &key)
+        unless_gone(
+            self.api.patch(r, &key.namespace, &key.name, "status", Patch::Merge, &Value::Map(patch)).await,
+            r,
+            &key,
+        )
     }
 
     /// Adds or removes a finalizer; an object that is gone meanwhile is no error.

@@ -27,10 +27,18 @@ impl Recorder {
     }
 
     /// Records an event about `object`; failures are logged, never raised.
-    pub async fn event(&self, object: &Value, warning: bool, reason: &str, message: &str, annotations: &[(&str, &str)]) {
+    pub async fn event(
+        &self,
+        object: &Value,
+        warning: bool,
+        reason: &str,
+        message: &str,
+        annotations: &[(&str, &str)],
+    ) {
         let namespace = object.str_at(["metadata", "namespace"]).unwrap_or("default").to_owned();
         let name = object.str_at(["metadata", "name"]).unwrap_or_default();
-        let identity = format!("{}/{namespace}/{name}\u{0}{reason}\u{0}{message}", object["kind"].as_str().unwrap_or_default());
+        let identity =
+            format!("{}/{namespace}/{name}\u{0}{reason}\u{0}{message}", object["kind"].as_str().unwrap_or_default());
         let now = druse_runtime::clock::now();
         let repeat = self.seen.lock().get(&identity).cloned();
         if let Some((event, count)) = repeat {

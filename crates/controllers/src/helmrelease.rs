@@ -1,45 +1,38 @@
-//! The HelmRelease controller: decides what a release needs, and does it.
+//! The HelmRelease controller: prerequisites of a release (dependencies, chart, values), its end, and when to look
+//! again. The release itself is [`crate::atomic`]'s.
 //!
-//! Follows fluxcd/helm-controller in what decides (digests of chart, values and post-renderers against the last
-//! release, not manifests), in conditions, reasons and messages, and in what it stores (Helm's own release records).
-//! Objects are applied server-side as Helm 4 does. Differences, on purpose: kinds that are not served yet do not fail a
-//! release for good, it is tried again when they are; units waiting for another are woken by it.
+//! Follows fluxcd/helm-controller (`internal/controller`). Differences, on purpose: kinds that are not served yet do not
+//! fail a release for good, it is tried again when they are; units waiting for another are woken by it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use druse_flux::api::{HELM_GROUP, HelmRelease, ReleaseAction};
-use druse_flux::duration::GoDuration;
-use druse_flux::release::{CrdsPolicy, RenderedRelease, compose_values};
-use druse_flux::{graph, kstatus, release};
-use druse_helm::{Capabilities, Release, ReleaseRecord, SeededHost, Values};
-use druse_object::{Map, Object, Value, json};
+use druse_flux::api::{HELM_GROUP, HelmRelease, SOURCE_GROUP};
+use druse_flux::release::{RenderedRelease, compose_values};
+use druse_flux::{FluxError, graph, release};
+use druse_helm::{Capabilities, Release, SeededHost, Values};
+use druse_object::{Map, Object, Value};
 use druse_plan::sources::SourceChart;
-use druse_runtime::{ApiError, Caches, DeleteOptions, Key, Manager, Next, Reconciler, Resource, clock};
-use sha2::{Digest, Sha256};
+use druse_runtime::{Api, Caches, DeleteOptions, Key, Manager, Next, Reconciler, clock};
 
-use crate::conditions;
+use crate::actions::{self, Actions};
+use crate::atomic::{self, Outcome, Run};
 use crate::context::{CacheLookup, Context, FINALIZER, RECONCILE_AT, Randomness, conditions, kinds, matters};
 use crate::events::Recorder;
 use crate::host::ClusterHost;
-use crate::ssa::{Action, ApplyOptions, Change, ResourceManager};
 use crate::storage::Storage;
-use crate::{hooks, wait};
+use crate::{conditions, snapshot};
 
 pub(crate) struct Controller {
-    context: Arc<Context>,
-    events: Recorder,
-    ssa: ResourceManager,
+    pub context: Arc<Context>,
+    pub events: Recorder,
 }
 
 /// Starts the controller.
 pub(crate) fn start(manager: &Manager, caches: &Caches, context: &Arc<Context>) -> druse_runtime::Queue {
     let queue = manager.queue();
-    let controller = Controller {
-        context: context.clone(),
-        events: Recorder::new(context.api.clone(), "helm-controller"),
-        ssa: ResourceManager::new(context.api.clone(), "helm-controller", HELM_GROUP),
-    };
+    let controller =
+        Controller { context: context.clone(), events: Recorder::new(context.api.clone(), "helm-controller") };
     manager.run("helmrelease", &queue, Arc::new(controller), context.options.concurrency);
     let units = context.helm_releases.clone();
     manager.watch_mapped(&queue, &context.helm_releases, move |c| {
@@ -70,7 +63,8 @@ pub(crate) fn start(manager: &Manager, caches: &Caches, context: &Arc<Context>) 
 fn depends_on(unit: &Value, key: &Key) -> bool {
     let own = unit.str_at(["metadata", "namespace"]).unwrap_or_default();
     unit["spec"]["dependsOn"].items().iter().any(|d| {
-        d["name"].as_str() == Some(&key.name) && d["namespace"].as_str().filter(|n| !n.is_empty()).unwrap_or(own) == key.namespace
+        d["name"].as_str() == Some(&key.name)
+            && d["namespace"].as_str().filter(|n| !n.is_empty()).unwrap_or(own) == key.namespace
     })
 }
 
@@ -96,26 +90,28 @@ impl Reconciler for Controller {
     }
 }
 
-/// Why a step did not go on.
-pub(crate) struct Failure {
-    pub reason: &'static str,
-    pub message: String,
-    /// Only waits for kinds to be served.
-    pub missing_kinds: bool,
+/// What a release is to become.
+pub(crate) struct Desired {
+    pub chart: SourceChart,
+    pub values: Values,
+    pub config_digest: String,
+    pub post_renderers_digest: String,
+    pub common_metadata_digest: String,
 }
 
-impl Failure {
-    pub fn new(reason: &'static str, message: impl std::fmt::Display) -> Self {
-        Self { reason, message: message.to_string(), missing_kinds: false }
+impl Desired {
+    /// The chart's version.
+    pub fn version(&self) -> &str {
+        &self.chart.chart.metadata.version
     }
 }
 
-/// What a release is to become.
-struct Desired {
-    chart: SourceChart,
-    values: Values,
-    config_digest: String,
-    post_renderers_digest: String,
+/// When a unit that waits is looked at again.
+enum Ended {
+    /// Its status is that of its current generation.
+    Observed(Next),
+    /// It is not: there is more to do first.
+    Unfinished(Next),
 }
 
 impl Controller {
@@ -136,208 +132,255 @@ impl Controller {
         if self.context.set_finalizer(&resource, &object, FINALIZER, true).await.is_err() {
             return Next::Retry;
         }
-        if unit.spec.suspend {
-            return Next::Wait;
-        }
         let mut new = object.clone();
-        let next = self.attempt(key, &object, &mut new, &unit).await;
-        let generation = new["metadata"]["generation"].clone();
         if let Some(status) = new.make_map_at(["status"]) {
-            if let Some(at) = object["metadata"]["annotations"][RECONCILE_AT].as_str() {
+            if !status.contains_key("observedGeneration") {
+                status.insert("observedGeneration", -1i64);
+            }
+        }
+        if unit.spec.suspend {
+            let saved = self.context.write_status(&resource, &object, &new).await;
+            return if saved.is_ok() { Next::Wait } else { Next::Retry };
+        }
+        let mut written = object;
+        let (next, observed) = match self.attempt(key, &mut written, &mut new, &unit).await {
+            Ended::Observed(next) => (next, true),
+            Ended::Unfinished(next) => (next, false),
+        };
+        let generation = new["metadata"]["generation"].clone();
+        let asked = new["metadata"]["annotations"][RECONCILE_AT].as_str().map(str::to_owned);
+        if let Some(status) = new.make_map_at(["status"]) {
+            if let Some(at) = asked {
                 status.insert("lastHandledReconcileAt", at);
             }
-            status.insert("observedGeneration", generation);
+            if observed {
+                status.insert("observedGeneration", generation);
+            }
         }
-        if conditions::get(&new, "Ready").is_some_and(|c| c["status"].as_str() == Some("True")) {
-            conditions(&mut new, &clock::now()).remove("Reconciling");
-        }
-        match self.context.write_status(&resource, &object, &new).await {
+        match self.context.write_status(&resource, &written, &new).await {
             Ok(()) => next,
             Err(_) => Next::Retry,
         }
     }
 
-    async fn attempt(&self, key: &Key, object: &Value, new: &mut Value, unit: &HelmRelease) -> Next {
+    async fn attempt(&self, key: &Key, written: &mut Value, new: &mut Value, unit: &HelmRelease) -> Ended {
         let interval = unit.spec.interval.map_or(Duration::from_secs(3600), |d| d.0);
         let dependency = self.context.options.dependency_requeue;
-        for d in &unit.spec.depends_on {
-            let (namespace, name) = graph::resolve(d, &unit.namespace);
-            let there = self.context.helm_releases.get(&Key::new(namespace.as_str(), name.as_str()));
-            let message = match there {
-                None => format!("unable to get '{namespace}/{name}' dependency: helmreleases.helm.toolkit.fluxcd.io \"{name}\" not found"),
-                Some(d) if !conditions::is_ready(&d) => format!("dependency '{namespace}/{name}' is not ready"),
-                Some(_) => continue,
-            };
-            conditions(new, &clock::now()).set("Ready", "False", "DependencyNotReady", &message);
-            return Next::After(dependency);
+        let now = clock::now();
+        {
+            let mut c = conditions(new, &now);
+            c.remove("Stalled");
+            c.set("Reconciling", "True", "Progressing", "Fulfilling prerequisites");
         }
-        let chart = match self.chart(unit).await {
+        if let Err(message) = self.dependencies(unit) {
+            conditions(new, &now).set("Ready", "False", "DependencyNotReady", &message);
+            self.events.event(new, false, "DependencyNotReady", &message, &[]).await;
+            return Ended::Unfinished(Next::After(dependency));
+        }
+        if let Some(r) = &unit.spec.chart_ref {
+            let namespace = chart_namespace(unit);
+            if self.context.source(&r.kind, namespace, &r.name).is_none() {
+                let message =
+                    format!("could not get Source object: {}.{SOURCE_GROUP} \"{}\" not found", r.kind, r.name);
+                conditions(new, &now).set("Ready", "False", "ArtifactFailed", &message);
+                return Ended::Unfinished(Next::Retry);
+            }
+        }
+        let chart = match self.chart(unit, new).await {
             Ok(chart) => chart,
             Err(ChartState::StandIn(message)) => {
-                let now = clock::now();
                 let mut c = conditions(new, &now);
                 c.remove("Reconciling");
                 c.set("Ready", "True", "StandIn", &message);
-                return Next::After(interval);
+                return Ended::Observed(Next::After(interval));
             }
             Err(ChartState::Failed(message)) => {
-                conditions(new, &clock::now()).set("Ready", "False", "ArtifactFailed", &message);
-                return Next::After(interval.min(Duration::from_secs(60)));
+                conditions(new, &now).set("Ready", "False", "SourceNotReady", &message);
+                return Ended::Unfinished(Next::After(dependency.max(Duration::from_secs(30)).min(interval)));
             }
         };
-        let waits = ("HelmRelease", key.clone());
-        let arrivals = self.context.arrivals();
-        match self.release(object, new, unit, chart).await {
-            Ok(()) => {
-                self.context.missing_kinds.lock().remove(&waits);
-                Next::After(interval)
+        let desired = match self.desired(unit, chart).await {
+            Ok(desired) => desired,
+            Err(message) => {
+                conditions(new, &now).set("Ready", "False", "ValuesError", &message);
+                self.events.event(new, true, "ValuesError", &message, &[]).await;
+                return Ended::Unfinished(Next::Retry);
             }
-            Err(f) => {
-                {
-                    let now = clock::now();
-                    let mut c = conditions(new, &now);
-                    c.remove("Reconciling");
-                    c.set("Ready", "False", f.reason, &f.message);
-                    if matches!(f.reason, "InstallFailed" | "UpgradeFailed") {
-                        c.set("Released", "False", f.reason, &f.message);
-                    }
-                }
-                self.events.event(new, true, f.reason, &f.message, &[]).await;
-                if f.missing_kinds {
-                    return self.context.wait_for_arrival(waits, arrivals, interval);
-                }
-                Next::Retry
-            }
+        };
+        let api = self.context.api_for(&unit.namespace, unit.spec.service_account_name.as_deref());
+        if let Some(next) = self.leave_old_target(new, unit, &desired, &api).await {
+            return Ended::Unfinished(next);
         }
-    }
-
-    async fn release(&self, old: &Value, new: &mut Value, unit: &HelmRelease, chart: SourceChart) -> Result<(), Failure> {
-        let wanted: Vec<(String, String)> =
-            unit.spec.values_from.iter().map(|r| (r.kind.to_string(), r.name.to_string())).collect();
-        let configs = self
-            .context
-            .configs(&unit.namespace, wanted.iter().map(|(k, n)| (k.as_str(), n.as_str())))
-            .await
-            .map_err(|e| Failure::new("ValuesError", e))?;
-        let composed = compose_values(unit, &configs)
-            .map_err(|e| Failure::new("ValuesError", format!("could not resolve chart values reference: {e}")))?;
-        let desired = Desired {
-            config_digest: digest(&composed.values.to_value()),
-            post_renderers_digest: post_renderers_digest(unit),
-            values: composed.values,
-            chart,
-        };
-        let storage = Storage::new(self.context.api.clone(), unit.storage_namespace(), &unit.release_name());
-        let last = storage.last().await.map_err(|e| Failure::new("StorageError", e))?;
-        let version = desired.chart.info.version.clone();
+        let attempted = |k: &str| new["status"][k].as_str().unwrap_or_default().to_owned();
+        let changed = new["status"]["lastAttemptedGeneration"] != new["metadata"]["generation"]
+            || attempted("lastAttemptedRevision") != desired.version()
+            || attempted("lastAttemptedConfigDigest") != desired.config_digest;
+        if atomic::reset_asked(new) || changed {
+            atomic::clear_failures(new);
+        }
+        let generation = new["metadata"]["generation"].clone();
         if let Some(status) = new.make_map_at(["status"]) {
             status.insert("storageNamespace", unit.storage_namespace());
-            status.insert("helmChart", format!("{}/{}", chart_namespace(unit), unit.helm_chart_name()));
-            status.insert("lastAttemptedRevision", version.as_str());
+            status.insert("lastAttemptedGeneration", generation);
+            status.insert("lastAttemptedRevision", desired.version());
             status.insert("lastAttemptedConfigDigest", desired.config_digest.as_str());
-            status.insert("lastAttemptedGeneration", old["metadata"]["generation"].clone());
-            status.insert("observedPostRenderersDigest", desired.post_renderers_digest.as_str());
         }
-        let deployed = last.as_ref().is_some_and(|r| r.status == "deployed");
-        if deployed && in_sync(old, &desired) && (unit.spec.drift_detection.is_none() || conditions::is_ready(old)) {
-            let recorded = conditions::get(old, "Released").cloned();
-            let mode = unit.spec.drift_detection.as_ref().and_then(|d| d.mode.as_deref());
-            if mode != Some("enabled") {
-                let (reason, message) = match &recorded {
-                    Some(c) => (c["reason"].as_str().unwrap_or("InstallSucceeded").to_owned(), c["message"].as_str().unwrap_or_default().to_owned()),
-                    None => ("InstallSucceeded".to_owned(), String::new()),
-                };
-                conditions(new, &clock::now()).set("Ready", "True", &reason, &message);
-                return Ok(());
-            }
+        let arrivals = self.context.arrivals();
+        let storage = Storage::new(api.clone(), unit.storage_namespace(), &unit.release_name());
+        let outcome = Run { c: self, api, unit, desired: &desired, storage, object: new, written }.go().await;
+        let waits = ("HelmRelease", key.clone());
+        if outcome != Outcome::Missing {
+            self.context.missing_kinds.lock().remove(&waits);
         }
-        self.run_action(old, new, unit, &desired, &storage, last).await
+        match outcome {
+            Outcome::Done => Ended::Observed(Next::After(interval)),
+            Outcome::Retry => Ended::Unfinished(Next::Retry),
+            Outcome::RetryAfter(d) => Ended::Observed(Next::After(d)),
+            Outcome::Stalled => Ended::Observed(Next::Wait),
+            Outcome::Missing => Ended::Unfinished(self.context.wait_for_arrival(waits, arrivals, interval)),
+        }
     }
 
-    async fn run_action(
-        &self,
-        old: &Value,
-        new: &mut Value,
-        unit: &HelmRelease,
-        desired: &Desired,
-        storage: &Storage,
-        last: Option<ReleaseRecord>,
-    ) -> Result<(), Failure> {
-        let replaced = last.as_ref().filter(|r| r.status != "uninstalled");
-        let upgrade = replaced.is_some_and(|r| matches!(r.status.as_str(), "deployed" | "superseded" | "failed"));
-        let (word, past, failed) = if upgrade {
-            ("upgrade", "UpgradeSucceeded", "UpgradeFailed")
-        } else {
-            ("install", "InstallSucceeded", "InstallFailed")
-        };
-        let empty = ReleaseAction::default();
-        let action = if upgrade { &unit.spec.upgrade } else { &unit.spec.install };
-        let action = action.as_ref().unwrap_or(&empty);
-        let timeout = action.timeout.or(unit.spec.timeout).map_or(Duration::from_secs(300), |d| d.0);
-        let revision = last.as_ref().map_or(1, |r| r.version + 1);
-        let name = unit.release_name();
-        let namespace = unit.release_namespace().to_owned();
-        let helm_release = if upgrade {
-            Release::upgrade(name.as_str(), namespace.as_str(), revision)
-        } else {
-            Release { revision, ..Release::install(name.as_str(), namespace.as_str()) }
-        };
-        if let Some(status) = new.make_map_at(["status"]) {
-            status.insert("lastAttemptedReleaseAction", word);
-            status.insert("lastAttemptedReleaseActionDuration", "0s");
-        }
-        let progress = format!("Running '{word}' action with timeout of {}", GoDuration(timeout));
-        {
-            let now = clock::now();
-            let mut c = conditions(new, &now);
-            c.set("Reconciling", "True", "Progressing", &progress);
-            c.set("Ready", "Unknown", "Progressing", &progress);
-        }
-        let _progress_only = self.context.write_status(&kinds::helm_releases(), old, new).await;
-        let chart_name = format!("{}@{}", desired.chart.info.name, desired.chart.info.version);
-        let describe = |e: &dyn std::fmt::Display| {
-            Failure::new(failed, format!("Helm {word} failed for release {namespace}/{name} with chart {chart_name}: {e}"))
-        };
-        let rendered = self.render(unit, desired, &helm_release).await.map_err(|e| describe(&e))?;
-        let record = record(unit, desired, &helm_release, &rendered, last.as_ref());
-        let job = Job { controller: self, unit, action, timeout, rendered: &rendered, upgrade, namespace: &namespace };
-        let result = job.run().await;
-        let outcome = match result {
-            Ok(()) => Ok(()),
-            // Nothing is recorded as failed for kinds that may come: the release is tried again as it is.
-            Err(f) if f.missing_kinds => return Err(Failure { missing_kinds: true, ..describe(&f.message) }),
-            Err(f) => Err(describe(&f.message)),
-        };
-        if upgrade && outcome.is_ok() {
-            if let Some(last) = &last {
-                self.remove_stale(&last.manifest, &rendered, unit).await;
+    fn dependencies(&self, unit: &HelmRelease) -> Result<(), String> {
+        for d in &unit.spec.depends_on {
+            let (namespace, name) = graph::resolve(d, &unit.namespace);
+            match self.context.helm_releases.get(&Key::new(namespace.as_str(), name.as_str())) {
+                None => {
+                    return Err(format!(
+                        "unable to get '{namespace}/{name}' dependency: helmreleases.{HELM_GROUP} \"{name}\" not found"
+                    ));
+                }
+                Some(d) if !conditions::is_ready(&d) => {
+                    return Err(format!("dependency '{namespace}/{name}' is not ready"));
+                }
+                Some(_) => {}
             }
         }
-        let mut record = record;
-        record.status = if outcome.is_ok() { "deployed" } else { "failed" }.to_owned();
-        record.description = match &outcome {
-            Ok(()) if upgrade => "Upgrade complete".to_owned(),
-            Ok(()) => "Install complete".to_owned(),
-            Err(f) => f.message.clone(),
-        };
-        let keep = unit.spec.max_history.unwrap_or(5);
-        storage.store(&record, outcome.is_ok(), keep).await.map_err(|e| describe(&e))?;
-        outcome?;
-        let done = format!("Helm {word} succeeded for release {namespace}/{name}.v{revision} with chart {chart_name}");
-        snapshot(new, &record, desired);
-        {
-            let now = clock::now();
-            let mut c = conditions(new, &now);
-            c.remove("Reconciling");
-            c.set("Ready", "True", past, &done);
-            c.set("Released", "True", past, &done);
-        }
-        let annotations = [("helm.toolkit.fluxcd.io/revision", desired.chart.info.version.as_str())];
-        self.events.event(new, false, past, &done, &annotations).await;
         Ok(())
     }
 
-    async fn render(&self, unit: &HelmRelease, desired: &Desired, r: &Release) -> Result<RenderedRelease, String> {
+    async fn desired(&self, unit: &HelmRelease, chart: SourceChart) -> Result<Desired, String> {
+        let wanted: Vec<(String, String)> =
+            unit.spec.values_from.iter().map(|r| (r.kind.to_string(), r.name.to_string())).collect();
+        let wanted = wanted.iter().map(|(k, n)| (k.as_str(), n.as_str()));
+        let configs = self.context.configs(&unit.namespace, wanted).await.map_err(|e| e.to_string())?;
+        let composed = compose_values(unit, &configs).map_err(|e| values_error(unit, &e))?;
+        let digest = |present: bool, v: Option<Value>| match v {
+            Some(v) if present => snapshot::value_digest(&v),
+            _ => String::new(),
+        };
+        let spec = &unit.spec;
+        Ok(Desired {
+            config_digest: snapshot::values_digest(&composed.values.to_value()),
+            post_renderers_digest: digest(
+                !spec.post_renderers.is_empty(),
+                Value::from_typed(&spec.post_renderers).ok(),
+            ),
+            common_metadata_digest: digest(
+                spec.common_metadata.is_some(),
+                Value::from_typed(&spec.common_metadata).ok(),
+            ),
+            values: composed.values,
+            chart,
+        })
+    }
+
+    /// Uninstalls the release that this one was before it moved; says when to go on.
+    async fn leave_old_target(
+        &self,
+        new: &mut Value,
+        unit: &HelmRelease,
+        desired: &Desired,
+        api: &Api,
+    ) -> Option<Next> {
+        let latest = snapshot::latest(new)?.clone();
+        let namespace = new.str_at(["status", "storageNamespace"]).filter(|n| !n.is_empty())?.to_owned();
+        let same_chart = latest["chartName"].as_str() == Some(desired.chart.chart.name());
+        let in_place = new["spec"]["upgrade"]["chartNameChangeStrategy"].as_str() == Some("InPlaceUpgrade");
+        let same = namespace == unit.storage_namespace()
+            && latest["namespace"].as_str() == Some(unit.release_namespace())
+            && latest["name"].as_str() == Some(&unit.release_name())
+            && (same_chart || in_place);
+        if same {
+            return None;
+        }
+        if !self.uninstall(new, unit, api, &namespace).await {
+            return Some(Next::Retry);
+        }
+        atomic::clear_failures(new);
+        if let Some(status) = new.make_map_at(["status"]) {
+            status.remove("history");
+            status.remove("storageNamespace");
+        }
+        Some(Next::After(Duration::from_millis(10)))
+    }
+
+    /// Uninstalls the release that the status remembers; says whether it is gone.
+    async fn uninstall(&self, object: &mut Value, unit: &HelmRelease, api: &Api, namespace: &str) -> bool {
+        let Some(latest) = snapshot::latest(object).cloned() else { return true };
+        let (name, chart) = (snapshot::release_name(&latest), snapshot::chart_name(&latest));
+        let storage = Storage::new(api.clone(), namespace, latest["name"].as_str().unwrap_or_default());
+        let kept = object["spec"]["uninstall"]["keepHistory"].as_bool() == Some(true);
+        let record = match storage.last().await {
+            Ok(record) => record.filter(|r| !(kept && r.status == "uninstalled")),
+            Err(e) if e.is_not_found() => None,
+            Err(_) => return false,
+        };
+        let (result, message) = match record {
+            None => (Ok(()), format!("Release {name} was not found, assuming it is uninstalled")),
+            Some(record) => {
+                let timeout = actions::uninstall_timeout(unit, object);
+                let result = Actions { c: self, api, unit }.uninstall(&storage, record, object, timeout).await;
+                let message = match &result {
+                    Ok(_) => format!("Helm uninstall succeeded for release {name} with chart {chart}"),
+                    Err(e) => format!("Helm uninstall failed for release {name} with chart {chart}: {}", e.trim()),
+                };
+                let reason = if result.is_ok() { "UninstallSucceeded" } else { "UninstallFailed" };
+                let text = |k: &str| latest[k].as_str().unwrap_or_default();
+                let notes = atomic::event_notes(text("chartVersion"), text("configDigest"), text("appVersion"));
+                let notes: Vec<(&str, &str)> = notes.iter().map(|(k, v)| (*k, v.as_str())).collect();
+                self.events.event(object, result.is_err(), reason, &message, &notes).await;
+                (result.map(|_| ()), message)
+            }
+        };
+        let reason = if result.is_ok() { "UninstallSucceeded" } else { "UninstallFailed" };
+        let now = clock::now();
+        let mut c = conditions(object, &now);
+        c.set("Released", "False", reason, &message);
+        c.set("Ready", "False", reason, &message);
+        result.is_ok()
+    }
+
+    async fn finalize(&self, object: &Value, unit: &HelmRelease) -> Next {
+        let resource = kinds::helm_releases();
+        if !unit.spec.suspend {
+            let mut new = object.clone();
+            let namespace = object.str_at(["status", "storageNamespace"]).unwrap_or_default();
+            let api = self.context.api_for(&unit.namespace, unit.spec.service_account_name.as_deref());
+            if !namespace.is_empty() && !self.uninstall(&mut new, unit, &api, namespace).await {
+                let _tried_again_anyway = self.context.write_status(&resource, object, &new).await;
+                return Next::Retry;
+            }
+            if unit.spec.chart.is_some() {
+                let (namespace, name) = (chart_namespace(unit), unit.helm_chart_name());
+                let (charts, options) = (actions::helm_charts(), DeleteOptions::default());
+                if self.context.api.delete(&charts, namespace, &name, &options).await.is_err() {
+                    return Next::Retry;
+                }
+            }
+        }
+        match self.context.set_finalizer(&resource, object, FINALIZER, false).await {
+            Ok(()) => Next::Wait,
+            Err(_) => Next::Retry,
+        }
+    }
+
+    pub(crate) async fn render(
+        &self,
+        unit: &HelmRelease,
+        desired: &Desired,
+        r: &Release,
+    ) -> Result<RenderedRelease, String> {
         let capabilities = match &self.context.options.capabilities {
             Some(c) => c.clone(),
             None => crate::host::live_capabilities(&self.context.api).await.map_err(|e| e.to_string())?,
@@ -351,25 +394,8 @@ impl Controller {
             .map_err(|e| e.to_string())?
     }
 
-    /// Deletes what the last release held and this one no longer does, unless it is to be kept.
-    async fn remove_stale(&self, last: &str, rendered: &RenderedRelease, unit: &HelmRelease) {
-        let namespace = unit.release_namespace();
-        let now: Vec<_> = self.with_namespaces(rendered.objects.clone(), namespace).await.iter().map(Object::key).collect();
-        for object in self.with_namespaces(objects_of(last), namespace).await.into_iter().rev() {
-            if now.contains(&object.key()) || druse_helm::manifest::is_kept(&object.value) {
-                continue;
-            }
-            if let Ok(r) = self.context.api.resource(&object.gvk()).await {
-                let options = DeleteOptions { propagation: Some("Background"), ..DeleteOptions::default() };
-                if let Err(e) = self.context.api.delete(&r, object.namespace(), object.name(), &options).await {
-                    tracing::warn!("{} of release {} could not be removed: {e}", object.key(), unit.name);
-                }
-            }
-        }
-    }
-
     /// Objects with the release's namespace where their kind has one and they name none.
-    async fn with_namespaces(&self, mut objects: Vec<Object>, namespace: &str) -> Vec<Object> {
+    pub(crate) async fn with_namespaces(&self, mut objects: Vec<Object>, namespace: &str) -> Vec<Object> {
         for o in &mut objects {
             if !o.namespace().is_empty() {
                 continue;
@@ -383,7 +409,10 @@ impl Controller {
         objects
     }
 
-    async fn chart(&self, unit: &HelmRelease) -> Result<SourceChart, ChartState> {
+    async fn chart(&self, unit: &HelmRelease, new: &mut Value) -> Result<SourceChart, ChartState> {
+        if let (Some(_), Some(status)) = (&unit.spec.chart, new.make_map_at(["status"])) {
+            status.insert("helmChart", format!("{}/{}", chart_namespace(unit), unit.helm_chart_name()));
+        }
         let failed = |e: &dyn std::fmt::Display| ChartState::Failed(e.to_string());
         let namespace = chart_namespace(unit).to_owned();
         let reference = unit.spec.chart.as_ref().map(|c| &c.spec.source_ref).or(unit.spec.chart_ref.as_ref());
@@ -430,7 +459,7 @@ impl Controller {
     /// Keeps the HelmChart object that stands for the unit's chart, as Flux shows it.
     async fn publish_chart(&self, unit: &HelmRelease, result: Result<&SourceChart, &str>) {
         let Some(template) = &unit.spec.chart else { return };
-        let resource = Resource::new("source.toolkit.fluxcd.io", "v1", "HelmChart", "helmcharts", true);
+        let resource = actions::helm_charts();
         let namespace = chart_namespace(unit);
         let name = unit.helm_chart_name();
         let mut object = Value::default();
@@ -484,169 +513,12 @@ impl Controller {
         }
         let _shown_only = self.context.write_status(&resource, &applied, &new).await;
     }
-
-    async fn finalize(&self, object: &Value, unit: &HelmRelease) -> Next {
-        let storage = Storage::new(self.context.api.clone(), unit.storage_namespace(), &unit.release_name());
-        let last = match storage.last().await {
-            Ok(l) => l,
-            Err(e) if e.is_not_found() => None,
-            Err(_) => return Next::Retry,
-        };
-        if let Some(record) = last.filter(|_| !unit.spec.suspend) {
-            if let Err(message) = self.uninstall(unit, &record).await {
-                self.events.event(object, true, "UninstallFailed", &message, &[]).await;
-                return Next::Retry;
-            }
-            if storage.purge().await.is_err() {
-                return Next::Retry;
-            }
-            let message = format!(
-                "Helm uninstall succeeded for release {}/{}.v{}",
-                unit.release_namespace(),
-                record.name,
-                record.version
-            );
-            self.events.event(object, false, "UninstallSucceeded", &message, &[]).await;
-        }
-        let charts = Resource::new("source.toolkit.fluxcd.io", "v1", "HelmChart", "helmcharts", true);
-        let options = DeleteOptions::default();
-        let gone = self.context.api.delete(&charts, chart_namespace(unit), &unit.helm_chart_name(), &options).await;
-        if gone.is_err() {
-            return Next::Retry;
-        }
-        match self.context.set_finalizer(&kinds::helm_releases(), object, FINALIZER, false).await {
-            Ok(()) => Next::Wait,
-            Err(_) => Next::Retry,
-        }
-    }
-
-    async fn uninstall(&self, unit: &HelmRelease, record: &ReleaseRecord) -> Result<(), String> {
-        let objects = self.with_namespaces(objects_of(&record.manifest), unit.release_namespace()).await;
-        let mut errors = Vec::new();
-        for o in objects.iter().rev().filter(|o| !druse_helm::manifest::is_kept(&o.value)) {
-            let r = match self.context.api.resource(&o.gvk()).await {
-                Ok(r) => r,
-                Err(ApiError::NoMatch(_)) => continue,
-                Err(e) => {
-                    errors.push(e.to_string());
-                    continue;
-                }
-            };
-            let options = DeleteOptions { propagation: Some("Background"), ..DeleteOptions::default() };
-            if let Err(e) = self.context.api.delete(&r, o.namespace(), o.name(), &options).await {
-                errors.push(format!("{}: {e}", o.key()));
-            }
-        }
-        if errors.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("Helm uninstall failed for release {}/{}: {}", record.namespace, record.name, errors.join("; ")))
-        }
-    }
 }
 
 enum ChartState {
     /// A component does the chart's work.
     StandIn(String),
     Failed(String),
-}
-
-/// One install or upgrade.
-struct Job<'a> {
-    controller: &'a Controller,
-    unit: &'a HelmRelease,
-    action: &'a ReleaseAction,
-    timeout: Duration,
-    rendered: &'a RenderedRelease,
-    upgrade: bool,
-    namespace: &'a str,
-}
-
-impl Job<'_> {
-    async fn run(&self) -> Result<(), Failure> {
-        let failed = |e: &dyn std::fmt::Display| Failure::new("", e);
-        let c = self.controller;
-        let api = &c.context.api;
-        let (before, after) = if self.upgrade { ("pre-upgrade", "post-upgrade") } else { ("pre-install", "post-install") };
-        if self.action.create_namespace {
-            let mut ns = Value::default();
-            if let Some(m) = ns.make_map() {
-                m.insert("apiVersion", "v1");
-                m.insert("kind", "Namespace");
-            }
-            if let Some(m) = ns.make_map_at(["metadata"]) {
-                m.insert("name", self.namespace);
-            }
-            let r = Resource::new("", "v1", "Namespace", "namespaces", false);
-            if api.get(&r, "", self.namespace).await.map_err(|e| failed(&e))?.is_none() {
-                api.create(&r, "", &ns).await.map_err(|e| failed(&e))?;
-            }
-        }
-        self.apply_crds().await?;
-        let run_hooks = !self.action.disable_hooks;
-        if run_hooks {
-            hooks::run(api, &self.rendered.hooks, before, self.namespace, self.timeout).await.map_err(|e| failed(&e))?;
-        }
-        let mut objects = c.with_namespaces(self.rendered.objects.clone(), self.namespace).await;
-        mark_managed(&mut objects, &self.unit.release_name(), self.namespace);
-        let going: Vec<String> =
-            objects.iter().filter(|o| wait::goes_when_done(&o.value)).map(|o| o.key().to_string()).collect();
-        let options = ApplyOptions { force: self.action.force, drop_unknown_fields: true, concurrency: 4, ..ApplyOptions::default() };
-        let changes = match c.ssa.apply_all(objects, &options).await {
-            Ok(changes) => changes,
-            Err(f) => return Err(Failure { missing_kinds: f.missing_kinds, ..failed(&f.message) }),
-        };
-        if !self.action.disable_wait {
-            self.wait(&changes, &going).await?;
-        }
-        if run_hooks {
-            hooks::run(api, &self.rendered.hooks, after, self.namespace, self.timeout).await.map_err(|e| failed(&e))?;
-        }
-        Ok(())
-    }
-
-    async fn apply_crds(&self) -> Result<(), Failure> {
-        let policy = if self.upgrade {
-            CrdsPolicy::on_upgrade(&self.unit.spec)
-        } else {
-            CrdsPolicy::on_install(&self.unit.spec)
-        };
-        let policy = policy.ok_or_else(|| Failure::new("", "crds: not one of Skip, Create, CreateReplace"))?;
-        if policy == CrdsPolicy::Skip || self.rendered.crds.is_empty() {
-            return Ok(());
-        }
-        let mut crds = self.rendered.crds.clone();
-        if policy == CrdsPolicy::Create {
-            let mut missing = Vec::new();
-            for crd in crds {
-                let there = self.controller.context.api.get(&kinds::crds(), "", crd.name()).await;
-                // What a component made to stand in until the chart came is the chart's to replace.
-                let replaceable = |v: &Value| !v["metadata"]["annotations"]["druse.dev/simulated"].is_null();
-                match there {
-                    Ok(Some(v)) if !replaceable(&v) => {}
-                    Ok(_) => missing.push(crd),
-                    Err(e) => return Err(Failure::new("", e)),
-                }
-            }
-            crds = missing;
-        }
-        let options = ApplyOptions { concurrency: 4, ..ApplyOptions::default() };
-        let applied = self.controller.ssa.apply_all(crds, &options).await;
-        applied.map(|_| ()).map_err(|f| Failure::new("", f.message))
-    }
-
-    async fn wait(&self, changes: &[Change], going: &[String]) -> Result<(), Failure> {
-        let targets: Vec<_> = changes
-            .iter()
-            .filter(|c| c.action != Action::Skipped)
-            .filter_map(wait::Target::of_change)
-            .filter(|t| !(self.action.disable_wait_for_jobs && t.gvk.kind == "Job"))
-            .map(|t| wait::Target { gone_is_done: going.contains(&t.to_string()), ..t })
-            .collect();
-        wait::until_current(&self.controller.context.api, &targets, self.timeout, kstatus::compute)
-            .await
-            .map_err(|e| Failure::new("", e))
-    }
 }
 
 fn render_with(
@@ -673,104 +545,6 @@ fn chart_namespace(unit: &HelmRelease) -> &str {
     reference.and_then(|r| r.namespace.as_deref()).filter(|n| !n.is_empty()).unwrap_or(&unit.namespace)
 }
 
-/// The objects of a stored manifest.
-fn objects_of(manifest: &str) -> Vec<Object> {
-    druse_object::yaml::documents(manifest, druse_object::yaml::Dialect::Sigs)
-        .into_iter()
-        .filter_map(Result::ok)
-        .filter(|d| d.value.get("kind").is_some())
-        .map(|d| Object::new(d.value))
-        .collect()
-}
-
-/// What Helm writes on every object it manages.
-fn mark_managed(objects: &mut [Object], release: &str, namespace: &str) {
-    for o in objects {
-        o.set_label("app.kubernetes.io/managed-by", "Helm");
-        o.set_annotation("meta.helm.sh/release-name", release);
-        o.set_annotation("meta.helm.sh/release-namespace", namespace);
-    }
-}
-
-/// Whether the last release was made of the same chart, values and post-renderers.
-fn in_sync(old: &Value, desired: &Desired) -> bool {
-    let Some(last) = old["status"]["history"].items().first() else { return false };
-    last["chartName"].as_str() == Some(&desired.chart.info.name)
-        && last["chartVersion"].as_str() == Some(&desired.chart.info.version)
-        && last["chartDigest"].as_str().is_none_or(|d| d == desired.chart.info.digest)
-        && last["configDigest"].as_str() == Some(&desired.config_digest)
-        && old.str_at(["status", "observedPostRenderersDigest"]).unwrap_or_default() == desired.post_renderers_digest
-}
-
-fn digest(v: &Value) -> String {
-    let mut sorted = v.clone();
-    sorted.sort_keys();
-    format!("sha256:{}", hex::encode(Sha256::digest(json::to_string(&sorted).as_bytes())))
-}
-
-fn post_renderers_digest(unit: &HelmRelease) -> String {
-    if unit.spec.post_renderers.is_empty() && unit.spec.common_metadata.is_none() {
-        return String::new();
-    }
-    let both = (&unit.spec.post_renderers, &unit.spec.common_metadata);
-    Value::from_typed(&both).map(|v| digest(&v)).unwrap_or_default()
-}
-
-fn record(
-    unit: &HelmRelease,
-    desired: &Desired,
-    r: &Release,
-    rendered: &RenderedRelease,
-    last: Option<&ReleaseRecord>,
-) -> ReleaseRecord {
-    let now = clock::now();
-    ReleaseRecord {
-        name: r.name.clone(),
-        namespace: r.namespace.clone(),
-        version: r.revision,
-        first_deployed: last.map_or_else(|| now.clone(), |l| l.first_deployed.clone()),
-        last_deployed: now,
-        notes: rendered.notes.clone(),
-        chart: druse_helm::release::chart_value(&desired.chart.chart, &desired.chart.chart.values),
-        config: desired.values.to_value(),
-        manifest: rendered.manifest.clone(),
-        hooks: rendered.hooks.iter().map(|h| hooks::record(h, &unit.name)).collect(),
-        apply_method: "ssa".to_owned(),
-        ..ReleaseRecord::default()
-    }
-}
-
-/// Puts a release at the head of the history that statuses keep.
-fn snapshot(object: &mut Value, record: &ReleaseRecord, desired: &Desired) {
-    let mut s = Map::new();
-    s.insert("apiVersion", "v2");
-    s.insert("appVersion", desired.chart.chart.metadata.app_version.as_str());
-    s.insert("chartName", desired.chart.info.name.as_str());
-    s.insert("chartVersion", desired.chart.info.version.as_str());
-    s.insert("chartDigest", desired.chart.info.digest.as_str());
-    s.insert("configDigest", desired.config_digest.as_str());
-    s.insert("digest", digest(&record.to_value()));
-    s.insert("firstDeployed", record.first_deployed.as_str());
-    s.insert("lastDeployed", record.last_deployed.as_str());
-    s.insert("name", record.name.as_str());
-    s.insert("namespace", record.namespace.as_str());
-    s.insert("status", record.status.as_str());
-    s.insert("version", record.version);
-    let Some(status) = object.make_map_at(["status"]) else { return };
-    let history = status.entry_or_null("history");
-    let mut entries = vec![Value::Map(s)];
-    for mut e in history.items().iter().cloned() {
-        if e["status"].as_str() == Some("deployed") {
-            if let Some(m) = e.as_map_mut() {
-                m.insert("status", "superseded");
-            }
-        }
-        entries.push(e);
-    }
-    entries.truncate(5);
-    *history = Value::Array(entries);
-}
-
 fn without_empty(v: Value) -> Value {
     match v {
         Value::Map(m) => {
@@ -787,5 +561,28 @@ fn without_empty(v: Value) -> Value {
             Value::Map(kept)
         }
         other => other,
+    }
+}
+
+/// Why there are no values, in Flux' words.
+fn values_error(unit: &HelmRelease, e: &FluxError) -> String {
+    let key = |kind: &str, name: &str| {
+        unit.spec
+            .values_from
+            .iter()
+            .find(|r| r.kind == kind && r.name == name)
+            .map_or("values.yaml", |r| r.key())
+            .to_owned()
+    };
+    match e {
+        FluxError::ConfigNotFound { kind, namespace, name, .. } => format!(
+            "could not resolve {kind} chart values reference '{namespace}/{name}' with key '{}': {}s \"{name}\" not found",
+            key(kind, name),
+            kind.to_lowercase()
+        ),
+        FluxError::KeyNotFound { kind, namespace, name, key } => format!(
+            "could not resolve {kind} chart values reference '{namespace}/{name}' with key '{key}': key not found"
+        ),
+        other => format!("could not resolve chart values reference: {other}"),
     }
 }

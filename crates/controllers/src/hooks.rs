@@ -2,16 +2,21 @@
 //!
 //! Follows Helm's `pkg/action/hooks.go`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use druse_flux::kstatus;
 use druse_flux::release::ReleaseHook;
+use druse_helm::ReleaseRecord;
 use druse_object::{Map, Object, Value, yaml};
-use druse_runtime::{Api, DeleteOptions};
+use druse_runtime::{Api, DeleteOptions, clock};
 
 use crate::wait::{self, Target};
 
-/// Runs the hooks of one event.
+/// How a hook's last run went, by the hook's name.
+pub(crate) type Runs = BTreeMap<String, Map>;
+
+/// Runs the hooks of one event, and notes how they went.
 ///
 /// # Errors
 /// The first hook that fails, and how.
@@ -21,6 +26,7 @@ pub(crate) async fn run(
     event: &str,
     namespace: &str,
     timeout: Duration,
+    runs: &mut Runs,
 ) -> Result<(), String> {
     let mut due: Vec<&ReleaseHook> = hooks.iter().filter(|h| h.events.iter().any(|e| e == event)).collect();
     due.sort_by(|a, b| {
@@ -31,7 +37,8 @@ pub(crate) async fn run(
         key(a).cmp(&key(b))
     });
     for hook in &due {
-        let failed = |e: &dyn std::fmt::Display| format!("failed {event}: {} {}: {e}", hook.object.kind(), hook.object.name());
+        let failed =
+            |e: &dyn std::fmt::Display| format!("failed {event}: {} {}: {e}", hook.object.kind(), hook.object.name());
         let mut object = hook.object.clone();
         let resource = api.resource(&object.gvk()).await.map_err(|e| failed(&e))?;
         if resource.namespaced && object.namespace().is_empty() {
@@ -41,6 +48,8 @@ pub(crate) async fn run(
         }
         let has = |policy: &str| hook.delete_policies.iter().any(|p| p == policy);
         let target = Target::of(&object);
+        let mut run = Map::new();
+        run.insert("started_at", clock::now());
         if has("before-hook-creation") || hook.delete_policies.is_empty() {
             delete(api, &object, &target, timeout).await.map_err(|e| failed(&e))?;
         }
@@ -50,6 +59,9 @@ pub(crate) async fn run(
         } else {
             Ok(())
         };
+        run.insert("completed_at", clock::now());
+        run.insert("phase", if result.is_ok() { "Succeeded" } else { "Failed" });
+        runs.insert(hook.object.name().to_owned(), run);
         match result {
             Ok(()) => {}
             Err(e) => {
@@ -91,25 +103,45 @@ fn finished(v: &Value, age: Option<u64>) -> kstatus::Health {
 async fn delete(api: &Api, object: &Object, target: &Target, timeout: Duration) -> Result<(), String> {
     let resource = api.resource(&object.gvk()).await.map_err(|e| e.to_string())?;
     let options = DeleteOptions { propagation: Some("Background"), ..DeleteOptions::default() };
-    let was_there = api
-        .delete(&resource, object.namespace(), object.name(), &options)
-        .await
-        .map_err(|e| e.to_string())?;
+    let was_there =
+        api.delete(&resource, object.namespace(), object.name(), &options).await.map_err(|e| e.to_string())?;
     if was_there { wait::until_gone(api, std::slice::from_ref(target), timeout).await } else { Ok(()) }
 }
 
 /// A hook as release records hold it.
-pub(crate) fn record(hook: &ReleaseHook, release: &str) -> Value {
+pub(crate) fn record(hook: &ReleaseHook, release: &str, runs: &Runs) -> Value {
     let list = |l: &[String]| -> Value { l.iter().map(String::as_str).collect() };
+    let never = || [("phase", "")].into_iter().collect::<Map>();
     let mut m = Map::new();
     m.insert("name", hook.object.name());
     m.insert("kind", hook.object.kind());
-    let template = hook.object.provenance.template.as_deref().unwrap_or(release);
-    m.insert("path", template);
+    m.insert("path", hook.object.provenance.template.as_deref().unwrap_or(release));
     m.insert("manifest", yaml::to_string(&hook.object.value));
     m.insert("events", list(&hook.events));
-    m.insert("last_run", [("phase", "")].into_iter().collect::<Map>());
-    m.insert("weight", hook.weight);
-    m.insert("delete_policies", list(&hook.delete_policies));
+    m.insert("last_run", runs.get(hook.object.name()).cloned().unwrap_or_else(never));
+    if hook.weight != 0 {
+        m.insert("weight", hook.weight);
+    }
+    if !hook.delete_policies.is_empty() {
+        m.insert("delete_policies", list(&hook.delete_policies));
+    }
     Value::Map(m)
+}
+
+/// The hooks a record holds.
+pub(crate) fn of_record(record: &ReleaseRecord) -> Vec<ReleaseHook> {
+    let list = |v: &Value| v.items().iter().filter_map(|e| Some(e.as_str()?.to_owned())).collect();
+    record
+        .hooks
+        .iter()
+        .filter_map(|h| {
+            let object = yaml::parse(h["manifest"].as_str()?, yaml::Dialect::Sigs).ok()?;
+            Some(ReleaseHook {
+                object: Object::new(object),
+                events: list(&h["events"]),
+                weight: h["weight"].as_i64().unwrap_or(0),
+                delete_policies: list(&h["delete_policies"]),
+            })
+        })
+        .collect()
 }

@@ -66,7 +66,10 @@ mod tests {
         let mut new = of_changes(&[change("demo_a__ConfigMap")]);
         let gone = stale(&old, &new);
         let object = object_of(&gone[0]).unwrap();
-        assert_eq!((gone.len(), object.key().to_string(), object.api_version()), (1, "Deployment/demo/web".into(), "apps/v1"));
+        assert_eq!(
+            (gone.len(), object.key().to_string(), object.api_version()),
+            (1, "Deployment/demo/web".into(), "apps/v1")
+        );
         merge(&mut new, gone);
         assert_eq!(new, old);
     }

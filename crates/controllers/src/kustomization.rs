@@ -18,9 +18,9 @@ use sha2::{Digest, Sha256};
 use crate::conditions;
 use crate::context::{CacheLookup, Context, FINALIZER, RECONCILE_AT, conditions, kinds, matters};
 use crate::events::Recorder;
-use crate::{inventory, normalize};
 use crate::ssa::{Action, ApplyOptions, Change, ResourceManager};
 use crate::wait;
+use crate::{inventory, normalize};
 
 struct Controller {
     context: Arc<Context>,
@@ -30,10 +30,8 @@ struct Controller {
 /// Starts the controller; returns its queue for others to wake units.
 pub(crate) fn start(manager: &Manager, caches: &Caches, context: &Arc<Context>) -> druse_runtime::Queue {
     let queue = manager.queue();
-    let controller = Controller {
-        context: context.clone(),
-        events: Recorder::new(context.api.clone(), "kustomize-controller"),
-    };
+    let controller =
+        Controller { context: context.clone(), events: Recorder::new(context.api.clone(), "kustomize-controller") };
     manager.run("kustomization", &queue, Arc::new(controller), context.options.concurrency);
     let units = context.kustomizations.clone();
     manager.watch_mapped(&queue, &context.kustomizations, move |c| {
@@ -67,7 +65,8 @@ pub(crate) fn start(manager: &Manager, caches: &Caches, context: &Arc<Context>) 
 fn depends_on(unit: &Value, key: &Key) -> bool {
     let own = unit.str_at(["metadata", "namespace"]).unwrap_or_default();
     unit["spec"]["dependsOn"].items().iter().any(|d| {
-        d["name"].as_str() == Some(&key.name) && d["namespace"].as_str().filter(|n| !n.is_empty()).unwrap_or(own) == key.namespace
+        d["name"].as_str() == Some(&key.name)
+            && d["namespace"].as_str().filter(|n| !n.is_empty()).unwrap_or(own) == key.namespace
     })
 }
 
@@ -318,11 +317,10 @@ impl Controller {
         let built = tokio::task::spawn_blocking(move || {
             let mut objects = generator::build(&*tree, &unit.spec).map_err(|e| e.to_string())?;
             if let Some(post_build) = &unit.spec.post_build {
-                let collected = substitute::collect(post_build, &unit.namespace, &configs).map_err(|e| e.to_string())?;
-                let options = substitute::Options {
-                    strict,
-                    always: unit.spec.substitute_strategy.as_deref() == Some("Always"),
-                };
+                let collected =
+                    substitute::collect(post_build, &unit.namespace, &configs).map_err(|e| e.to_string())?;
+                let options =
+                    substitute::Options { strict, always: unit.spec.substitute_strategy.as_deref() == Some("Always") };
                 for o in &mut objects {
                     substitute::substitute(o, &collected.variables, options).map_err(|e| e.to_string())?;
                 }
@@ -371,7 +369,11 @@ impl Controller {
         Ok(())
     }
 
-    async fn delete(&self, unit: &Kustomization, entries: &[Value]) -> (Vec<Change>, Result<(), (String, Vec<Change>)>) {
+    async fn delete(
+        &self,
+        unit: &Kustomization,
+        entries: &[Value],
+    ) -> (Vec<Change>, Result<(), (String, Vec<Change>)>) {
         let key = |name: &str| format!("{KUSTOMIZE_GROUP}/{name}");
         let exclusions = [(key("prune"), "disabled"), (key("reconcile"), "disabled"), (key("ssa"), "ignore")];
         let objects = entries.iter().filter_map(inventory::object_of).collect();
@@ -393,9 +395,8 @@ impl Controller {
         } else {
             unit.spec.health_checks.iter().map(wait::Target::of_reference).collect()
         };
-        let own = |t: &wait::Target| {
-            t.gvk.kind == "Kustomization" && t.namespace == unit.namespace && t.name == unit.name
-        };
+        let own =
+            |t: &wait::Target| t.gvk.kind == "Kustomization" && t.namespace == unit.namespace && t.name == unit.name;
         let targets: Vec<_> = targets.into_iter().filter(|t| !own(t)).collect();
         if targets.is_empty() {
             conditions(progress.object, &now).remove("Healthy");
@@ -477,7 +478,10 @@ impl Controller {
             let url = failure.source.as_ref().map(|s| s.url.clone()).unwrap_or_default();
             if let (true, Some(stand_ins)) = (failure.not_at_hand, &self.context.options.stand_ins) {
                 if let Some(s) = stand_ins.for_source(&url) {
-                    return SourceState::StandIn(format!("stand-in: source {url} not fetched, the {} component does its work (simulated)", s.component));
+                    return SourceState::StandIn(format!(
+                        "stand-in: source {url} not fetched, the {} component does its work (simulated)",
+                        s.component
+                    ));
                 }
             }
             SourceState::Failed(failure.error.to_string())

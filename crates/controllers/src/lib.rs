@@ -3,8 +3,11 @@
 //! They call the same render code as the command line (`druse-flux`, `druse-plan`): what was rehearsed is what runs.
 //! [`start`] runs them on a [`Manager`] until it is dropped. Know nothing of which API they talk to.
 
+mod actions;
+mod atomic;
 pub mod conditions;
 mod context;
+mod drift;
 pub mod events;
 mod helmrelease;
 mod hooks;
@@ -12,6 +15,7 @@ mod host;
 pub mod inventory;
 mod kustomization;
 mod normalize;
+mod snapshot;
 mod source;
 pub mod ssa;
 mod storage;

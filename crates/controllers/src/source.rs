@@ -30,7 +30,11 @@ pub(crate) fn start(manager: &Manager, context: &Arc<Context>) -> Vec<(Arc<Cache
         let controller = Controller { context: context.clone(), kind: kind.clone(), cache: cache.clone() };
         manager.run("source", &queue, Arc::new(controller), 2);
         manager.watch_mapped(&queue, cache, |c| {
-            if c.new.is_some() && matters(c.old.as_deref(), c.new.as_deref()) { vec![c.key.clone()] } else { Vec::new() }
+            if c.new.is_some() && matters(c.old.as_deref(), c.new.as_deref()) {
+                vec![c.key.clone()]
+            } else {
+                Vec::new()
+            }
         });
         queues.push((cache.clone(), queue));
     }
@@ -115,7 +119,10 @@ impl Controller {
                 let url = failure.source.as_ref().map(|s| s.url.clone()).unwrap_or_default();
                 let stand_in = self.context.options.stand_ins.as_ref().filter(|_| failure.not_at_hand);
                 if let Some(component) = stand_in.and_then(|s| s.for_source(&url)) {
-                    let message = format!("stand-in: source {url} not fetched, the {} component does its work (simulated)", component.component);
+                    let message = format!(
+                        "stand-in: source {url} not fetched, the {} component does its work (simulated)",
+                        component.component
+                    );
                     conditions(new, &now).set("Ready", "True", "StandIn", &message);
                     return false;
                 }

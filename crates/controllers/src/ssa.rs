@@ -340,8 +340,13 @@ impl ResourceManager {
         if crds.is_empty() {
             return Ok(());
         }
-        let resource =
-            druse_runtime::Resource::new("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", false);
+        let resource = druse_runtime::Resource::new(
+            "apiextensions.k8s.io",
+            "v1",
+            "CustomResourceDefinition",
+            "customresourcedefinitions",
+            false,
+        );
         let all = async {
             for (name, _) in crds {
                 loop {
@@ -354,9 +359,9 @@ impl ResourceManager {
             }
             Ok(())
         };
-        let result = tokio::time::timeout(Duration::from_secs(60), all)
-            .await
-            .unwrap_or_else(|_| Err(format!("timeout waiting for CustomResourceDefinition/{} to be established", crds[0].0)));
+        let result = tokio::time::timeout(Duration::from_secs(60), all).await.unwrap_or_else(|_| {
+            Err(format!("timeout waiting for CustomResourceDefinition/{} to be established", crds[0].0))
+        });
         crds.iter().for_each(|(_, group)| self.api.forget_group(group));
         result
     }
@@ -459,8 +464,7 @@ fn any_in_metadata(v: &Value, pairs: &[(String, &'static str)]) -> bool {
 static IMMUTABLE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"is\simmutable|immutable\sfield").ok());
 
 fn is_immutable(e: &ApiError) -> bool {
-    matches!(e.reason(), "Conflict" | "Invalid")
-        || IMMUTABLE.as_ref().is_some_and(|r| r.is_match(&e.to_string()))
+    matches!(e.reason(), "Conflict" | "Invalid") || IMMUTABLE.as_ref().is_some_and(|r| r.is_match(&e.to_string()))
 }
 
 /// Whether an object was refused because its namespace does not exist (yet).
@@ -503,9 +507,7 @@ fn drifted(existing: &Value, dry: &Value) -> bool {
     let (Some(a), Some(b)) = (existing.as_map(), dry.as_map()) else { return true };
     let rest = |m: &Map| m.keys().filter(|k| !matches!(k.as_str(), "metadata" | "status")).count();
     rest(a) != rest(b)
-        || a.iter()
-            .filter(|(k, _)| !matches!(k.as_str(), "metadata" | "status"))
-            .any(|(k, v)| b.get(k) != Some(v))
+        || a.iter().filter(|(k, _)| !matches!(k.as_str(), "metadata" | "status")).any(|(k, v)| b.get(k) != Some(v))
 }
 
 fn escape(pointer_token: &str) -> String {
@@ -577,10 +579,29 @@ fn merge_fields(into: &mut Value, from: &Value) {
 pub fn sort_for_apply(objects: &mut [Object]) {
     static RANK: LazyLock<BTreeMap<&'static str, i32>> = LazyLock::new(|| {
         let first = [
-            "CustomResourceDefinition", "Namespace", "ClusterRole", "ClusterClass", "RuntimeClass", "PriorityClass",
-            "StorageClass", "VolumeSnapshotClass", "IngressClass", "GatewayClass", "ClusterRoleBinding",
-            "ResourceQuota", "ServiceAccount", "Role", "RoleBinding", "ConfigMap", "Secret", "Service", "LimitRange",
-            "Deployment", "StatefulSet", "CronJob", "PodDisruptionBudget",
+            "CustomResourceDefinition",
+            "Namespace",
+            "ClusterRole",
+            "ClusterClass",
+            "RuntimeClass",
+            "PriorityClass",
+            "StorageClass",
+            "VolumeSnapshotClass",
+            "IngressClass",
+            "GatewayClass",
+            "ClusterRoleBinding",
+            "ResourceQuota",
+            "ServiceAccount",
+            "Role",
+            "RoleBinding",
+            "ConfigMap",
+            "Secret",
+            "Service",
+            "LimitRange",
+            "Deployment",
+            "StatefulSet",
+            "CronJob",
+            "PodDisruptionBudget",
         ];
         let last = ["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"];
         (-100..).zip(first).chain((1..).zip(last)).map(|(rank, kind)| (kind, rank)).collect()

@@ -1,7 +1,7 @@
 //! Release records in the cluster, as Helm's Secrets driver keeps them: `helm list` and `helm get` read them.
 
 use druse_helm::ReleaseRecord;
-use druse_object::{Map, Value};
+use druse_object::Value;
 use druse_runtime::{Api, ApiError, DeleteOptions, ListOptions, Patch, Resource};
 
 /// The records of one release.
@@ -32,6 +32,34 @@ impl Storage {
         Ok(all)
     }
 
+    /// All records that can be read, oldest revision first.
+    pub async fn records(&self) -> Result<Vec<ReleaseRecord>, ApiError> {
+        Ok(self.all().await?.iter().filter_map(|(_, s)| ReleaseRecord::from_secret(s).ok()).collect())
+    }
+
+    /// The record of one revision.
+    pub async fn get(&self, version: i64) -> Result<Option<ReleaseRecord>, ApiError> {
+        let name = ReleaseRecord::secret_name(&self.name, version);
+        let secret = self.api.get(&Self::secrets(), &self.namespace, &name).await?;
+        Ok(secret.and_then(|s| ReleaseRecord::from_secret(&s).ok()))
+    }
+
+    /// Writes a record that is there anew.
+    pub async fn update(&self, record: &ReleaseRecord) -> Result<(), ApiError> {
+        let new = record.to_secret(None, None).map_err(|e| ApiError::Transport(e.to_string()))?;
+        let mut patch = Value::default();
+        if let Some(m) = patch.make_map() {
+            m.insert("data", new.value["data"].clone());
+        }
+        let modified = (druse_runtime::clock::unix_nanos() / 1_000_000_000).to_string();
+        if let Some(m) = patch.make_map_at(["metadata", "labels"]) {
+            m.insert("status", record.status.as_str());
+            m.insert("modifiedAt", modified);
+        }
+        let name = ReleaseRecord::secret_name(&self.name, record.version);
+        self.api.patch(&Self::secrets(), &self.namespace, &name, "", Patch::Merge, &patch).await.map(|_| ())
+    }
+
     /// The newest record; one that cannot be read counts as absent.
     pub async fn last(&self) -> Result<Option<ReleaseRecord>, ApiError> {
         Ok(self.all().await?.pop().and_then(|(_, s)| ReleaseRecord::from_secret(&s).ok()))
@@ -56,7 +84,9 @@ impl Storage {
         }
         let keep = usize::try_from(keep).unwrap_or(0);
         if keep > 0 && all.len() > keep {
-            for (_, s) in &all[..all.len() - keep] {
+            // What is deployed stays, however old it is.
+            let live = |s: &Value| !deployed && s["metadata"]["labels"]["status"].as_str() == Some("deployed");
+            for (_, s) in all.iter().take(all.len() - keep).filter(|(_, s)| !live(s)) {
                 self.delete(s).await?;
             }
         }
@@ -66,15 +96,7 @@ impl Storage {
     async fn supersede(&self, secret: &Value) -> Result<(), ApiError> {
         let Ok(mut record) = ReleaseRecord::from_secret(secret) else { return Ok(()) };
         "superseded".clone_into(&mut record.status);
-        let new = record.to_secret(None, None).map_err(|e| ApiError::Transport(e.to_string()))?;
-        let mut patch = Map::new();
-        patch.insert("data", new.value["data"].clone());
-        let mut patch = Value::Map(patch);
-        if let Some(m) = patch.make_map_at(["metadata", "labels"]) {
-            m.insert("status", "superseded");
-        }
-        let name = secret.str_at(["metadata", "name"]).unwrap_or_default();
-        self.api.patch(&Self::secrets(), &self.namespace, name, "", Patch::Merge, &patch).await.map(|_| ())
+        self.update(&record).await
     }
 
     async fn delete(&self, secret: &Value) -> Result<(), ApiError> {

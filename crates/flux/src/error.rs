@@ -108,6 +108,16 @@ pub enum FluxError {
         /// What is wrong.
         message: String,
     },
+    /// A folder's own kustomization is not YAML.
+    #[error("{message}")]
+    Kustomization {
+        /// The file, in the source.
+        file: String,
+        /// The line, from 1; 0 when not known.
+        line: u32,
+        /// What is wrong.
+        message: String,
+    },
     /// A kustomize build failed.
     #[error("kustomize build failed: {0}")]
     Build(Box<druse_kustomize::KustomizeError>),

@@ -64,8 +64,11 @@ pub fn generate(tree: &dyn FileTree, dir: &str, spec: &KustomizationSpec) -> Res
             };
             let bytes = tree.read(&file).map_err(|e| located(0, e.to_string()))?;
             let text = std::str::from_utf8(&bytes).map_err(|e| located(0, format!("invalid Kustomization: {e}")))?;
-            let value = yaml::parse(text, yaml::Dialect::Sigs)
-                .map_err(|e| located(e.line, format!("invalid Kustomization: {e}")))?;
+            let value = yaml::parse(text, yaml::Dialect::Sigs).map_err(|e| FluxError::Kustomization {
+                file: file.clone(),
+                line: e.line,
+                message: format!("error converting YAML to JSON: {}", druse_kustomize::go_yaml(text, &e, false)),
+            })?;
             let map = match value {
                 Value::Map(map) => map,
                 Value::Null => Map::new(),

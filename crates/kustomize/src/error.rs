@@ -69,7 +69,8 @@ pub(crate) use fail;
 /// The words of a YAML error as go-yaml writes them: `yaml: line 2: …`. Its parser counts lines from 0 and names the
 /// line where the collection began that could not be finished; `documents` asks for lines within the document, as
 /// kyaml counts them.
-pub(crate) fn go_yaml(text: &str, e: &druse_object::yaml::YamlError, documents: bool) -> String {
+#[must_use]
+pub fn go_yaml(text: &str, e: &druse_object::yaml::YamlError, documents: bool) -> String {
     let before = |n: u32| text.lines().take(usize::try_from(n).unwrap_or(0));
     let start = if documents {
         before(e.line.saturating_sub(1))

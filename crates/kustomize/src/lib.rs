@@ -38,7 +38,7 @@ pub mod tree;
 
 pub use build::{BuildOptions, build, build_with, deprecations, kustomization_file, to_yaml};
 pub use docs::DocCache;
-pub use error::KustomizeError;
+pub use error::{KustomizeError, go_yaml};
 pub use fieldspec::FieldSpec;
 pub use ids::is_cluster_scoped;
 pub use kustomization::{

@@ -140,7 +140,7 @@ fn flux_error(e: FluxError, prefix: &str) -> UnitError {
             line: build.line,
             remedy: build.remedy,
         },
-        FluxError::Decode { ref file, line, .. } => {
+        FluxError::Decode { ref file, line, .. } | FluxError::Kustomization { ref file, line, .. } => {
             UnitError { file: Some(format!("{prefix}{file}")), line, ..UnitError::new(&e) }
         }
         other => UnitError { remedy: remedy.map(str::to_string), ..UnitError::new(other) },

@@ -28,9 +28,23 @@ async fn kustomizations_fare_as_under_flux() {
     let observed: Value = serde_json::from_slice(&std::fs::read(dir.join("observed.json")).unwrap()).unwrap();
     let tree = folder(&dir.join("tree"));
     let cluster = Cluster::start(tree.clone(), &revision(1), false).await;
-    cluster.apply(&std::fs::read_to_string(dir.join("kustomizations.yaml")).unwrap()).await;
+    let text = std::fs::read_to_string(dir.join("kustomizations.yaml")).unwrap();
     let ks = kustomizations();
     let mut faults = Vec::new();
+    // Those that depend on `ok` before it, those that need its namespace after it: as it happened in the recording.
+    let named = |names: &[&str]| -> String {
+        text.split("---")
+            .filter(|d| names.iter().any(|n| d.contains(&format!("{{name: {n}, "))))
+            .collect::<Vec<_>>()
+            .join("---")
+    };
+    cluster.apply(&named(&["dep-a", "dep-b"])).await;
+    for unit in ["dep-a", "dep-b"] {
+        cluster.until(&ks, NS, unit, |v| condition(v, "Ready").1 == "DependencyNotReady").await;
+    }
+    cluster.apply(&named(&["ok"])).await;
+    cluster.until(&ks, NS, "ok", |v| condition(v, "Ready").0 == "True").await;
+    cluster.apply(&text).await;
 
     // 1: all have come to their end; the health check takes the shortest timeout there is, half a minute.
     let ready = |v: Option<&Value>| condition(v, "Ready").0 == "True";
@@ -54,16 +68,19 @@ async fn kustomizations_fare_as_under_flux() {
     }
     compare(&cluster, &observed, "3-deleted", &mut faults).await;
 
-    // 4 and 5: new revisions, of which the recording told `ok` alone.
+    // 4 and 5: new revisions, of which the recording told `ok` alone; `health` would take its half minute for each.
+    cluster.merge(&ks, NS, "health", r#"{"spec":{"suspend":true}}"#).await;
     let mut pruned = tree.clone();
     let second = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: demo\nresources: [ns.yaml, dep.yaml]\nconfigMapGenerator:\n- name: gen\n  literals: [a=c]\n";
     pruned.insert("ok/kustomization.yaml", second.as_bytes().to_vec());
     cluster.revise(pruned.clone(), &revision(2));
-    cluster.until(&ks, NS, "ok", |v| v.and_then(|v| v.str_at(["status", "lastAppliedRevision"])) == Some(&revision(2))).await;
+    cluster
+        .until(&ks, NS, "ok", |v| v.and_then(|v| v.str_at(["status", "lastAppliedRevision"])) == Some(&revision(2)))
+        .await;
     ask(&cluster, "ok", "now2").await;
     compare(&cluster, &observed, "4-pruned", &mut faults).await;
 
-    pruned.insert("ok/kustomization.yaml", b"resources: [".to_vec());
+    pruned.insert("ok/kustomization.yaml", b"resources: [\n".to_vec());
     cluster.revise(pruned, &revision(3));
     cluster.until(&ks, NS, "ok", |v| condition(v, "Ready").0 == "False").await;
     ask(&cluster, "ok", "now3").await;
@@ -75,7 +92,11 @@ async fn kustomizations_fare_as_under_flux() {
 async fn ask(cluster: &Cluster, unit: &str, when: &str) {
     let patch = format!(r#"{{"metadata":{{"annotations":{{"reconcile.fluxcd.io/requestedAt":"{when}"}}}}}}"#);
     cluster.merge(&kustomizations(), NS, unit, &patch).await;
-    cluster.until(&kustomizations(), NS, unit, |v| v.and_then(|v| v.str_at(["status", "lastHandledReconcileAt"])) == Some(when)).await;
+    cluster
+        .until(&kustomizations(), NS, unit, |v| {
+            v.and_then(|v| v.str_at(["status", "lastHandledReconcileAt"])) == Some(when)
+        })
+        .await;
 }
 
 /// Compares one step; every difference is a line in `faults`.
@@ -108,7 +129,12 @@ async fn compare(cluster: &Cluster, observed: &Value, step: &str, faults: &mut V
     let mut objects = BTreeMap::new();
     for r in [config_maps(), deployments(), Resource::new("", "v1", "Namespace", "namespaces", false)] {
         for mut v in cluster.list(&r, "").await {
-            let key = format!("{}/{}/{}", r.gvk.kind, v.str_at(["metadata", "namespace"]).unwrap_or_default(), v.str_at(["metadata", "name"]).unwrap());
+            let key = format!(
+                "{}/{}/{}",
+                r.gvk.kind,
+                v.str_at(["metadata", "namespace"]).unwrap_or_default(),
+                v.str_at(["metadata", "name"]).unwrap()
+            );
             if v["metadata"]["labels"]["kustomize.toolkit.fluxcd.io/name"].is_null() {
                 continue;
             }
@@ -142,8 +168,12 @@ async fn compare(cluster: &Cluster, observed: &Value, step: &str, faults: &mut V
         })
         .collect();
     let wanted: BTreeSet<String> = want["events"].items().iter().map(|e| line(&mask.value(e))).collect();
-    faults.extend(wanted.difference(&got).filter(|l| !differs_on_purpose(l)).map(|l| format!("{step} event missing {l}")));
-    faults.extend(got.difference(&wanted).filter(|l| !differs_on_purpose(l)).map(|l| format!("{step} event added   {l}")));
+    faults.extend(
+        wanted.difference(&got).filter(|l| !differs_on_purpose(l)).map(|l| format!("{step} event missing {l}")),
+    );
+    faults.extend(
+        got.difference(&wanted).filter(|l| !differs_on_purpose(l)).map(|l| format!("{step} event added   {l}")),
+    );
 }
 
 /// Later revisions reach every unit here, while the recording told only the one it was about.
@@ -151,7 +181,14 @@ fn differs_on_purpose(line: &str) -> bool {
     (line.contains(&revision(2)) || line.contains(&revision(3))) && !line.contains("Kustomization/ok")
 }
 
-fn differences(step: &str, what: &str, want: &Value, got: &BTreeMap<String, Value>, mask: &Mask, faults: &mut Vec<String>) {
+fn differences(
+    step: &str,
+    what: &str,
+    want: &Value,
+    got: &BTreeMap<String, Value>,
+    mask: &Mask,
+    faults: &mut Vec<String>,
+) {
     let want: BTreeMap<String, Value> =
         want.as_map().into_iter().flat_map(|m| m.iter()).map(|(k, v)| (k.to_string(), mask.value(v))).collect();
     let names: BTreeSet<&String> = want.keys().chain(got.keys()).collect();
@@ -166,7 +203,12 @@ fn diff(path: &str, want: &Value, got: &Value, faults: &mut Vec<String>) {
         (Value::Map(w), Value::Map(g)) => {
             let keys: BTreeSet<&str> = w.keys().chain(g.keys()).map(|k| k.as_ref()).collect();
             for k in keys {
-                diff(&format!("{path}.{k}"), w.get(k).unwrap_or(&Value::Null), g.get(k).unwrap_or(&Value::Null), faults);
+                diff(
+                    &format!("{path}.{k}"),
+                    w.get(k).unwrap_or(&Value::Null),
+                    g.get(k).unwrap_or(&Value::Null),
+                    faults,
+                );
             }
         }
         (Value::Array(w), Value::Array(g)) if w.len() == g.len() => {
@@ -194,7 +236,11 @@ impl Mask {
     fn new(late: bool) -> Self {
         Self {
             // Told of a revision by its source and by a person at once, a unit may look once or twice.
-            left_out: if late { &["lastReconciledDuration", "totalReconciliations"] } else { &["lastReconciledDuration"] },
+            left_out: if late {
+                &["lastReconciledDuration", "totalReconciliations"]
+            } else {
+                &["lastReconciledDuration"]
+            },
             duration: Regex::new(r"([0-9]+(\.[0-9]+)?(ms|µs|s)|<duration>)").unwrap(),
             time: Regex::new(r"^[0-9]{4}-[0-9-]{5}T[0-9:.]+Z$").unwrap(),
         }
@@ -203,7 +249,10 @@ impl Mask {
     fn value(&self, v: &Value) -> Value {
         match v {
             Value::Map(m) => Value::Map(
-                m.iter().filter(|(k, _)| !self.left_out.contains(&k.as_str())).map(|(k, v)| (k.clone(), self.value(v))).collect(),
+                m.iter()
+                    .filter(|(k, _)| !self.left_out.contains(&k.as_str()))
+                    .map(|(k, v)| (k.clone(), self.value(v)))
+                    .collect(),
             ),
             Value::Array(a) => Value::Array(a.iter().map(|v| self.value(v)).collect()),
             Value::String(_) => {

@@ -51,11 +51,14 @@ impl Cluster {
         for crd in flux.crd_objects() {
             api.apply(&crd, "test", false).await.unwrap();
         }
-        let crds = Resource::new("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", false);
+        let crds =
+            Resource::new("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", false);
         caches.retry_missing_on(&manager, &crds);
         if simulate {
             let nodes = druse_simulate::nodes::Node::numbered(1);
-            druse_simulate::start(&manager, &caches, druse_simulate::Options { nodes, stages: Vec::new() }).await.unwrap();
+            druse_simulate::start(&manager, &caches, druse_simulate::Options { nodes, stages: Vec::new() })
+                .await
+                .unwrap();
         }
         let controllers = druse_controllers::start(
             &manager,
@@ -120,7 +123,11 @@ impl Cluster {
                 break;
             }
             if tokio::time::Instant::now() > deadline {
-                panic!("{} {namespace}/{name} did not become what it should be: {}", r.gvk.kind, serde_json::to_string_pretty(&now).unwrap());
+                panic!(
+                    "{} {namespace}/{name} did not become what it should be: {}",
+                    r.gvk.kind,
+                    serde_json::to_string_pretty(&now).unwrap()
+                );
             }
             // Whatever is under way moves some queue.
             let _looked_at_again_anyway = tokio::time::timeout(Duration::from_millis(20), self.manager.moved()).await;
