@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use druse_apiserver::ApiServer;
 use druse_controllers::Randomness;
 use druse_helm::Capabilities;
+use druse_object::Value;
 use druse_plan::model::NoStandIns;
 use druse_plan::sources::Sources;
 use druse_plan::{Plan, PlanOptions, StandIns, TreeInput};
@@ -116,13 +117,15 @@ impl Rehearsal {
         };
         let api = Api::new(kube::Client::new(server.service(), "default"));
         let caches = Caches::new(api.clone());
-        let plan = Arc::new(planning.await.map_err(|e| RehearsalError::Internal(e.to_string()))?);
+        let mut plan = planning.await.map_err(|e| RehearsalError::Internal(e.to_string()))?;
         if plan.units.is_empty() {
             return Err(RehearsalError::Empty(root.display().to_string()));
         }
         let manager = Manager::new();
         let components = bootstrap::components(&plan);
         bootstrap::serve_components(&api, &plan, &components).await?;
+        bootstrap::roots(&api, &plan).await?;
+        forget_contents(&mut plan);
         caches.retry_missing_on(&manager, &crd_resource());
         let mut stages = Vec::new();
         for c in &components {
@@ -148,11 +151,10 @@ impl Rehearsal {
                 dependency_requeue: Duration::from_secs(5),
             },
         );
-        bootstrap::roots(&api, &plan).await?;
         Ok(Self {
             kustomizations: caches.of(&bootstrap::kustomizations()),
             helm_releases: caches.of(&bootstrap::helm_releases()),
-            plan,
+            plan: Arc::new(plan),
             server,
             address,
             manager,
@@ -162,7 +164,7 @@ impl Rehearsal {
         })
     }
 
-    /// The plan rehearsed.
+    /// The plan rehearsed. Its objects keep only what names them and where they come from.
     #[must_use]
     pub fn plan(&self) -> &Plan {
         &self.plan
@@ -210,6 +212,26 @@ impl Rehearsal {
             tracing::debug!("serving ended: {e}");
         }
     }
+}
+
+/// Leaves of a plan's objects what reports need. The controllers render on their own: a second copy of everything would
+/// only take memory.
+fn forget_contents(plan: &mut Plan) {
+    for object in plan.units.iter_mut().flat_map(|u| &mut u.objects) {
+        let mut named = Value::default();
+        if let Some(m) = named.make_map() {
+            m.insert("apiVersion", object.api_version());
+            m.insert("kind", object.kind());
+        }
+        if let Some(m) = named.make_map_at(["metadata"]) {
+            m.insert("name", object.name());
+            if !object.namespace().is_empty() {
+                m.insert("namespace", object.namespace());
+            }
+        }
+        object.value = named;
+    }
+    plan.units.iter_mut().for_each(|u| u.hooks.clear());
 }
 
 fn crd_resource() -> druse_runtime::Resource {

@@ -63,7 +63,8 @@ struct State {
     subscribers: Vec<mpsc::UnboundedSender<Change>>,
 }
 
-/// The current objects of one kind, eventually consistent with the API.
+/// The current objects of one kind, eventually consistent with the API, without their managed fields (and definitions
+/// without their schemas).
 pub struct Cache {
     resource: Resource,
     state: RwLock<State>,
@@ -130,7 +131,8 @@ impl Cache {
         self.synced.subscribe()
     }
 
-    fn put(&self, v: Value) {
+    fn put(&self, mut v: Value) {
+        trim(&mut v);
         let key = Key::of(&v);
         let new = Arc::new(v);
         let mut state = self.state.write();
@@ -156,6 +158,21 @@ impl Cache {
         }
         gone.into_keys().for_each(|k| self.remove(k));
         self.synced.send_replace(true);
+    }
+}
+
+/// Leaves out what no controller reads from a cache and what is large: who owns which field, and the schemas of
+/// definitions. Whoever needs the whole object asks the API.
+fn trim(v: &mut Value) {
+    if let Some(m) = v.get_mut("metadata").and_then(Value::as_map_mut) {
+        m.remove("managedFields");
+    }
+    if v["kind"].as_str() == Some("CustomResourceDefinition") {
+        for version in v.get_mut("spec").and_then(|s| s.get_mut("versions")).and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some(m) = version.as_map_mut() {
+                m.remove("schema");
+            }
+        }
     }
 }
 
