@@ -11,7 +11,9 @@ use common::{Lab, archive, config_map, deployment, kustomization, release, remot
 
 #[test]
 fn a_broken_document_fails_its_unit_alone() {
-    let lab = Lab::new(&(kustomization("bad", "./bad", "") + &kustomization("after", "./after", "  dependsOn: [{name: bad}]\n")));
+    let lab = Lab::new(
+        &(kustomization("bad", "./bad", "") + &kustomization("after", "./after", "  dependsOn: [{name: bad}]\n")),
+    );
     lab.file("bad/x.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: x\n   bad: [\n");
     lab.file("after/x.yaml", config_map("after"));
     let s = lab.settle(&[]);
@@ -43,7 +45,10 @@ fn a_template_error_deep_in_a_subchart_names_the_template_and_its_line() {
     let lab = Lab::new(&(release("broken", "./charts/outer", "") + &release("fine", "./charts/fine", "")));
     let chart = |name: &str| format!("apiVersion: v2\nname: {name}\nversion: 1.0.0\n");
     lab.file("charts/fine/Chart.yaml", chart("fine"));
-    lab.file("charts/fine/templates/cm.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ .Release.Name }}}\n");
+    lab.file(
+        "charts/fine/templates/cm.yaml",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ .Release.Name }}}\n",
+    );
     lab.file("charts/outer/Chart.yaml", chart("outer"));
     lab.file("charts/outer/charts/middle/Chart.yaml", chart("middle"));
     lab.file("charts/outer/charts/middle/charts/inner/Chart.yaml", chart("inner"));
@@ -52,7 +57,10 @@ fn a_template_error_deep_in_a_subchart_names_the_template_and_its_line() {
         "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {{ required \"a name is needed\" .Values.name }}\n",
     );
     let s = lab.settle(&[]);
-    s.failed("broken", &["outer/charts/middle/charts/inner/templates/cm.yaml:4", "a name is needed", "cluster/units.yaml"]);
+    s.failed(
+        "broken",
+        &["outer/charts/middle/charts/inner/templates/cm.yaml:4", "a name is needed", "cluster/units.yaml"],
+    );
     s.ready(&["fine"]);
     lab.run(&mut lab.druse(&["template", "x", "charts/outer"]))
         .says(1, &["outer/charts/middle/charts/inner/templates/cm.yaml:4", "a name is needed"]);
@@ -70,7 +78,10 @@ fn dependencies_in_a_circle_or_on_nobody_fail_by_name() {
         lab.file(&format!("{unit}/cm.yaml"), config_map(unit));
     }
     let s = lab.settle(&[]);
-    s.failed("one", &["circle", "Kustomization/flux-system/one", "Kustomization/flux-system/two", "cluster/units.yaml:"]);
+    s.failed(
+        "one",
+        &["circle", "Kustomization/flux-system/one", "Kustomization/flux-system/two", "cluster/units.yaml:"],
+    );
     s.failed("two", &["circle"]);
     s.failed("lost", &["Kustomization/flux-system/nobody", "no unit of the tree defines"]);
 }
@@ -83,11 +94,15 @@ fn a_missing_path_is_named_with_the_unit_that_names_it() {
 
 #[test]
 fn a_chart_not_at_hand_is_stood_in_for_by_name_or_fails_by_name() {
-    let lab = Lab::new(&(remote_release("tls", "cert-manager", "v1.99.0") + &remote_release("other", "unheard-of", "1.2.3")));
+    let lab =
+        Lab::new(&(remote_release("tls", "cert-manager", "v1.99.0") + &remote_release("other", "unheard-of", "1.2.3")));
     write(&lab.mirror().join("charts/index.yaml"), b"apiVersion: v1\nentries: {}\n");
     let mirror = lab.mirror().display().to_string();
     let s = lab.settle(&["--mirror", &mirror]);
-    s.failed("other", &["unheard-of 1.2.3", "https://charts.example.org", &mirror, "--mirror DIR", "cluster/units.yaml:"]);
+    s.failed(
+        "other",
+        &["unheard-of 1.2.3", "https://charts.example.org", &mirror, "--mirror DIR", "cluster/units.yaml:"],
+    );
     assert_eq!(s.state("tls"), "standIn");
     let place = s.table.find("stood in for").unwrap_or_else(|| panic!("{}", s.table));
     assert!(s.table[place..].contains("chart cert-manager v1.99.0 by the cert-manager component"), "{}", s.table);

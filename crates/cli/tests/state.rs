@@ -14,7 +14,8 @@ use common::{Lab, Running, config_map, deployment, kustomization, remote_release
 
 /// A tree with a unit that never settles: it waits for a health check that nothing fulfils, for an hour.
 fn slow_lab() -> Lab {
-    let check = "  timeout: 1h\n  healthChecks: [{apiVersion: apps/v1, kind: Deployment, name: absent, namespace: default}]\n";
+    let check =
+        "  timeout: 1h\n  healthChecks: [{apiVersion: apps/v1, kind: Deployment, name: absent, namespace: default}]\n";
     let lab = Lab::new(&kustomization("slow", "./slow", check));
     lab.file("slow/all.yaml", config_map("slow"));
     lab
@@ -200,7 +201,10 @@ fn the_default_data_directory_is_never_part_of_the_tree_nor_of_git() {
     let data = lab.tree().join(".druse");
     assert_eq!(fs::metadata(&data).unwrap().permissions().mode() & 0o777, 0o700);
     assert_eq!(fs::read_to_string(data.join(".gitignore")).unwrap(), "*\n");
-    assert_eq!(git(&["status", "--porcelain", "--untracked-files=all"]).lines().filter(|l| l.contains(".druse")).count(), 0);
+    assert_eq!(
+        git(&["status", "--porcelain", "--untracked-files=all"]).lines().filter(|l| l.contains(".druse")).count(),
+        0
+    );
     fs::write(data.join("stray.yaml"), config_map("stray") + &kustomization("stray", "./good", "")).unwrap();
     lab.file("cluster/whole.yaml", kustomization("whole", "./", ""));
     let r = lab.run(&mut lab.druse(&["render", ".", "--offline", "-o", "name"]));

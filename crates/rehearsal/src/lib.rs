@@ -78,7 +78,7 @@ pub struct Rehearsal {
     helm_releases: Arc<Cache>,
     serving: tokio::task::JoinHandle<()>,
     started: Instant,
-    _caches: Caches,
+    caches: Caches,
 }
 
 /// How long nothing may happen before a rehearsal counts as settled: events between queues take microseconds.
@@ -160,7 +160,7 @@ impl Rehearsal {
             manager,
             serving,
             started,
-            _caches: caches,
+            caches,
         })
     }
 
@@ -207,6 +207,7 @@ impl Rehearsal {
     /// Stops the controllers, lets running requests finish and closes the state.
     pub async fn stop(self) {
         drop(self.manager);
+        self.caches.stop();
         self.server.close();
         if let Err(e) = self.serving.await {
             tracing::debug!("serving ended: {e}");

@@ -168,7 +168,9 @@ fn trim(v: &mut Value) {
         m.remove("managedFields");
     }
     if v["kind"].as_str() == Some("CustomResourceDefinition") {
-        for version in v.get_mut("spec").and_then(|s| s.get_mut("versions")).and_then(Value::as_array_mut).into_iter().flatten() {
+        for version in
+            v.get_mut("spec").and_then(|s| s.get_mut("versions")).and_then(Value::as_array_mut).into_iter().flatten()
+        {
             if let Some(m) = version.as_map_mut() {
                 m.remove("schema");
             }
@@ -222,14 +224,16 @@ impl Caches {
         if let Some((cache, _)) = running.get(resource) {
             return cache.clone();
         }
-        let cache = Arc::new(Cache {
-            resource: resource.clone(),
-            state: RwLock::default(),
-            synced: watch::Sender::new(false),
-        });
+        let cache =
+            Arc::new(Cache { resource: resource.clone(), state: RwLock::default(), synced: watch::Sender::new(false) });
         let task = tokio::spawn(keep_current(self.api.clone(), cache.clone(), self.retry.clone()));
         running.insert(resource.clone(), (cache.clone(), task.abort_handle()));
         cache
+    }
+
+    /// Ends all watches now, before the API they watch goes away; the caches keep what they know.
+    pub fn stop(&self) {
+        self.running.lock().values().for_each(|(_, task)| task.abort());
     }
 
     /// Looks again for kinds that were not served whenever a definition in `definitions` changes, instead of waiting for

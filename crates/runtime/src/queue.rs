@@ -191,7 +191,11 @@ impl Queue {
     }
 
     /// Keys a change of another kind concerns: `map` names them.
-    pub fn feed(&self, cache: &Cache, map: impl Fn(&Change) -> Vec<Key> + Send + 'static) -> tokio::task::JoinHandle<()> {
+    pub fn feed(
+        &self,
+        cache: &Cache,
+        map: impl Fn(&Change) -> Vec<Key> + Send + 'static,
+    ) -> tokio::task::JoinHandle<()> {
         self.fed_by.lock().push(cache.sync_signal());
         let mut changes = cache.subscribe();
         let queue = self.clone();
@@ -237,10 +241,7 @@ impl Manager {
     /// With nothing to run yet.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            busy: Busy { count: Arc::default(), changed: Arc::new(watch::Sender::new(0)) },
-            tasks: Mutex::default(),
-        }
+        Self { busy: Busy { count: Arc::default(), changed: Arc::new(watch::Sender::new(0)) }, tasks: Mutex::default() }
     }
 
     /// A queue whose work counts as this manager's.
