@@ -83,7 +83,8 @@ pub(crate) struct Context {
     pub sources: BTreeMap<String, Arc<Cache>>,
     pub kustomizations: Arc<Cache>,
     pub helm_releases: Arc<Cache>,
-    /// Units that failed for a kind that is not served, or a namespace that is not there, yet; woken by new ones.
+    /// Units that failed for a kind that is not served, a namespace or a ConfigMap that is not there, yet; woken by new
+    /// ones and by units that become ready.
     pub missing_kinds: Mutex<BTreeSet<(&'static str, Key)>>,
     /// Counts new kinds and namespaces: a unit that failed while one came must look again.
     pub arrivals: AtomicU64,
@@ -126,7 +127,7 @@ impl Context {
         self.arrivals.load(Ordering::SeqCst)
     }
 
-    /// Notes that a unit waits for a kind or namespace; says when to look again: at once when one came since `since`.
+    /// Notes that a unit waits for a kind, a namespace or what another unit makes; says when to look again: at once when one came since `since`.
     pub fn wait_for_arrival(&self, unit: (&'static str, Key), since: u64, otherwise: Duration) -> Next {
         self.missing_kinds.lock().insert(unit);
         if self.arrivals() == since { Next::After(otherwise) } else { Next::After(Duration::from_millis(10)) }

@@ -199,14 +199,23 @@ impl Controller {
                 return Ended::Unfinished(Next::After(dependency.max(Duration::from_secs(30)).min(interval)));
             }
         };
+        let waits = ("HelmRelease", key.clone());
+        let arrivals = self.context.arrivals();
         let desired = match self.desired(unit, chart).await {
             Ok(desired) => desired,
             Err(message) => {
                 conditions(new, &now).set("Ready", "False", "ValuesError", &message);
                 self.events.event(new, true, "ValuesError", &message, &[]).await;
-                return Ended::Unfinished(Next::Retry);
+                // They may come with another unit; a person's are looked for now and then.
+                let again = Duration::from_secs(15);
+                return Ended::Unfinished(self.context.wait_for_arrival(waits, arrivals, again));
             }
         };
+        if unit.spec.kube_config.is_some() {
+            let message = "spec.kubeConfig: other clusters are not supported";
+            conditions(new, &now).set("Ready", "False", "RESTClientError", message);
+            return Ended::Unfinished(Next::After(interval));
+        }
         let api = self.context.api_for(&unit.namespace, unit.spec.service_account_name.as_deref());
         if let Some(next) = self.leave_old_target(new, unit, &desired, &api).await {
             return Ended::Unfinished(next);
@@ -225,10 +234,8 @@ impl Controller {
             status.insert("lastAttemptedRevision", desired.version());
             status.insert("lastAttemptedConfigDigest", desired.config_digest.as_str());
         }
-        let arrivals = self.context.arrivals();
         let storage = Storage::new(api.clone(), unit.storage_namespace(), &unit.release_name());
         let outcome = Run { c: self, api, unit, desired: &desired, storage, object: new, written }.go().await;
-        let waits = ("HelmRelease", key.clone());
         if outcome != Outcome::Missing {
             self.context.missing_kinds.lock().remove(&waits);
         }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use druse_flux::api::{DependencyRef, KUSTOMIZE_GROUP, Kustomization, SOURCE_GROUP};
 use druse_flux::duration::GoDuration;
-use druse_flux::{generator, graph, kstatus, labels, substitute};
+use druse_flux::{FluxError, generator, graph, kstatus, labels, substitute};
 use druse_object::{Map, Object, Value, yaml};
 use druse_plan::sources::SourceTree;
 use druse_runtime::{Caches, Key, Manager, Next, Reconciler, clock};
@@ -39,8 +39,11 @@ pub(crate) fn start(manager: &Manager, caches: &Caches, context: &Arc<Context>) 
         if matters(c.old.as_deref(), c.new.as_deref()) {
             keys.push(c.key.clone());
         }
-        // Those that wait for this one.
-        if c.new.as_deref().is_some_and(conditions::is_ready) && !c.old.as_deref().is_some_and(conditions::is_ready) {
+        // Those that wait for this one: to be ready, or to have applied a revision.
+        let applied = |v: &Value| v["status"]["lastAppliedRevision"].clone();
+        let ready = |v: &Option<Arc<Value>>| v.as_deref().filter(|v| conditions::is_ready(v)).map(applied);
+        let (old, new) = (ready(&c.old), ready(&c.new));
+        if new.is_some() && old != new {
             keys.extend(units.all().iter().filter(|u| depends_on(u, &c.key)).map(|u| Key::of(u)));
         }
         keys
@@ -254,11 +257,23 @@ impl Controller {
             status.insert("lastAttemptedRevision", revision.as_str());
         }
         phase(progress, "Building manifests");
+        if unit.spec.kube_config.is_some() {
+            let message = "failed to build kube client: spec.kubeConfig: other clusters are not supported";
+            return Err(Failure::new("ReconciliationFailed", message));
+        }
         let mut objects = self.build(unit, &source).await?;
         progress.digest = Some(digest(&objects));
         labels::set_kustomization_owner(&mut objects, &unit.namespace, &unit.name);
         if let Some(common) = &unit.spec.common_metadata {
             labels::set_common_metadata(&mut objects, common);
+        }
+        if let Some(o) = objects.iter().find(|o| is_encrypted(o)) {
+            let what = match unit.spec.decryption {
+                None => "configuring decryption is required for this secret to be reconciled",
+                Some(_) => "it is not decrypted by this version",
+            };
+            let message = format!("{} is SOPS encrypted, {what}\n", o.key());
+            return Err(Failure::new("ReconciliationFailed", message));
         }
         normalize::all(&mut objects);
         phase(progress, "Detecting drift");
@@ -315,22 +330,26 @@ impl Controller {
         let (unit, tree) = (unit.clone(), source.tree.clone());
         let strict = self.context.options.strict_substitution;
         let built = tokio::task::spawn_blocking(move || {
-            let mut objects = generator::build(&*tree, &unit.spec).map_err(|e| e.to_string())?;
+            let plain = |e: FluxError| (e.to_string(), false);
+            let mut objects = generator::build(&*tree, &unit.spec).map_err(plain)?;
             if let Some(post_build) = &unit.spec.post_build {
-                let collected =
-                    substitute::collect(post_build, &unit.namespace, &configs).map_err(|e| e.to_string())?;
+                let collected = substitute::collect(post_build, &unit.namespace, &configs).map_err(|e| match &e {
+                    FluxError::ConfigNotFound { kind, name, .. } => (missing_config(&objects, kind, name), true),
+                    _ => plain(e),
+                })?;
                 let options =
                     substitute::Options { strict, always: unit.spec.substitute_strategy.as_deref() == Some("Always") };
                 for o in &mut objects {
-                    substitute::substitute(o, &collected.variables, options).map_err(|e| e.to_string())?;
+                    substitute::substitute(o, &collected.variables, options).map_err(plain)?;
                 }
             }
-            Ok::<_, String>(objects)
+            Ok::<_, (String, bool)>(objects)
         })
         .await;
         match built {
             Ok(Ok(objects)) => Ok(objects),
-            Ok(Err(message)) => Err(failed(&message)),
+            // What it reads may come with another unit.
+            Ok(Err((message, missing_kinds))) => Err(Failure { missing_kinds, ..failed(&message) }),
             Err(e) => Err(failed(&e)),
         }
     }
@@ -564,6 +583,26 @@ fn timeout(unit: &Kustomization) -> Duration {
     const LEAST: Duration = Duration::from_secs(30);
     let interval = unit.spec.interval.map_or(Duration::from_secs(600), |d| d.0);
     unit.spec.timeout.map_or_else(|| interval.saturating_sub(LEAST), |d| d.0).max(LEAST)
+}
+
+/// Whether an object is a Secret that SOPS encrypted and that may not be applied as it is.
+fn is_encrypted(o: &Object) -> bool {
+    o.kind() == "Secret"
+        && o.value.get("sops").is_some()
+        && o.annotation(&format!("{KUSTOMIZE_GROUP}/decrypt")) != Some("disabled")
+}
+
+/// That variables cannot be read, in Flux' words: it finds out at the first object.
+fn missing_config(objects: &[Object], kind: &str, name: &str) -> String {
+    let why = format!("substitute from '{kind}/{name}' error: {}s \"{name}\" not found", kind.to_lowercase());
+    match objects.first() {
+        Some(o) => {
+            let gvk = o.gvk();
+            let group = if gvk.group.is_empty() { "[noGrp]" } else { &gvk.group };
+            format!("post build failed for '{}.{}.{group}/{}': {why}", gvk.kind, gvk.version, o.name())
+        }
+        None => why,
+    }
 }
 
 /// The digest of a build, for the history: of its YAML as kustomize writes it.

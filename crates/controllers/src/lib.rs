@@ -56,7 +56,7 @@ pub fn start(manager: &Manager, caches: &Caches, options: Options) -> Controller
     Controllers { context, sources }
 }
 
-/// Wakes the units that wait for kinds to be served, or for namespaces, whenever one comes.
+/// Wakes the units that wait for kinds to be served, for namespaces, or for what other units make, whenever one comes.
 fn wake_on_arrivals(
     manager: &Manager,
     queue: &Queue,
@@ -83,4 +83,16 @@ fn wake_on_arrivals(
     manager.watch_mapped(queue, &caches.of(&context::kinds::namespaces()), move |c| {
         if c.old.is_none() { waiting(&shared) } else { Vec::new() }
     });
+    // A unit that has become ready, or ready anew, may have made what others read.
+    let applied = |v: &Value| {
+        let ready = conditions::get(v, "Ready").filter(|c| c["status"].as_str() == Some("True"));
+        ready.map(|c| (c["message"].clone(), c["lastTransitionTime"].clone()))
+    };
+    for units in [&context.kustomizations, &context.helm_releases] {
+        let shared = context.clone();
+        manager.watch_mapped(queue, units, move |c| {
+            let (old, new) = (c.old.as_deref().and_then(applied), c.new.as_deref().and_then(applied));
+            if new.is_some() && old != new { waiting(&shared) } else { Vec::new() }
+        });
+    }
 }

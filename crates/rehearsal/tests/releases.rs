@@ -76,7 +76,10 @@ async fn reasons(cluster: &Cluster, name: &str) -> Vec<String> {
         .list(&events(), NS)
         .await
         .iter()
-        .filter(|e| e["involvedObject"]["name"].as_str() == Some(name) && e["involvedObject"]["kind"].as_str() == Some("HelmRelease"))
+        .filter(|e| {
+            e["involvedObject"]["name"].as_str() == Some(name)
+                && e["involvedObject"]["kind"].as_str() == Some("HelmRelease")
+        })
         .map(|e| e["reason"].as_str().unwrap().to_owned())
         .collect();
     all.sort();
@@ -89,12 +92,15 @@ async fn ask(cluster: &Cluster, name: &str, annotations: &[&str], when: &str) {
     let patch = format!(r#"{{"metadata":{{"annotations":{{{}}}}}}}"#, list.join(","));
     cluster.merge(&helm_releases(), NS, name, &patch).await;
     cluster
-        .until(&helm_releases(), NS, name, |v| v.and_then(|v| v.str_at(["status", "lastHandledReconcileAt"])) == Some(when))
+        .until(&helm_releases(), NS, name, |v| {
+            v.and_then(|v| v.str_at(["status", "lastHandledReconcileAt"])) == Some(when)
+        })
         .await;
 }
 
 fn ready(v: Option<&Value>) -> bool {
-    condition(v, "Ready").0 == "True" && v.is_some_and(|v| v["status"]["observedGeneration"] == v["metadata"]["generation"])
+    condition(v, "Ready").0 == "True"
+        && v.is_some_and(|v| v["status"]["observedGeneration"] == v["metadata"]["generation"])
 }
 
 fn stalled(v: Option<&Value>) -> bool {
@@ -105,7 +111,9 @@ fn stalled(v: Option<&Value>) -> bool {
 async fn a_release_is_installed_upgraded_and_removed() {
     let mut tree = chart();
     let kustomization = |color: &str| {
-        format!("configMapGenerator:\n- name: values\n  namespace: {NS}\n  literals: [\"values.yaml=color: {color}\"]\n  options: {{disableNameSuffixHash: true}}\n")
+        format!(
+            "configMapGenerator:\n- name: values\n  namespace: {NS}\n  literals: [\"values.yaml=color: {color}\"]\n  options: {{disableNameSuffixHash: true}}\n"
+        )
     };
     tree.insert("values/kustomization.yaml", kustomization("blue").into_bytes());
     let cluster = Cluster::start(tree.clone(), "main@sha1:1", false).await;
@@ -131,7 +139,10 @@ async fn a_release_is_installed_upgraded_and_removed() {
     assert_eq!(said("Released"), ("True".into(), "InstallSucceeded".into(), message.into()));
     assert_eq!(said("Reconciling").0, "");
     assert_eq!(v["status"]["history"].items()[0]["action"].as_str(), Some("install"));
-    assert_eq!((data(&cluster, "web", "color").await.as_str(), data(&cluster, "web", "upgrade").await.as_str()), ("blue", "false"));
+    assert_eq!(
+        (data(&cluster, "web", "color").await.as_str(), data(&cluster, "web", "upgrade").await.as_str()),
+        ("blue", "false")
+    );
 
     // Asked again, nothing is to be done.
     ask(&cluster, "web", &["requestedAt"], "1").await;
@@ -141,12 +152,17 @@ async fn a_release_is_installed_upgraded_and_removed() {
     tree.insert("values/kustomization.yaml", kustomization("green").into_bytes());
     cluster.revise(tree.clone(), "main@sha1:2");
     cluster
-        .until(&kustomizations(), NS, "values", |v| v.and_then(|v| v.str_at(["status", "lastAppliedRevision"])) == Some("main@sha1:2"))
+        .until(&kustomizations(), NS, "values", |v| {
+            v.and_then(|v| v.str_at(["status", "lastAppliedRevision"])) == Some("main@sha1:2")
+        })
         .await;
     ask(&cluster, "web", &["requestedAt"], "2").await;
     cluster.until(&hr, NS, "web", |v| ready(v) && condition(v, "Ready").1 == "UpgradeSucceeded").await;
     assert_eq!(data(&cluster, "web", "color").await, "green");
-    assert_eq!((data(&cluster, "web", "upgrade").await.as_str(), data(&cluster, "web", "revision").await.as_str()), ("true", "2"));
+    assert_eq!(
+        (data(&cluster, "web", "upgrade").await.as_str(), data(&cluster, "web", "revision").await.as_str()),
+        ("true", "2")
+    );
     assert_eq!(statuses(&cluster, "web").await, ["superseded", "deployed"]);
     let v = cluster.get(&hr, NS, "web").await.unwrap();
     let history: Vec<_> = v["status"]["history"].items().iter().map(|s| s["status"].as_str().unwrap()).collect();
@@ -166,7 +182,10 @@ async fn a_release_is_installed_upgraded_and_removed() {
     assert!(cluster.get(&config_maps(), NS, "web-kept").await.is_some());
     assert!(cluster.get(&config_maps(), NS, "web-bye").await.is_some(), "the pre-delete hook ran");
     assert!(records(&cluster, "web").await.is_empty());
-    assert_eq!(reasons(&cluster, "web").await, ["InstallSucceeded", "UninstallSucceeded", "UpgradeSucceeded", "ValuesError"]);
+    assert_eq!(
+        reasons(&cluster, "web").await,
+        ["InstallSucceeded", "UninstallSucceeded", "UpgradeSucceeded", "ValuesError"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -178,7 +197,10 @@ async fn a_failed_release_stalls_after_its_retries() {
     cluster.until(&hr, NS, "once", stalled).await;
     cluster.until(&hr, NS, "twice", stalled).await;
     let v = cluster.get(&hr, NS, "once").await.unwrap();
-    assert_eq!(condition(Some(&v), "Stalled"), ("True".into(), "RetriesExceeded".into(), "Failed to install after 1 attempt(s)".into()));
+    assert_eq!(
+        condition(Some(&v), "Stalled"),
+        ("True".into(), "RetriesExceeded".into(), "Failed to install after 1 attempt(s)".into())
+    );
     let (status, reason, message) = condition(Some(&v), "Ready");
     assert_eq!((status.as_str(), reason.as_str()), ("False", "InstallFailed"));
     assert!(message.starts_with("Helm install failed for release flux-system/once with chart app@1.2.3: timeout waiting for: [Deployment/flux-system/once"), "{message}");
@@ -202,7 +224,9 @@ async fn a_failed_release_stalls_after_its_retries() {
 async fn a_failed_upgrade_is_rolled_back() {
     let cluster = Cluster::start(chart(), "main@sha1:1", false).await;
     let hr = helm_releases();
-    cluster.apply(&release("back", "  upgrade: {remediation: {remediateLastFailure: true}}\n  values: {color: red}\n")).await;
+    cluster
+        .apply(&release("back", "  upgrade: {remediation: {remediateLastFailure: true}}\n  values: {color: red}\n"))
+        .await;
     cluster.until(&hr, NS, "back", ready).await;
     cluster.merge(&hr, NS, "back", r#"{"spec":{"values":{"color":"blue","broken":true}}}"#).await;
     cluster.until(&hr, NS, "back", stalled).await;
@@ -226,7 +250,8 @@ async fn drift_is_found_and_corrected_and_tests_are_run() {
     cluster.until(&hr, NS, "fix", ready).await;
     cluster.until(&hr, NS, "warn", ready).await;
     let v = cluster.get(&hr, NS, "fix").await.unwrap();
-    let message = "Helm test succeeded for release flux-system/fix.v1 with chart app@1.2.3: 1 test hook completed successfully";
+    let message =
+        "Helm test succeeded for release flux-system/fix.v1 with chart app@1.2.3: 1 test hook completed successfully";
     assert_eq!(condition(Some(&v), "TestSuccess"), ("True".into(), "TestSucceeded".into(), message.into()));
     assert_eq!(condition(Some(&v), "Ready").1, "TestSucceeded");
     assert_eq!(v["status"]["history"].items()[0]["testHooks"]["fix-test"]["phase"].as_str(), Some("Succeeded"));
@@ -244,7 +269,10 @@ async fn drift_is_found_and_corrected_and_tests_are_run() {
     let message = "Cluster state of release flux-system/warn.v1 has drifted from the desired state:\nConfigMap/flux-system/warn changed (0 additions, 2 changes, 0 removals)";
     assert_eq!(condition(Some(&v), "Drifted"), ("True".into(), "DriftDetected".into(), message.into()));
     assert_eq!(condition(Some(&v), "Ready").0, "True");
-    assert_eq!(reasons(&cluster, "fix").await, ["DriftCorrected", "DriftDetected", "InstallSucceeded", "TestSucceeded"]);
+    assert_eq!(
+        reasons(&cluster, "fix").await,
+        ["DriftCorrected", "DriftDetected", "InstallSucceeded", "TestSucceeded"]
+    );
 
     // A suspended release is left alone, also when it is removed.
     cluster.merge(&hr, NS, "warn", r#"{"spec":{"suspend":true}}"#).await;

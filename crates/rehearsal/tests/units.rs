@@ -32,7 +32,10 @@ async fn a_unit_waits_for_its_dependency_and_comes_up_when_that_is_mended() {
     cluster.apply(&unit("b", "  dependsOn: [{name: a}]\n")).await;
     cluster.until(&ks, NS, "a", |v| condition(v, "Ready").1 == "BuildFailed").await;
     cluster.until(&ks, NS, "b", |v| condition(v, "Ready").1 == "DependencyNotReady").await;
-    assert_eq!(condition(cluster.get(&ks, NS, "b").await.as_ref(), "Ready").2, "dependency 'flux-system/a' is not ready");
+    assert_eq!(
+        condition(cluster.get(&ks, NS, "b").await.as_ref(), "Ready").2,
+        "dependency 'flux-system/a' is not ready"
+    );
     assert!(cluster.get(&config_maps(), "default", "b").await.is_none());
 
     let (a, c) = (map("a"), map("c"));
@@ -45,7 +48,11 @@ async fn a_unit_waits_for_its_dependency_and_comes_up_when_that_is_mended() {
     cluster.revise(tree(&[("a/x.yaml", &a), ("b/x.yaml", &b)]), "main@sha1:3");
     cluster.until(&config_maps(), "default", "c", |v| v.is_none()).await;
     for name in ["a", "b"] {
-        cluster.until(&ks, NS, name, |v| v.and_then(|v| v.str_at(["status", "lastAppliedRevision"])) == Some("main@sha1:3")).await;
+        cluster
+            .until(&ks, NS, name, |v| {
+                v.and_then(|v| v.str_at(["status", "lastAppliedRevision"])) == Some("main@sha1:3")
+            })
+            .await;
         assert!(cluster.get(&config_maps(), "default", name).await.is_some());
     }
 }
@@ -55,14 +62,21 @@ async fn a_unit_whose_kind_is_not_served_comes_up_when_it_is() {
     let crd = "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: things.example.org}\nspec:\n  group: example.org\n  scope: Namespaced\n  names: {plural: things, singular: thing, kind: Thing, listKind: ThingList}\n  versions:\n  - name: v1\n    served: true\n    storage: true\n    schema: {openAPIV3Schema: {type: object}}\n";
     let thing = "apiVersion: example.org/v1\nkind: Thing\nmetadata: {name: t, namespace: default}\n";
     let beside = map("beside");
-    let cluster =
-        Cluster::start(tree(&[("things/t.yaml", thing), ("things/c.yaml", &beside), ("crds/x.yaml", crd)]), "main@sha1:1", false)
-            .await;
+    let cluster = Cluster::start(
+        tree(&[("things/t.yaml", thing), ("things/c.yaml", &beside), ("crds/x.yaml", crd)]),
+        "main@sha1:1",
+        false,
+    )
+    .await;
     let ks = kustomizations();
     cluster.apply(&unit("things", "")).await;
     cluster.until(&ks, NS, "things", |v| condition(v, "Ready").0 == "False").await;
     let message = condition(cluster.get(&ks, NS, "things").await.as_ref(), "Ready").2;
-    assert!(message.starts_with("Thing/default/t dry-run failed: no matches for kind \"Thing\" in version \"example.org/v1\""), "{message}");
+    assert!(
+        message
+            .starts_with("Thing/default/t dry-run failed: no matches for kind \"Thing\" in version \"example.org/v1\""),
+        "{message}"
+    );
     assert!(cluster.get(&config_maps(), "default", "beside").await.is_some(), "the others are applied all the same");
     cluster.apply(&unit("crds", "")).await;
     cluster.until(&ks, NS, "things", |v| condition(v, "Ready").0 == "True").await;

@@ -70,7 +70,8 @@ impl Cluster {
                 capabilities: None,
                 randomness: Randomness::Seeded,
                 concurrency: 8,
-                dependency_requeue: Duration::from_secs(30),
+                // Longer than a test: nothing may wait for it.
+                dependency_requeue: Duration::from_secs(600),
             },
         );
         let cluster = Self { api, server, manager, controllers, _caches: caches };
