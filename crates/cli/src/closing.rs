@@ -89,15 +89,22 @@ fn cut_middle(text: &str, width: usize) -> String {
     text.chars().take(head).chain(['…']).chain(text.chars().skip(many - tail)).collect()
 }
 
+/// Each chart or source that was not fetched; where it was looked for is said once for all that share it.
 fn stand_ins(out: &mut String, report: &Report, paint: Paint) {
-    let mut any = false;
-    for u in &report.units {
-        let Some(s) = &u.stand_in else { continue };
-        if !std::mem::replace(&mut any, true) {
-            let _ = writeln!(out, "\n{}", paint.yellow("stood in for, simulated:"));
+    let rows: Vec<_> = report.units.iter().filter_map(|u| Some((u, u.stand_in.as_ref()?))).collect();
+    if rows.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "\n{}", paint.yellow("stood in for, simulated:"));
+    let unit_width = rows.iter().map(|(u, _)| u.unit.chars().count()).max().unwrap_or(0).min(MAX_UNIT);
+    let what_width = rows.iter().map(|(_, s)| s.instead_of.chars().count()).max().unwrap_or(0).min(MAX_UNIT);
+    let place = |reason: &str| reason.find("looked in").and_then(|at| reason.get(at..)).unwrap_or(reason).to_owned();
+    for (i, (u, s)) in rows.iter().enumerate() {
+        let _ = writeln!(out, "  {:unit_width$}  {:what_width$}  by {}", u.unit, s.instead_of, s.component);
+        let here = place(&s.reason);
+        if rows.get(i + 1).is_none_or(|(_, next)| place(&next.reason) != here) {
+            let _ = writeln!(out, "      {}", paint.dim(&here));
         }
-        let _ = writeln!(out, "  {}: {} by the {} component", u.unit, s.instead_of, s.component);
-        let _ = writeln!(out, "      {}", paint.dim(&s.reason));
     }
 }
 

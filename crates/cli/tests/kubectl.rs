@@ -41,6 +41,10 @@ struct Cluster {
 
 /// A rehearsal of a small tree that stays, or nothing where there is no kubectl.
 fn cluster() -> Option<Cluster> {
+    cluster_with(&(deployment("web") + WIDGETS))
+}
+
+fn cluster_with(more: &str) -> Option<Cluster> {
     let kubectl = std::env::var_os("DRUSE_KUBECTL")
         .filter(|v| !v.is_empty())
         .map(PathBuf::from)
@@ -50,7 +54,7 @@ fn cluster() -> Option<Cluster> {
         return None;
     };
     let lab = Lab::new(&kustomization("more", "./more", ""));
-    lab.file("more/all.yaml", deployment("web") + WIDGETS);
+    lab.file("more/all.yaml", more);
     let mut up = Running::start(&lab, &mut lab.up(&[]));
     up.until_settled();
     Some(Cluster { lab, up, kubectl })
@@ -236,5 +240,24 @@ fn what_is_simulated_says_so() {
     assert!(format!("{}{}", logs.stdout, logs.stderr).contains("simulated"), "{logs}");
     c.run(&["exec", &pod, "--", "ls"]).says(1, &["simulated"]);
     c.run(&["port-forward", &pod, ":80"]).says(1, &["simulated"]);
+    c.end();
+}
+
+#[test]
+fn objects_beside_one_whose_kind_is_missing_are_applied_and_the_kind_may_come_later() {
+    let widget =
+        "---\napiVersion: example.org/v1\nkind: Widget\nmetadata: {name: w, namespace: default}\nspec: {size: 1}\n";
+    let Some(c) = cluster_with(&(common::config_map("beside") + widget)) else { return };
+    let report = c.up.stdout();
+    for word in ["Widget/default/w", "example.org/v1", "more/all.yaml:7", "CustomResourceDefinition", "help:"] {
+        assert!(report.contains(word), "does not say {word:?}:\n{report}");
+    }
+    c.ok(&["get", "cm", "beside"], &[]);
+    c.ok(&["get", "cm", "good"], &[]);
+    // A person adds what is missing, and the unit goes on by itself.
+    let file = c.write("crd.yaml", WIDGETS);
+    c.ok(&["apply", "-f", &file], &["created"]);
+    c.ok(&["wait", "-n", "flux-system", "ks/more", "--for", "condition=Ready", "--timeout", "60s"], &["condition met"]);
+    c.ok(&["get", "widgets"], &["w"]);
     c.end();
 }

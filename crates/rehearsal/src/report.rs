@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use druse_object::Value;
+use druse_object::{Object, Value};
 use druse_plan::model::UnitError;
 use druse_plan::{Plan, Unit};
 use serde::Serialize;
@@ -210,26 +210,55 @@ fn place(provenance: &druse_object::Provenance) -> String {
     }
 }
 
-/// The object of a unit that the API's words are about: controllers name it first, as `Kind/namespace/name`.
-fn named_in(u: &Unit, message: &str) -> Option<UnitError> {
-    let object = u.objects.iter().find(|o| {
-        let namespace = o.namespace();
-        let slash = if namespace.is_empty() { "" } else { "/" };
-        let id = format!("{}/{namespace}{slash}{}", o.kind(), o.name());
-        message.match_indices(&id).any(|(at, _)| {
-            !message.get(at + id.len()..).unwrap_or_default().starts_with(|c: char| c.is_alphanumeric() || c == '-')
+/// What the API's words are about, line by line: controllers name an object first, as `Kind/namespace/name`. What was
+/// done all the same (`… created`) is left out; a line that names nothing belongs to the one before it.
+fn named_in(u: &Unit, message: &str) -> Vec<UnitError> {
+    let ids: Vec<String> = u
+        .objects
+        .iter()
+        .map(|o| {
+            let slash = if o.namespace().is_empty() { "" } else { "/" };
+            format!("{}/{}{slash}{}", o.kind(), o.namespace(), o.name())
         })
-    })?;
+        .collect();
+    let mut errors: Vec<UnitError> = Vec::new();
+    for line in message.lines() {
+        let done = [" created", " configured", " unchanged", " deleted", " skipped"].iter().any(|w| line.ends_with(w));
+        if done && ids.iter().any(|id| line.starts_with(id.as_str())) {
+            continue;
+        }
+        let found = u.objects.iter().zip(&ids).filter_map(|(o, id)| Some((position(line, id)?, o))).min_by_key(|f| f.0);
+        match (found, errors.last_mut()) {
+            (Some((_, object)), _) => errors.push(at_object(line, object)),
+            (None, Some(before)) => {
+                before.message.push('\n');
+                before.message.push_str(line);
+            }
+            // Nothing is known about it: the unit's own words say it all.
+            (None, None) => return Vec::new(),
+        }
+    }
+    errors
+}
+
+/// Where an id stands in a text as a whole word.
+fn position(text: &str, id: &str) -> Option<usize> {
+    let goes_on = |c: char| c.is_alphanumeric() || c == '-' || c == '/';
+    text.match_indices(id)
+        .map(|(at, _)| at)
+        .find(|at| !text.get(at + id.len()..).unwrap_or_default().starts_with(goes_on))
+}
+
+fn at_object(line: &str, object: &Object) -> UnitError {
+    let error = UnitError::new(line).at(&object.provenance);
+    if !line.contains("no matches for kind") {
+        return error;
+    }
     let gvk = object.gvk();
-    let error = UnitError::new(message).at(&object.provenance);
-    Some(if message.contains("no matches for kind") {
-        error.help(format!(
-            "no unit of the tree brings the CustomResourceDefinition of {} ({}); add it, or the chart that brings it",
-            gvk.kind, gvk.group
-        ))
-    } else {
-        error
-    })
+    error.help(format!(
+        "nothing in the tree brings the CustomResourceDefinition of {} ({}): add it, or a chart that brings it",
+        gvk.kind, gvk.group
+    ))
 }
 
 fn state_of(v: &Value) -> (UnitState, String) {
