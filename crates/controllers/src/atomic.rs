@@ -557,10 +557,8 @@ impl Run<'_> {
     async fn release(&mut self, upgrade: bool, timeout: Duration) -> Result<(), NotStored> {
         let (word, title) = if upgrade { ("upgrade", "Upgrade") } else { ("install", "Install") };
         self.status("lastAttemptedReleaseAction", word);
-        if !upgrade {
-            if let Some(status) = self.object.make_map_at(["status"]) {
-                status.remove("history");
-            }
+        if !upgrade && let Some(status) = self.object.make_map_at(["status"]) {
+            status.remove("history");
         }
         self.unset("TestSuccess");
         self.unset("Remediated");

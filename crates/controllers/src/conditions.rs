@@ -27,10 +27,8 @@ impl Conditions<'_> {
         let Some(list) = self.list() else { return };
         if let Some(old) = list.iter_mut().find(|c| c["type"].as_str() == Some(kind)) {
             let same = ["status", "reason", "message"].iter().all(|k| Some(&old[k]) == c.get(k));
-            if same {
-                if let Some(t) = old.get("lastTransitionTime").cloned() {
-                    c.insert("lastTransitionTime", t);
-                }
+            if same && let Some(t) = old.get("lastTransitionTime").cloned() {
+                c.insert("lastTransitionTime", t);
             }
             *old = Value::Map(c);
         } else {

@@ -133,10 +133,10 @@ impl Controller {
             return Next::Retry;
         }
         let mut new = object.clone();
-        if let Some(status) = new.make_map_at(["status"]) {
-            if !status.contains_key("observedGeneration") {
-                status.insert("observedGeneration", -1i64);
-            }
+        if let Some(status) = new.make_map_at(["status"])
+            && !status.contains_key("observedGeneration")
+        {
+            status.insert("observedGeneration", -1i64);
         }
         if unit.spec.suspend {
             let saved = self.context.write_status(&resource, &object, &new).await;
@@ -407,10 +407,10 @@ impl Controller {
             if !o.namespace().is_empty() {
                 continue;
             }
-            if self.context.api.resource(&o.gvk()).await.is_ok_and(|r| r.namespaced) {
-                if let Some(m) = o.metadata_mut() {
-                    m.insert("namespace", namespace);
-                }
+            if self.context.api.resource(&o.gvk()).await.is_ok_and(|r| r.namespaced)
+                && let Some(m) = o.metadata_mut()
+            {
+                m.insert("namespace", namespace);
             }
         }
         objects
@@ -430,7 +430,7 @@ impl Controller {
         let (context, unit_) = (self.context.clone(), unit.clone());
         let result = tokio::task::spawn_blocking(move || {
             let lookup = CacheLookup { context: &context, secrets };
-            context.trees().chart(&lookup, &unit_)
+            context.trees().chart(&lookup, &unit_).map_err(Box::new)
         })
         .await
         .map_err(|e| failed(&e))?;
@@ -488,10 +488,10 @@ impl Controller {
                 .collect::<Map>(),
             );
         }
-        if let Some(m) = object.make_map_at(["spec"]) {
-            if !m.contains_key("interval") {
-                m.insert("interval", unit.spec.interval.map_or("1h0m0s".to_owned(), |d| d.to_string()));
-            }
+        if let Some(m) = object.make_map_at(["spec"])
+            && !m.contains_key("interval")
+        {
+            m.insert("interval", unit.spec.interval.map_or("1h0m0s".to_owned(), |d| d.to_string()));
         }
         let applied = match self.context.api.apply(&Object::new(object), "helm-controller", false).await {
             Ok(v) => v,

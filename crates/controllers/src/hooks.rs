@@ -41,10 +41,11 @@ pub(crate) async fn run(
             |e: &dyn std::fmt::Display| format!("failed {event}: {} {}: {e}", hook.object.kind(), hook.object.name());
         let mut object = hook.object.clone();
         let resource = api.resource(&object.gvk()).await.map_err(|e| failed(&e))?;
-        if resource.namespaced && object.namespace().is_empty() {
-            if let Some(m) = object.metadata_mut() {
-                m.insert("namespace", namespace);
-            }
+        if resource.namespaced
+            && object.namespace().is_empty()
+            && let Some(m) = object.metadata_mut()
+        {
+            m.insert("namespace", namespace);
         }
         let has = |policy: &str| hook.delete_policies.iter().any(|p| p == policy);
         let target = Target::of(&object);
@@ -74,10 +75,10 @@ pub(crate) async fn run(
     }
     for hook in due.iter().filter(|h| h.delete_policies.iter().any(|p| p == "hook-succeeded")) {
         let mut object = hook.object.clone();
-        if object.namespace().is_empty() {
-            if let Some(m) = object.metadata_mut() {
-                m.insert("namespace", namespace);
-            }
+        if object.namespace().is_empty()
+            && let Some(m) = object.metadata_mut()
+        {
+            m.insert("namespace", namespace);
         }
         let target = Target::of(&object);
         delete(api, &object, &target, timeout).await?;

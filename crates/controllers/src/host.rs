@@ -85,5 +85,5 @@ pub(crate) async fn live_capabilities(api: &Api) -> Result<Capabilities, ApiErro
     }
     let git = version["gitVersion"].as_str().unwrap_or("v1.36.0");
     let kube_version = KubeVersion::parse(git).map_err(|e| ApiError::Transport(e.to_string()))?;
-    Ok(Capabilities { kube_version, api_versions: Arc::new(ApiVersions::new(served)), ..Capabilities::default() })
+    Ok(Capabilities { kube_version, api_versions: Arc::new(ApiVersions::new(served)) })
 }

@@ -131,26 +131,24 @@ impl Controller {
             return self.finalize(&object, &unit).await;
         }
         let has_finalizer = object["metadata"]["finalizers"].items().iter().any(|f| f.as_str() == Some(FINALIZER));
-        if !has_finalizer {
-            if self.context.set_finalizer(&resource, &object, FINALIZER, true).await.is_err() {
-                return Next::Retry;
-            }
+        if !has_finalizer && self.context.set_finalizer(&resource, &object, FINALIZER, true).await.is_err() {
+            return Next::Retry;
         }
         let mut new = object.clone();
-        if let Some(status) = new.make_map_at(["status"]) {
-            if !status.contains_key("observedGeneration") {
-                status.insert("observedGeneration", -1i64);
-            }
+        if let Some(status) = new.make_map_at(["status"])
+            && !status.contains_key("observedGeneration")
+        {
+            status.insert("observedGeneration", -1i64);
         }
         if unit.spec.suspend {
             let written = self.context.write_status(&resource, &object, &new).await;
             return if written.is_ok() { Next::Wait } else { Next::Retry };
         }
         let next = self.attempt(key, &object, &mut new, &unit).await;
-        if let Some(at) = object["metadata"]["annotations"][RECONCILE_AT].as_str() {
-            if let Some(status) = new.make_map_at(["status"]) {
-                status.insert("lastHandledReconcileAt", at);
-            }
+        if let Some(at) = object["metadata"]["annotations"][RECONCILE_AT].as_str()
+            && let Some(status) = new.make_map_at(["status"])
+        {
+            status.insert("lastHandledReconcileAt", at);
         }
         let now = clock::now();
         if conditions::get(&new, "Ready").is_some_and(|c| c["status"].as_str() == Some("True")) {
@@ -489,19 +487,19 @@ impl Controller {
         let own = unit.namespace.clone();
         let result = tokio::task::spawn_blocking(move || {
             let lookup = CacheLookup { context: &context, secrets };
-            context.trees().tree(&lookup, &reference, &own)
+            context.trees().tree(&lookup, &reference, &own).map_err(Box::new)
         })
         .await
         .map_err(|e| SourceState::Failed(e.to_string()))?;
         result.map_err(|failure| {
             let url = failure.source.as_ref().map(|s| s.url.clone()).unwrap_or_default();
-            if let (true, Some(stand_ins)) = (failure.not_at_hand, &self.context.options.stand_ins) {
-                if let Some(s) = stand_ins.for_source(&url) {
-                    return SourceState::StandIn(format!(
-                        "stand-in: source {url} not fetched, the {} component does its work (simulated)",
-                        s.component
-                    ));
-                }
+            if let (true, Some(stand_ins)) = (failure.not_at_hand, &self.context.options.stand_ins)
+                && let Some(s) = stand_ins.for_source(&url)
+            {
+                return SourceState::StandIn(format!(
+                    "stand-in: source {url} not fetched, the {} component does its work (simulated)",
+                    s.component
+                ));
             }
             SourceState::Failed(failure.error.to_string())
         })

@@ -94,7 +94,7 @@ impl Controller {
         let (context, namespace) = (self.context.clone(), key.namespace.clone());
         let result = tokio::task::spawn_blocking(move || {
             let lookup = CacheLookup { context: &context, secrets };
-            context.trees().tree(&lookup, &reference, &namespace)
+            context.trees().tree(&lookup, &reference, &namespace).map_err(Box::new)
         })
         .await;
         match result {

@@ -111,6 +111,9 @@ enum DryRun {
     Leave(Change),
 }
 
+/// What a dry run came to; the error says whether only its kind or namespace is missing.
+type Checked = Result<DryRun, (String, bool)>;
+
 impl ResourceManager {
     /// For a controller.
     #[must_use]
@@ -159,10 +162,10 @@ impl ResourceManager {
                     return Err(failure);
                 }
             }
-            if i == 0 {
-                if let Err(message) = self.wait_established(&crds).await {
-                    return Err(ApplyFailure { message, changes: done, missing_kinds: false });
-                }
+            if i == 0
+                && let Err(message) = self.wait_established(&crds).await
+            {
+                return Err(ApplyFailure { message, changes: done, missing_kinds: false });
             }
         }
         match missing {
@@ -174,7 +177,7 @@ impl ResourceManager {
     async fn apply_stage(&self, mut objects: Vec<Object>, o: &ApplyOptions) -> Result<Vec<Change>, ApplyFailure> {
         sort_for_apply(&mut objects);
         let concurrency = o.concurrency.max(1);
-        let checked: Vec<(Object, Result<DryRun, (String, bool)>)> = futures::stream::iter(objects)
+        let checked: Vec<(Object, Checked)> = futures::stream::iter(objects)
             .map(|object| async move {
                 let result = self.dry_run(&object, o).await;
                 (object, result)
@@ -266,13 +269,14 @@ impl ResourceManager {
             }
         };
         let mut patched = false;
-        if let Some(v) = &existing {
-            if !any_in_metadata(&object.value, &o.merge) && !any_in_metadata(v, &o.merge) {
-                patched = self
-                    .clean_up(&resource, object, v)
-                    .await
-                    .map_err(|e| (format!("{subject} metadata.managedFields cleanup failed: {e}"), false))?;
-            }
+        if let Some(v) = &existing
+            && !any_in_metadata(&object.value, &o.merge)
+            && !any_in_metadata(v, &o.merge)
+        {
+            patched = self
+                .clean_up(&resource, object, v)
+                .await
+                .map_err(|e| (format!("{subject} metadata.managedFields cleanup failed: {e}"), false))?;
         }
         Ok(match &existing {
             None => DryRun::Apply(change(Action::Created)),
@@ -482,10 +486,10 @@ fn dry_run_error(subject: &str, object: &Object, e: &ApiError) -> String {
         };
     }
     let mut reason = e.reason().to_owned();
-    if let ApiError::Status { status, .. } = e {
-        if status["details"]["causes"].items().iter().any(|c| c["reason"].as_str() == Some("FieldManagerConflict")) {
-            "FieldManagerConflict".clone_into(&mut reason);
-        }
+    if let ApiError::Status { status, .. } = e
+        && status["details"]["causes"].items().iter().any(|c| c["reason"].as_str() == Some("FieldManagerConflict"))
+    {
+        "FieldManagerConflict".clone_into(&mut reason);
     }
     if reason.is_empty() {
         format!("{subject} dry-run failed: {e}")
