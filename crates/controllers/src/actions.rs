@@ -53,7 +53,7 @@ impl Failed {
 }
 
 fn not_stored(e: impl std::fmt::Display) -> NotStored {
-    NotStored { message: e.to_string(), missing: false }
+    NotStored { message: e.to_string(), ..NotStored::default() }
 }
 
 impl Actions<'_> {
@@ -97,7 +97,11 @@ impl Actions<'_> {
         let result = self.apply(&rendered, objects, action, upgrade, timeout, &mut runs).await;
         let error = match result {
             Ok(()) => None,
-            Err(f) if f.missing => return Err(NotStored { message: f.message, missing: true }),
+            // Recorded in the status, so that it goes when the unit goes before its kinds come.
+            Err(f) if f.missing => {
+                let applied = crate::inventory::of_changes(&f.changes);
+                return Err(NotStored { message: f.message, missing: true, applied });
+            }
             Err(f) => {
                 if upgrade && action.cleanup_on_fail {
                     self.remove_created(&f.changes).await;
@@ -302,6 +306,16 @@ impl Actions<'_> {
             hooks::run(self.api, &hooks, "post-rollback", &target.namespace, timeout, &mut runs).await?;
         }
         Ok(())
+    }
+
+    /// Removes what was applied of a release that never came to be stored.
+    ///
+    /// # Errors
+    /// What could not be removed.
+    pub async fn remove_unstored(&self, entries: &[Value]) -> Result<(), String> {
+        let objects = entries.iter().filter_map(crate::inventory::object_of).collect();
+        let (_, result) = self.ssa().delete_all(objects, (&self.unit.namespace, &self.unit.name), &[]).await;
+        result.map_err(|(message, _)| message)
     }
 
     /// Removes a release and its records, or only marks the record where the spec has the history kept.

@@ -368,6 +368,14 @@ impl Controller {
                 let _tried_again_anyway = self.context.write_status(&resource, object, &new).await;
                 return Next::Retry;
             }
+            let entries = object["status"]["inventory"]["entries"].items();
+            if snapshot::latest(object).is_none() && !entries.is_empty() {
+                let removed = Actions { c: self, api: &api, unit }.remove_unstored(entries).await;
+                if let Err(message) = removed {
+                    self.events.event(object, true, "UninstallFailed", &message, &[]).await;
+                    return Next::Retry;
+                }
+            }
             if unit.spec.chart.is_some() {
                 let (namespace, name) = (chart_namespace(unit), unit.helm_chart_name());
                 let (charts, options) = (actions::helm_charts(), DeleteOptions::default());

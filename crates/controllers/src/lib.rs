@@ -18,6 +18,7 @@ mod normalize;
 mod snapshot;
 mod source;
 pub mod ssa;
+mod steps;
 mod storage;
 pub mod wait;
 

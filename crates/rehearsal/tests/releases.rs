@@ -13,7 +13,7 @@ const NS: &str = "flux-system";
 
 const CHART: &[(&str, &str)] = &[
     ("charts/app/Chart.yaml", "apiVersion: v2\nname: app\nversion: 1.2.3\nappVersion: \"9\"\n"),
-    ("charts/app/values.yaml", "color: red\nbroken: false\nextra: true\n"),
+    ("charts/app/values.yaml", "color: red\nbroken: false\nextra: true\nthing: false\n"),
     (
         "charts/app/templates/cm.yaml",
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ .Release.Name }}}\ndata:\n  color: {{ .Values.color }}\n  upgrade: \"{{ .Release.IsUpgrade }}\"\n  revision: \"{{ .Release.Revision }}\"\n",
@@ -29,6 +29,10 @@ const CHART: &[(&str, &str)] = &[
     (
         "charts/app/templates/broken.yaml",
         "{{ if .Values.broken }}\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: {{ .Release.Name }}}\nspec:\n  selector: {matchLabels: {a: b}}\n  template:\n    metadata: {labels: {a: b}}\n    spec: {containers: [{name: c, image: i}]}\n{{ end }}\n",
+    ),
+    (
+        "charts/app/templates/thing.yaml",
+        "{{ if .Values.thing }}\napiVersion: example.org/v1\nkind: Thing\nmetadata: {name: {{ .Release.Name }}}\n{{ end }}\n",
     ),
     (
         "charts/app/templates/bye.yaml",
@@ -279,4 +283,17 @@ async fn drift_is_found_and_corrected_and_tests_are_run() {
     cluster.api.delete(&hr, NS, "warn", &Default::default()).await.unwrap();
     cluster.until(&hr, NS, "warn", |v| v.is_none()).await;
     assert_eq!(statuses(&cluster, "warn").await, ["deployed"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_whose_kind_is_not_served_is_applied_in_part_and_removed_whole() {
+    let cluster = Cluster::start(chart(), "main@sha1:1", false).await;
+    let hr = helm_releases();
+    cluster.apply(&release("part", "  values: {thing: true}\n")).await;
+    cluster.until(&hr, NS, "part", |v| condition(v, "Ready").1 == "InstallFailed").await;
+    assert!(cluster.get(&config_maps(), NS, "part").await.is_some());
+    assert!(records(&cluster, "part").await.is_empty());
+    cluster.api.delete(&hr, NS, "part", &Default::default()).await.unwrap();
+    cluster.until(&hr, NS, "part", |v| v.is_none()).await;
+    assert!(cluster.get(&config_maps(), NS, "part").await.is_none());
 }
