@@ -18,8 +18,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::globals::Globals;
 
-//#[global_allocator]
-//static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Compile a homelab's Git repository into Kubernetes objects, prove them, and make them true.
 #[derive(Parser)]
@@ -33,14 +33,14 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    Controllers(commands::controllers::Args),
     Up(commands::up::Args),
-    Kustomize(commands::kustomize::Args),
-    Mirror(commands::mirror::Args),
     Render(commands::render::Args),
     Tree(commands::tree::Args),
-    Template(commands::template::Args),
+    Template(Box<commands::template::Args>),
+    Kustomize(commands::kustomize::Args),
+    Mirror(commands::mirror::Args),
     Api(commands::api::Args),
+    Controllers(commands::controllers::Args),
     /// Print a shell completion script
     Completion {
         /// The shell to complete for

@@ -153,7 +153,7 @@ pub fn report<'a>(plan: &Plan, units: impl Iterator<Item = &'a druse_plan::Unit>
                 crate::say::say!("{} {}: waits for {}", paint.yellow("note:"), unit.id, on.join(", "));
             }
             UnitState::Suspended => {
-                crate::say::say!("{} {}: suspended, nothing applies it", paint.yellow("note:"), unit.id)
+                crate::say::say!("{} {}: suspended, nothing applies it", paint.yellow("note:"), unit.id);
             }
             UnitState::Ok | UnitState::Failed => {}
         }

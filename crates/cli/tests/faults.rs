@@ -187,7 +187,7 @@ fn files_that_cannot_be_read_are_named_and_never_waited_for() {
     std::os::unix::fs::symlink("nothing.yaml", path("dangling/x.yaml")).unwrap();
     fs::write(path("latin/x.yaml"), b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: caf\xe9}\n").unwrap();
     fs::write(path("locked/x.yaml"), config_map("locked")).unwrap();
-    fs::set_permissions(path("locked/x.yaml"), std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+    fs::set_permissions(path("locked/x.yaml"), std::os::unix::fs::PermissionsExt::from_mode(0o0)).unwrap();
     // Links that lead round in circles are harmless.
     std::os::unix::fs::symlink("..", path("good/up")).unwrap();
     std::os::unix::fs::symlink("self", path("self")).unwrap();
@@ -208,7 +208,7 @@ fn files_that_cannot_be_read_are_named_and_never_waited_for() {
 #[test]
 fn an_object_that_the_api_refuses_is_named_with_its_place() {
     let lab = Lab::new(&kustomization("bad", "./bad", ""));
-    lab.file("bad/a.yaml", &(config_map("fine") + &deployment("Not_A_Name")));
+    lab.file("bad/a.yaml", config_map("fine") + &deployment("Not_A_Name"));
     lab.settle(&[]).failed("bad", &["Deployment/default/Not_A_Name", "bad/a.yaml:7"]);
 }
 

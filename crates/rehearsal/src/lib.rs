@@ -136,7 +136,6 @@ impl Rehearsal {
         let capabilities = Capabilities {
             kube_version: plan_options.kube_version.clone(),
             api_versions: Arc::new(plan.kinds.api_versions(&plan_options.api_versions)),
-            ..Capabilities::default()
         };
         druse_controllers::start(
             &manager,

@@ -144,12 +144,15 @@ pub struct DeleteOptions {
     pub grace_seconds: Option<u32>,
 }
 
+/// The resources of each group and version asked for so far.
+type Discovered = HashMap<(Str, Str), Vec<Resource>>;
+
 /// A client of a Kubernetes API. Cheap to clone.
 #[derive(Clone)]
 pub struct Api {
     client: kube::Client,
     /// Per group and version, the resources served.
-    discovered: Arc<RwLock<HashMap<(Str, Str), Vec<Resource>>>>,
+    discovered: Arc<RwLock<Discovered>>,
     /// Whose rights count instead of the client's own.
     acts_as: Option<Str>,
 }

@@ -186,17 +186,20 @@ fn tell(subscribers: &mut Vec<mpsc::UnboundedSender<Change>>, change: &Change) {
     subscribers.retain(|s| s.send(change.clone()).is_ok());
 }
 
+/// Each kind's cache, and the task that keeps it current.
+type Running = Arc<Mutex<HashMap<Resource, (Arc<Cache>, tokio::task::AbortHandle)>>>;
+
 /// The caches of a process: each kind is watched once. Cheap to clone; the watches end with the last clone.
 #[derive(Clone)]
 pub struct Caches {
     api: Api,
-    running: Arc<Mutex<HashMap<Resource, (Arc<Cache>, tokio::task::AbortHandle)>>>,
+    running: Running,
     /// Woken when kinds that were not served may be now.
     retry: Arc<Notify>,
     _guard: Arc<Guard>,
 }
 
-struct Guard(Arc<Mutex<HashMap<Resource, (Arc<Cache>, tokio::task::AbortHandle)>>>);
+struct Guard(Running);
 impl Drop for Guard {
     fn drop(&mut self) {
         self.0.lock().values().for_each(|(_, task)| task.abort());
@@ -207,7 +210,7 @@ impl Caches {
     /// None yet; each starts when first asked for.
     #[must_use]
     pub fn new(api: Api) -> Self {
-        let running = Arc::<Mutex<HashMap<_, _>>>::default();
+        let running = Running::default();
         Self { api, _guard: Arc::new(Guard(running.clone())), running, retry: Arc::default() }
     }
 

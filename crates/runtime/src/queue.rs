@@ -266,6 +266,7 @@ impl Manager {
     }
 
     /// Works on a queue, on at most `concurrency` keys at a time, once all that feeds it has been listed.
+    #[allow(clippy::needless_pass_by_value)]
     pub fn run<R: Reconciler>(&self, name: &'static str, queue: &Queue, reconciler: Arc<R>, concurrency: usize) {
         for _ in 0..concurrency.max(1) {
             let (queue, reconciler) = (queue.clone(), reconciler.clone());

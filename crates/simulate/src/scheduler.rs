@@ -31,7 +31,9 @@ pub(crate) fn start(manager: &Manager, caches: &Caches) {
 impl Reconciler for Scheduler {
     async fn reconcile(&self, key: Key) -> Next {
         let Some(pod) = self.pods.get(&key) else { return Next::Wait };
-        if pod.str_at(["spec", "nodeName"]).is_some_and(|n| !n.is_empty()) || !pod["metadata"]["deletionTimestamp"].is_null() {
+        if pod.str_at(["spec", "nodeName"]).is_some_and(|n| !n.is_empty())
+            || !pod["metadata"]["deletionTimestamp"].is_null()
+        {
             return Next::Wait;
         }
         let nodes = self.nodes.all();
@@ -62,10 +64,8 @@ impl Reconciler for Scheduler {
             let note = json!({"metadata": {"annotations": {
                 SIMULATED: format!("placement: no simulated node meets {}", demands(&pod)),
             }}});
-            let _only_a_note = self
-                .api
-                .patch(&kinds::pods(), &key.namespace, &key.name, "", Patch::Merge, &Value::from(note))
-                .await;
+            let _only_a_note =
+                self.api.patch(&kinds::pods(), &key.namespace, &key.name, "", Patch::Merge, &Value::from(note)).await;
         }
         Next::Wait
     }
@@ -80,9 +80,7 @@ fn demands(pod: &Value) -> String {
 /// Whether the node satisfies what the pod demands of it: readiness is not asked, simulated nodes are always ready.
 fn fits(pod: &Value, node: &Value) -> bool {
     let labels = &node["metadata"]["labels"];
-    let selected = pod["spec"]["nodeSelector"]
-        .as_map()
-        .is_none_or(|m| m.iter().all(|(k, v)| labels[k.as_str()] == *v));
+    let selected = pod["spec"]["nodeSelector"].as_map().is_none_or(|m| m.iter().all(|(k, v)| labels[k.as_str()] == *v));
     let terms =
         &pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"];
     selected && (terms.is_null() || terms.items().iter().any(|t| term_holds(t, node)))
@@ -116,7 +114,8 @@ mod tests {
 
     #[test]
     fn selectors_and_required_affinity_choose_nodes() {
-        let node: Value = serde_json::from_str(r#"{"metadata":{"name":"n","labels":{"gpu":"true","size":"4"}}}"#).unwrap();
+        let node: Value =
+            serde_json::from_str(r#"{"metadata":{"name":"n","labels":{"gpu":"true","size":"4"}}}"#).unwrap();
         let pod = |spec: &str| -> Value { serde_json::from_str(&format!(r#"{{"spec":{spec}}}"#)).unwrap() };
         assert!(fits(&pod("{}"), &node));
         assert!(fits(&pod(r#"{"nodeSelector":{"gpu":"true"}}"#), &node));

@@ -27,12 +27,17 @@ pub(crate) fn start(manager: &Manager, caches: &Caches) {
     manager.watch(&queue, &services);
     let all = services;
     manager.watch_mapped(&queue, &pods, move |c| {
-        let concerns = |pod: &Value| pod["metadata"]["namespace"].as_str().map(|ns| (ns.to_owned(), pod["metadata"]["labels"].clone()));
+        let concerns = |pod: &Value| {
+            pod["metadata"]["namespace"].as_str().map(|ns| (ns.to_owned(), pod["metadata"]["labels"].clone()))
+        };
         let sides: Vec<_> = [&c.old, &c.new].into_iter().flatten().filter_map(|p| concerns(p)).collect();
         sides
             .iter()
             .flat_map(|(ns, labels)| {
-                all.in_namespace(ns).into_iter().filter(|s| selects(&s["spec"]["selector"], labels)).map(|s| Key::of(&s))
+                all.in_namespace(ns)
+                    .into_iter()
+                    .filter(|s| selects(&s["spec"]["selector"], labels))
+                    .map(|s| Key::of(&s))
             })
             .collect()
     });
@@ -57,7 +62,7 @@ impl Reconciler for Endpoints {
 
 impl Endpoints {
     async fn slice(&self, key: &Key, service: &Value) -> Result<(), druse_runtime::ApiError> {
-        if !service["spec"]["selector"].as_map().is_some_and(|m| !m.is_empty()) {
+        if service["spec"]["selector"].as_map().is_none_or(druse_object::Map::is_empty) {
             return Ok(());
         }
         let mut pods: Vec<_> = self
@@ -131,11 +136,16 @@ impl Endpoints {
             return Ok(());
         }
         let ingress = if wants {
-            let asked = ["metallb.io/loadBalancerIPs", "metallb.universe.tf/loadBalancerIPs", "lbipam.cilium.io/ips", "io.cilium/lb-ipam-ips"]
-                .iter()
-                .find_map(|a| service["metadata"]["annotations"][a].as_str())
-                .or_else(|| service.str_at(["spec", "loadBalancerIP"]))
-                .filter(|ips| !ips.is_empty());
+            let asked = [
+                "metallb.io/loadBalancerIPs",
+                "metallb.universe.tf/loadBalancerIPs",
+                "lbipam.cilium.io/ips",
+                "io.cilium/lb-ipam-ips",
+            ]
+            .iter()
+            .find_map(|a| service["metadata"]["annotations"][a].as_str())
+            .or_else(|| service.str_at(["spec", "loadBalancerIP"]))
+            .filter(|ips| !ips.is_empty());
             let ips: Vec<String> = match asked {
                 Some(ips) => ips.split(',').map(|ip| ip.trim().to_owned()).collect(),
                 None => vec![format!("198.51.100.{}", 1 + checksum(&key.to_string()) % 254)],

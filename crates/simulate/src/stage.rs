@@ -115,12 +115,10 @@ impl Condition {
     #[must_use]
     pub fn holds(&self, object: &Value) -> bool {
         let found = look_up(object, &self.path);
-        let among = |list: &[Value]| list.iter().any(|want| *want == *found);
+        let among = |list: &[Value]| list.contains(found);
         match (&self.is, &self.not) {
             (None, None) => !found.is_null(),
-            (is, not) => {
-                is.as_deref().is_none_or(among) && !not.as_deref().is_some_and(among)
-            }
+            (is, not) => is.as_deref().is_none_or(among) && !not.as_deref().is_some_and(among),
         }
     }
 }
@@ -281,7 +279,6 @@ fn keep_other_conditions(status: &mut Value, old: &Value) {
         }
     }
 }
-
 
 #[cfg(test)]
 mod tests {

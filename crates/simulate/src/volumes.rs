@@ -44,7 +44,11 @@ impl Reconciler for Binder {
         };
         if !claim["metadata"]["deletionTimestamp"].is_null() {
             // Nothing uses the volume: what protects the claim may go.
-            if claim["metadata"]["finalizers"].items().iter().any(|f| f.as_str() == Some("kubernetes.io/pvc-protection")) {
+            if claim["metadata"]["finalizers"]
+                .items()
+                .iter()
+                .any(|f| f.as_str() == Some("kubernetes.io/pvc-protection"))
+            {
                 let patch = Value::from(json!({"metadata": {"finalizers": null}}));
                 let _gone = self.api.patch(&kinds::claims(), &key.namespace, &key.name, "", Patch::Merge, &patch).await;
             }
@@ -119,7 +123,9 @@ impl Binder {
             "accessModes": serde_json::Value::from(claim["spec"]["accessModes"].clone()),
             "capacity": {"storage": serde_json::Value::from(size.clone())},
         }});
-        self.api.patch(&kinds::claims(), &key.namespace, &key.name, "status", Patch::Merge, &Value::from(status)).await?;
+        self.api
+            .patch(&kinds::claims(), &key.namespace, &key.name, "status", Patch::Merge, &Value::from(status))
+            .await?;
         Ok(())
     }
 
@@ -133,7 +139,10 @@ impl Binder {
             let name = v.str_at(["metadata", "name"]).unwrap_or_default();
             let done = if v.str_at(["spec", "persistentVolumeReclaimPolicy"]) == Some("Delete") {
                 if v["metadata"]["finalizers"].items().is_empty() {
-                    self.api.delete(&kinds::volumes(), "", name, &druse_runtime::DeleteOptions::default()).await.map(|_| ())
+                    self.api
+                        .delete(&kinds::volumes(), "", name, &druse_runtime::DeleteOptions::default())
+                        .await
+                        .map(|_| ())
                 } else {
                     let patch = Value::from(json!({"metadata": {"finalizers": null}}));
                     self.api.patch(&kinds::volumes(), "", name, "", Patch::Merge, &patch).await.map(|_| ())

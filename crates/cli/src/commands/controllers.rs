@@ -10,7 +10,6 @@ use druse_kustomize::tree::MemoryTree;
 use druse_plan::TreeInput;
 use druse_plan::sources::Sources;
 use druse_runtime::{Api, Caches, Manager};
-use druse_source::{Fetcher, FetcherOptions};
 
 use crate::error::CliError;
 use crate::globals::Globals;
@@ -34,13 +33,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
-    let fetcher = Fetcher::new(FetcherOptions {
-        mirrors: globals.mirror.clone(),
-        cache: globals.cache_dir(),
-        offline: globals.offline,
-        ..FetcherOptions::default()
-    })
-    .map_err(CliError::new)?;
+    let fetcher = crate::planning::fetcher(globals)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -68,7 +61,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
         );
         caches.retry_missing_on(&manager, &definitions);
         // No tree is at hand here: every source is fetched.
-        let sources = Sources::new(TreeInput::new(MemoryTree::new()), Arc::new(fetcher));
+        let sources = Sources::new(TreeInput::new(MemoryTree::new()), fetcher);
         druse_controllers::start(
             &manager,
             &caches,

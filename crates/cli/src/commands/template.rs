@@ -241,7 +241,7 @@ fn write_files(args: &Args, rendered: &druse_helm::Rendered, dir: &Path) -> Resu
     let hooks = rendered
         .hooks
         .iter()
-        .filter(|h| !args.no_hooks && !(args.skip_tests && h.is_test()))
+        .filter(|h| !(args.no_hooks || args.skip_tests && h.is_test()))
         .map(|h| (h.manifest.template.as_ref(), h.manifest.text.as_str()));
     let mut files: Vec<(&str, String)> = Vec::new();
     for (path, text) in crds.chain(manifests).chain(hooks) {

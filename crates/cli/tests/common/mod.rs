@@ -70,8 +70,8 @@ impl Lab {
     pub fn new(units: &str) -> Self {
         let lab = Self::bare();
         lab.file("cluster/sync.yaml", SYNC);
-        lab.file("cluster/units.yaml", &format!("{}{units}", kustomization("good", "./good", "")));
-        lab.file("good/all.yaml", &(config_map("good") + &deployment("good")));
+        lab.file("cluster/units.yaml", format!("{}{units}", kustomization("good", "./good", "")));
+        lab.file("good/all.yaml", config_map("good") + &deployment("good"));
         lab
     }
 

@@ -83,7 +83,10 @@ impl Controller {
         let mut annotations = d["metadata"]["annotations"].as_map().cloned().unwrap_or_default();
         annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
         annotations.insert(REVISION, revision.to_string());
-        annotations.insert("deployment.kubernetes.io/desired-replicas", d["spec"]["replicas"].as_i64().unwrap_or(1).to_string());
+        annotations.insert(
+            "deployment.kubernetes.io/desired-replicas",
+            d["spec"]["replicas"].as_i64().unwrap_or(1).to_string(),
+        );
         if let Some(m) = set.make_map_at(["metadata"]) {
             m.insert("name", format!("{}-{hash}", d.str_at(["metadata", "name"]).unwrap_or_default()));
             m.insert("annotations", annotations);
@@ -152,7 +155,13 @@ impl Controller {
         let available_condition = if enough {
             pods::condition(d, "Available", true, "MinimumReplicasAvailable", "Deployment has minimum availability.")
         } else {
-            pods::condition(d, "Available", false, "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
+            pods::condition(
+                d,
+                "Available",
+                false,
+                "MinimumReplicasUnavailable",
+                "Deployment does not have minimum availability.",
+            )
         };
         let absent_when_zero = |n: i64| (n != 0).then_some(n);
         let status = json!({

@@ -67,10 +67,8 @@ impl Controller {
         if succeeded >= completions {
             status["completionTime"] = json!(now);
             let message = "Reached expected number of succeeded pods";
-            status["conditions"] = json!([
-                job_condition("SuccessCriteriaMet", message, &now),
-                job_condition("Complete", message, &now),
-            ]);
+            status["conditions"] =
+                json!([job_condition("SuccessCriteriaMet", message, &now), job_condition("Complete", message, &now),]);
         }
         pods::write_status(&self.api, self.jobs.resource(), job, status).await?;
         Ok(Next::Wait)

@@ -86,7 +86,10 @@ pub fn template_hash(template: &Value) -> String {
 /// Writes the status of an object when it differs from what is there.
 pub async fn write_status(api: &Api, r: &Resource, object: &Value, status: serde_json::Value) -> Result<(), ApiError> {
     let status = Value::from(status);
-    let same = status.as_map().is_some_and(|m| m.iter().all(|(k, v)| object["status"][k.as_str()] == *v || (v.is_null() && object["status"][k.as_str()].is_null())));
+    let same = status.as_map().is_some_and(|m| {
+        m.iter()
+            .all(|(k, v)| object["status"][k.as_str()] == *v || (v.is_null() && object["status"][k.as_str()].is_null()))
+    });
     if same {
         return Ok(());
     }
@@ -99,10 +102,9 @@ pub async fn write_status(api: &Api, r: &Resource, object: &Value, status: serde
 /// A condition, keeping the transition time of the one it replaces when its status is the same.
 pub fn condition(object: &Value, kind: &str, status: bool, reason: &str, message: &str) -> serde_json::Value {
     let status = if status { "True" } else { "False" };
-    let old = object["status"]["conditions"]
-        .items()
-        .iter()
-        .find(|c| c["type"].as_str() == Some(kind) && c["status"].as_str() == Some(status) && c["reason"].as_str() == Some(reason));
+    let old = object["status"]["conditions"].items().iter().find(|c| {
+        c["type"].as_str() == Some(kind) && c["status"].as_str() == Some(status) && c["reason"].as_str() == Some(reason)
+    });
     let now = druse_runtime::clock::now();
     let time = |field: &str| old.and_then(|c| c[field].as_str()).unwrap_or(&now).to_owned();
     json!({

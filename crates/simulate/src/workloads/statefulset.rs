@@ -31,7 +31,8 @@ impl Controller {
         let revision = format!("{name}-{}", pods::template_hash(&set["spec"]["template"]));
         let in_order = set.str_at(["spec", "podManagementPolicy"]) != Some("Parallel");
         let mine = pods::children(&self.pods, set);
-        let of = |ordinal: i64| mine.iter().find(|p| p.str_at(["metadata", "name"]) == Some(&format!("{name}-{ordinal}")));
+        let of =
+            |ordinal: i64| mine.iter().find(|p| p.str_at(["metadata", "name"]) == Some(&format!("{name}-{ordinal}")));
 
         let mut blocked = false;
         for ordinal in start..start + want {
@@ -46,7 +47,8 @@ impl Controller {
             }
         }
         // Scale down from the highest ordinal.
-        let mut extra: Vec<_> = mine.iter().filter(|p| ordinal_of(p, name).is_some_and(|o| o >= start + want)).collect();
+        let mut extra: Vec<_> =
+            mine.iter().filter(|p| ordinal_of(p, name).is_some_and(|o| o >= start + want)).collect();
         extra.sort_by_key(|p| std::cmp::Reverse(ordinal_of(p, name)));
         for p in extra.iter().take(if in_order { 1 } else { extra.len() }) {
             delete_pod(&self.api, p).await?;
