@@ -79,7 +79,11 @@ fn walk(dir: &Path, out: &mut Messages) -> Result<()> {
 /// The OpenAPI definition that describes a message.
 fn definition_name(message: &str) -> String {
     let rest = message.strip_prefix("k8s.io.").unwrap_or(message);
-    format!("io.k8s.{}", rest.replace("apiextensions_apiserver", "apiextensions-apiserver").replace("kube_aggregator", "kube-aggregator"))
+    format!(
+        "io.k8s.{}",
+        rest.replace("apiextensions_apiserver", "apiextensions-apiserver")
+            .replace("kube_aggregator", "kube-aggregator")
+    )
 }
 
 fn inner(kind: &str) -> &str {

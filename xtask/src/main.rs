@@ -34,8 +34,11 @@ fn main() -> std::io::Result<()> {
             api_protobuf::run(Path::new(openapi), Path::new(to), modules).map_err(std::io::Error::other)
         }
         Some((chore, [modules, version, resources, to])) if chore == "api-columns" => {
-            api_columns::run(Path::new(modules), version, Path::new(resources), Path::new(to)).map_err(std::io::Error::other)
+            api_columns::run(Path::new(modules), version, Path::new(resources), Path::new(to))
+                .map_err(std::io::Error::other)
         }
-        _ => Err(std::io::Error::other("usage: xtask test | ci | merge-keys SWAGGER.json | schemas OPENAPI_DIR GO_MODULE_DIR... | api-resources DISCOVERY_DIR OUT | api-columns GO_MODULES_K8S_IO VERSION RESOURCES OUT")),
+        _ => Err(std::io::Error::other(
+            "usage: xtask test | ci | merge-keys SWAGGER.json | schemas OPENAPI_DIR GO_MODULE_DIR... | api-resources DISCOVERY_DIR OUT | api-columns GO_MODULES_K8S_IO VERSION RESOURCES OUT",
+        )),
     }
 }

@@ -18,9 +18,6 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::globals::Globals;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Compile a homelab's Git repository into Kubernetes objects, prove them, and make them true.
 #[derive(Parser)]
 #[command(name = "druse", version, max_term_width = 110)]

@@ -94,17 +94,13 @@ const FILES: &[(&str, &str)] = &[
     ("metallb", include_str!("../data/metallb.yaml")),
     ("rook-ceph", include_str!("../data/rook-ceph.yaml")),
     ("secrets-store-csi-driver", include_str!("../data/secrets-store-csi-driver.yaml")),
-    (
-        "secrets-store-csi-driver-provider-aws",
-        include_str!("../data/secrets-store-csi-driver-provider-aws.yaml"),
-    ),
+    ("secrets-store-csi-driver-provider-aws", include_str!("../data/secrets-store-csi-driver-provider-aws.yaml")),
     ("talos", include_str!("../data/talos.yaml")),
     ("tuppr", include_str!("../data/tuppr.yaml")),
     ("volsync", include_str!("../data/volsync.yaml")),
 ];
 
-static ALL: LazyLock<Vec<Component>> =
-    LazyLock::new(|| FILES.iter().filter_map(|(_, text)| read(text).ok()).collect());
+static ALL: LazyLock<Vec<Component>> = LazyLock::new(|| FILES.iter().filter_map(|(_, text)| read(text).ok()).collect());
 
 fn read(text: &str) -> Result<Component, String> {
     let value = yaml::parse(text, yaml::Dialect::Sigs).map_err(|e| e.to_string())?;

@@ -16,7 +16,9 @@ use druse_helm::{Chart, File, Values};
 use druse_kustomize::tree::{FileTree, Kind};
 use druse_object::{Object, Value};
 use druse_source::mirror::source_folder;
-use druse_source::{Auth, ChartRequest, Fetcher, GitReference, GitRequest, OciReference, OciRequest, Origin, SourceError};
+use druse_source::{
+    Auth, ChartRequest, Fetcher, GitReference, GitRequest, OciReference, OciRequest, Origin, SourceError,
+};
 
 use crate::locate::TreeInput;
 use crate::model::{ChartInfo, SourceInfo, TreeSource, UnitError};
