@@ -250,3 +250,15 @@ pub(crate) fn matters(old: Option<&Value>, new: Option<&Value>) -> bool {
         || old["metadata"]["deletionTimestamp"] != new["metadata"]["deletionTimestamp"]
         || old["metadata"]["annotations"][RECONCILE_AT] != new["metadata"]["annotations"][RECONCILE_AT]
 }
+
+/// Whether a reference of `unit` (`name`, and `namespace` where it is not the unit's own) means the object under `key`.
+pub(crate) fn refers_to(unit: &Value, reference: &Value, key: &Key) -> bool {
+    let own = unit.str_at(["metadata", "namespace"]).unwrap_or_default();
+    reference["name"].as_str() == Some(&key.name)
+        && reference["namespace"].as_str().filter(|n| !n.is_empty()).unwrap_or(own) == key.namespace
+}
+
+/// Whether `unit` waits for the unit under `key`, which is of its own kind.
+pub(crate) fn depends_on(unit: &Value, key: &Key) -> bool {
+    unit["spec"]["dependsOn"].items().iter().any(|d| refers_to(unit, d, key))
+}

@@ -17,7 +17,9 @@ use druse_runtime::{Api, Caches, DeleteOptions, Key, Manager, Next, Reconciler, 
 
 use crate::actions::{self, Actions};
 use crate::atomic::{self, Outcome, Run};
-use crate::context::{CacheLookup, Context, FINALIZER, RECONCILE_AT, Randomness, conditions, kinds, matters};
+use crate::context::{
+    CacheLookup, Context, FINALIZER, RECONCILE_AT, Randomness, conditions, depends_on, kinds, matters, refers_to,
+};
 use crate::events::Recorder;
 use crate::host::ClusterHost;
 use crate::storage::Storage;
@@ -60,21 +62,10 @@ pub(crate) fn start(manager: &Manager, caches: &Caches, context: &Arc<Context>) 
     queue
 }
 
-fn depends_on(unit: &Value, key: &Key) -> bool {
-    let own = unit.str_at(["metadata", "namespace"]).unwrap_or_default();
-    unit["spec"]["dependsOn"].items().iter().any(|d| {
-        d["name"].as_str() == Some(&key.name)
-            && d["namespace"].as_str().filter(|n| !n.is_empty()).unwrap_or(own) == key.namespace
-    })
-}
-
 fn reads_source(unit: &Value, kind: &str, key: &Key) -> bool {
-    let own = unit.str_at(["metadata", "namespace"]).unwrap_or_default();
-    [&unit["spec"]["chart"]["spec"]["sourceRef"], &unit["spec"]["chartRef"]].into_iter().any(|r| {
-        r["kind"].as_str() == Some(kind)
-            && r["name"].as_str() == Some(&key.name)
-            && r["namespace"].as_str().filter(|n| !n.is_empty()).unwrap_or(own) == key.namespace
-    })
+    [&unit["spec"]["chart"]["spec"]["sourceRef"], &unit["spec"]["chartRef"]]
+        .into_iter()
+        .any(|r| r["kind"].as_str() == Some(kind) && refers_to(unit, r, key))
 }
 
 impl Reconciler for Controller {

@@ -16,7 +16,9 @@ use druse_runtime::{Caches, Key, Manager, Next, Reconciler, clock};
 use sha2::{Digest, Sha256};
 
 use crate::conditions;
-use crate::context::{CacheLookup, Context, FINALIZER, RECONCILE_AT, conditions, kinds, matters};
+use crate::context::{
+    CacheLookup, Context, FINALIZER, RECONCILE_AT, conditions, depends_on, kinds, matters, refers_to,
+};
 use crate::events::Recorder;
 use crate::ssa::{Action, ApplyOptions, Change, ResourceManager};
 use crate::wait;
@@ -65,20 +67,9 @@ pub(crate) fn start(manager: &Manager, caches: &Caches, context: &Arc<Context>) 
     queue
 }
 
-fn depends_on(unit: &Value, key: &Key) -> bool {
-    let own = unit.str_at(["metadata", "namespace"]).unwrap_or_default();
-    unit["spec"]["dependsOn"].items().iter().any(|d| {
-        d["name"].as_str() == Some(&key.name)
-            && d["namespace"].as_str().filter(|n| !n.is_empty()).unwrap_or(own) == key.namespace
-    })
-}
-
 fn reads_source(unit: &Value, kind: &str, key: &Key) -> bool {
     let r = &unit["spec"]["sourceRef"];
-    let own = unit.str_at(["metadata", "namespace"]).unwrap_or_default();
-    r["kind"].as_str() == Some(kind)
-        && r["name"].as_str() == Some(&key.name)
-        && r["namespace"].as_str().filter(|n| !n.is_empty()).unwrap_or(own) == key.namespace
+    r["kind"].as_str() == Some(kind) && refers_to(unit, r, key)
 }
 
 impl Reconciler for Controller {

@@ -204,8 +204,8 @@ impl ResourceManager {
         .map(|(object, step)| async move {
             match step {
                 DryRun::Leave(change) => Ok(change),
-                DryRun::Apply(change) => match self.api.apply(&object, self.manager, false).await {
-                    Ok(_) => Ok(change),
+                DryRun::Apply(change) => match self.api.apply_blindly(&object, self.manager).await {
+                    Ok(()) => Ok(change),
                     Err(e) => Err(format!("{} apply failed: {e}", object.key())),
                 },
                 DryRun::Replace(change) => match self.write_plainly(&object, change.action).await {

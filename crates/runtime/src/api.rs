@@ -301,19 +301,7 @@ impl Api {
         how: Patch<'_>,
         body: &Value,
     ) -> Result<Value, ApiError> {
-        let mut path = r.path(namespace, name, subresource);
-        let content_type = match how {
-            Patch::Json => "application/json-patch+json",
-            Patch::Merge => "application/merge-patch+json",
-            Patch::Strategic => "application/strategic-merge-patch+json",
-            Patch::Apply { manager, force, dry_run } => {
-                let _infallible = write!(path, "?fieldManager={}&force={force}", percent(manager));
-                if dry_run {
-                    path.push_str("&dryRun=All");
-                }
-                "application/apply-patch+yaml"
-            }
-        };
+        let (path, content_type) = patch_request(r, namespace, name, subresource, how);
         self.request(Method::PATCH, &path, Some(content_type), Some(body)).await
     }
 
@@ -325,6 +313,18 @@ impl Api {
         let r = self.resource(&object.gvk()).await?;
         let how = Patch::Apply { manager, force: true, dry_run };
         self.patch(&r, object.namespace(), object.name(), "", how, &object.value).await
+    }
+
+    /// As [`Api::apply`], for those who do not look at the result: a large answer is not even read.
+    ///
+    /// # Errors
+    /// As [`Api::apply`].
+    pub async fn apply_blindly(&self, object: &Object, manager: &str) -> Result<(), ApiError> {
+        let r = self.resource(&object.gvk()).await?;
+        let how = Patch::Apply { manager, force: true, dry_run: false };
+        let (path, content_type) = patch_request(&r, object.namespace(), object.name(), "", how);
+        let response = self.send(Method::PATCH, &path, Some(content_type), Some(&object.value)).await?;
+        if response.status().is_success() { Ok(()) } else { Err(failure(response).await) }
     }
 
     /// Deletes an object. Returns false when it did not exist.
@@ -410,6 +410,30 @@ impl Api {
             .map_err(|e| ApiError::Transport(format!("request to {path} cannot be made: {e}")))?;
         self.client.send(request).await.map_err(|e| ApiError::Transport(format!("{path}: {e}")))
     }
+}
+
+/// The path and content type of a patch.
+fn patch_request(
+    r: &Resource,
+    namespace: &str,
+    name: &str,
+    subresource: &str,
+    how: Patch<'_>,
+) -> (String, &'static str) {
+    let mut path = r.path(namespace, name, subresource);
+    let content_type = match how {
+        Patch::Json => "application/json-patch+json",
+        Patch::Merge => "application/merge-patch+json",
+        Patch::Strategic => "application/strategic-merge-patch+json",
+        Patch::Apply { manager, force, dry_run } => {
+            let _infallible = write!(path, "?fieldManager={}&force={force}", percent(manager));
+            if dry_run {
+                path.push_str("&dryRun=All");
+            }
+            "application/apply-patch+yaml"
+        }
+    };
+    (path, content_type)
 }
 
 fn selectors(o: &ListOptions) -> String {
