@@ -4,15 +4,18 @@
 //! none is left, all such HelmReleases. A unit's inputs are its definition and what it looked up while it rendered, so
 //! a release is rendered again only when an answer it was given would be another one now.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use druse_flux::api::{HelmRelease, Kustomization};
+use druse_flux::generator::clean_path;
 use druse_flux::graph::Graph;
 use druse_object::Object;
 use druse_source::Fetcher;
 use rayon::prelude::*;
 
+use crate::clusters::{self, Rivals};
 use crate::kinds::Kinds;
 use crate::locate::TreeInput;
 use crate::model::{Plan, PlanOptions, ServedKind, Unit, UnitError, UnitId, UnitKind, UnitState};
@@ -87,16 +90,25 @@ impl State<'_> {
     /// and of those that render each other all. Without any Kustomization, the HelmReleases are the roots.
     fn find_roots(&mut self, scan: &Scan, warnings: &mut Vec<String>) {
         let mut candidates: BTreeMap<UnitId, Arc<Object>> = BTreeMap::new();
-        for o in &scan.objects {
+        let focus = self.context.sources.input().focus.as_str();
+        let objects = clusters::nearest_first(&scan.objects, focus);
+        let mut rivals = Rivals::default();
+        for o in &objects {
+            // What names no source is a patch of one that does.
             if let Some(id) = unit_id(o, DEFAULT_NAMESPACE)
                 && id.kind == UnitKind::Kustomization
+                && o.value.str_at(["spec", "sourceRef", "name"]).is_some()
             {
-                candidates.entry(id).or_insert_with(|| Arc::clone(o));
+                match candidates.entry(id) {
+                    Entry::Vacant(entry) => drop(entry.insert(Arc::clone(o))),
+                    Entry::Occupied(entry) => rivals.add(entry.key(), entry.get(), o),
+                }
             }
         }
-        let sources = scan.objects.iter().filter(|o| World::keeps(o));
-        let all_sources: HashMap<Name, Arc<Object>> =
-            sources.map(|o| (name_of(o, DEFAULT_NAMESPACE), Arc::clone(o))).collect();
+        let mut all_sources: HashMap<Name, Arc<Object>> = HashMap::new();
+        for o in objects.iter().filter(|o| World::keeps(o)) {
+            all_sources.entry(name_of(o, DEFAULT_NAMESPACE)).or_insert_with(|| Arc::clone(o));
+        }
         if candidates.is_empty() {
             for o in scan.objects.iter().filter(|o| HelmRelease::is(o)) {
                 if let Some(id) = unit_id(o, DEFAULT_NAMESPACE) {
@@ -128,6 +140,18 @@ impl State<'_> {
                 }
             }
         }
+        // What could not be rendered yet (its variables come from another unit) or at all renders what lies in its
+        // folder, for all that is known: that must not come up without it.
+        for (id, output) in outputs.iter().filter(|(_, out)| out.objects.is_empty() && !out.errors.is_empty()) {
+            let Some(definition) = candidates.get(id) else { continue };
+            let folder = clean_path(definition.value.str_at(["spec", "path"]).unwrap_or_default());
+            let in_tree = output.source.as_ref().is_some_and(|s| s.is_tree);
+            for (target, o) in candidates.iter().filter(|(target, _)| *target != id && in_tree && !folder.is_empty()) {
+                if o.provenance.file.as_deref().is_some_and(|f| clusters::lies_in(f, &folder)) {
+                    renders.entry(id).or_default().insert(target);
+                }
+            }
+        }
         let reach: BTreeMap<&UnitId, BTreeSet<&UnitId>> =
             candidates.keys().map(|id| (id, reachable(id, &renders))).collect();
         for (id, definition) in &candidates {
@@ -138,6 +162,7 @@ impl State<'_> {
                 self.roots.insert(id.clone(), Arc::clone(definition));
             }
         }
+        rivals.narrow(&mut self.roots, focus, warnings);
         for root in self.roots.keys() {
             for name in outputs.get(root).into_iter().flat_map(|o| o.reads.named.keys()) {
                 if let Some(o) = all_sources.get(name) {
@@ -150,6 +175,8 @@ impl State<'_> {
             .objects
             .iter()
             .filter(|o| HelmRelease::is(o))
+            // What names no chart is a patch of one that does.
+            .filter(|o| ["chart", "chartRef"].iter().any(|f| o.value["spec"].get(f).is_some()))
             .filter_map(|o| o.provenance.file.as_deref())
             .filter(|f| {
                 !self

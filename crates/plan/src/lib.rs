@@ -7,7 +7,8 @@
 //!
 //! Knows nothing of any running cluster: what only one could answer is listed as unresolved.
 
-pub mod fixpoint;
+pub mod clusters;
+mod fixpoint;
 pub mod kinds;
 mod locate;
 pub mod model;

@@ -22,12 +22,21 @@ pub struct TreeInput {
     pub revision: String,
     /// The folder that it is, for messages; empty when it is none.
     pub root: PathBuf,
+    /// The folder within it that was asked for, without slashes at the ends; empty for all of it. Of several clusters
+    /// in one repository it chooses one.
+    pub focus: String,
 }
 
 impl TreeInput {
     /// A tree that is in no repository.
     pub fn new(tree: impl FileTree + 'static) -> Self {
-        Self { tree: Arc::new(tree), remotes: Vec::new(), revision: "worktree".into(), root: PathBuf::new() }
+        Self {
+            tree: Arc::new(tree),
+            remotes: Vec::new(),
+            revision: "worktree".into(),
+            root: PathBuf::new(),
+            focus: String::new(),
+        }
     }
 }
 
@@ -61,7 +70,8 @@ pub fn locate(path: &Path) -> Result<TreeInput, PlanError> {
     let (root, info) = root_of(path)?;
     let fail = |message: String| PlanError::Path { path: root.display().to_string(), message };
     let tree = DiskTree::new(&root).map_err(|e| fail(e.to_string()))?;
-    Ok(TreeInput { tree: Arc::new(tree), remotes: remotes(&root, info.as_ref()), revision: "worktree".into(), root })
+    let (remotes, focus) = (remotes(&root, info.as_ref()), focus(path, &root));
+    Ok(TreeInput { tree: Arc::new(tree), remotes, revision: "worktree".into(), root, focus })
 }
 
 /// The tree around a path, as it was at a revision of its repository; the worktree is not looked at.
@@ -80,7 +90,14 @@ pub fn locate_revision(path: &Path, revision: &str) -> Result<TreeInput, PlanErr
     let subdir = root.strip_prefix(&git_root).ok().and_then(Path::to_str).unwrap_or_default().to_string();
     let tree = GitTree::open(&info.root, revision, &subdir)?;
     let revision = format!("{revision}@sha1:{}", tree.commit());
-    Ok(TreeInput { tree: Arc::new(tree), remotes: remotes(&root, Some(&info)), revision, root })
+    let (remotes, focus) = (remotes(&root, Some(&info)), focus(path, &root));
+    Ok(TreeInput { tree: Arc::new(tree), remotes, revision, root, focus })
+}
+
+/// Where a path lies in its tree.
+fn focus(path: &Path, root: &Path) -> String {
+    let start = std::fs::canonicalize(path).unwrap_or_default();
+    start.strip_prefix(root).ok().and_then(Path::to_str).unwrap_or_default().to_string()
 }
 
 /// A tree that is only a part of its repository is not what the repository's remotes name.

@@ -211,13 +211,19 @@ fn build_kustomization(
     out: &mut Output,
 ) -> Result<Vec<Object>, FluxError> {
     let mut objects = generator::build_cached(&*source.tree, &ks.spec, Some(&context.documents))?;
-    if let Some(decryption) = &ks.spec.decryption {
-        for o in objects.iter().filter(|o| o.value.get("sops").is_some()) {
+    for o in objects.iter().filter(|o| o.value.get("sops").is_some()) {
+        if let Some(decryption) = &ks.spec.decryption {
             out.unresolved.push(format!(
                 "{} is encrypted with {} and is not decrypted by this version",
                 o.key(),
                 if decryption.provider.is_empty() { "sops" } else { &decryption.provider }
             ));
+        } else if o.kind() == "Secret" && o.annotation("kustomize.toolkit.fluxcd.io/decrypt") != Some("disabled") {
+            let message = format!(
+                "{} is SOPS encrypted, configuring decryption is required for this secret to be reconciled",
+                o.key()
+            );
+            out.errors.push(UnitError::new(message).at(&o.provenance).help("set spec.decryption on the Kustomization"));
         }
     }
     substitute_all(context, &ks.spec, &ks.namespace, recorder, &mut objects, out)?;

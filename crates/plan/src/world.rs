@@ -22,9 +22,11 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Whether units look objects like this one up.
+    /// Whether units look objects like this one up. What SOPS encrypted says nothing: its text is not the value.
     pub(crate) fn keeps(object: &Object) -> bool {
-        matches!(object.kind(), "ConfigMap" | "Secret") && object.api_version() == "v1"
+        matches!(object.kind(), "ConfigMap" | "Secret")
+            && object.api_version() == "v1"
+            && object.value.get("sops").is_none()
             || object.gvk().group == SOURCE_GROUP
     }
 

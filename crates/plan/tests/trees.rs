@@ -353,3 +353,88 @@ fn releases_alone_are_roots_and_unread_ones_are_named() {
     assert_eq!(plan.units.len(), 1);
     assert!(plan.warnings.iter().any(|w| w.contains("old/hr.yaml")), "{:?}", plan.warnings);
 }
+
+/// Two clusters in one repository, as `flux bootstrap` lays them out.
+fn clusters_tree() -> Vec<(String, String)> {
+    let mut files = Vec::new();
+    for name in ["production", "staging"] {
+        let sync = format!("{SOURCE}{}", kustomization("flux-system", &format!("./clusters/{name}"), ""));
+        let units = kustomization("apps", &format!("./apps/{name}"), "")
+            + &kustomization(&format!("only-{name}"), &format!("./only/{name}"), "");
+        files.push((format!("clusters/{name}/flux-system/gotk-sync.yaml"), sync));
+        files.push((format!("clusters/{name}/apps.yaml"), units));
+        files.push((format!("apps/{name}/cm.yaml"), config_map("a", &format!("{{cluster: {name}}}"))));
+        files.push((format!("only/{name}/cm.yaml"), config_map("b", "{}")));
+    }
+    files
+}
+
+#[test]
+fn of_several_clusters_the_asked_folder_chooses_one() {
+    let make = |focus: &str| {
+        let tree: MemoryTree = clusters_tree().into_iter().collect();
+        let fetcher = Fetcher::new(FetcherOptions { offline: true, ..FetcherOptions::default() }).expect("a fetcher");
+        let input = TreeInput { focus: focus.into(), ..TreeInput::new(tree) };
+        plan(&input, &Arc::new(fetcher), &PlanOptions::default())
+    };
+    for (focus, cluster) in [
+        ("clusters/staging", "staging"),
+        ("clusters/production", "production"),
+        ("clusters/staging/flux-system", "staging"),
+        ("", "production"),
+    ] {
+        let plan = make(focus);
+        let mut ids: Vec<String> = plan.units.iter().map(|u| u.id.name.to_string()).collect();
+        ids.sort();
+        assert_eq!(ids, ["apps", "flux-system", format!("only-{cluster}").as_str()], "{focus:?}");
+        let app = object(unit(&plan, "ks/flux-system/apps"), "ConfigMap", "a");
+        assert_eq!(app.value.str_at(["data", "cluster"]), Some(cluster), "{focus:?}");
+        let told = plan.warnings.iter().any(|w| w.contains("give clusters/staging as path for the other"));
+        assert_eq!(told, focus.is_empty(), "{focus:?}: {:?}", plan.warnings);
+    }
+}
+
+#[test]
+fn what_a_failed_unit_would_make_does_not_come_up_without_it() {
+    let from = "  postBuild: {substituteFrom: [{kind: ConfigMap, name: vars}]}\n";
+    let files = |vars: &str| {
+        vec![
+            ("apps/web/ks.yaml", kustomization("web", "./apps/web/app", "")),
+            ("apps/kustomization.yaml", "resources: [web/ks.yaml]\n".to_string()),
+            ("apps/web/app/cm.yaml", config_map("a", "{}")),
+            ("cluster/vars.yaml", config_map(vars, "{a: b}").replace("apps", "flux-system")),
+        ]
+    };
+    let plan = cluster(&kustomization("apps", "./apps", from), files("vars"));
+    let web = unit(&plan, "ks/flux-system/web");
+    assert!(!web.is_root && web.state == UnitState::Ok);
+    let plan = cluster(&kustomization("apps", "./apps", from), files("other"));
+    assert_eq!(unit(&plan, "ks/flux-system/apps").state, UnitState::Failed);
+    assert_eq!(plan.units.len(), 2, "web is not made by anything");
+}
+
+#[test]
+fn encrypted_secrets_are_named_and_their_text_is_no_value() {
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: vars, namespace: flux-system}\nstringData: {host: 'ENC[AES256_GCM,data:x]'}\nsops: {mac: x}\n";
+    let decryption = "  decryption: {provider: sops}\n";
+    let from = "  postBuild: {substituteFrom: [{kind: Secret, name: vars}]}\n";
+    let units = kustomization("vars", "./vars", decryption)
+        + &kustomization("app", "./app", from)
+        + &kustomization("bare", "./bare", "");
+    let plan = cluster(
+        &units,
+        vec![
+            ("vars/s.yaml", secret.into()),
+            ("vars/cm.yaml", config_map("a", "{k: v}")),
+            ("app/cm.yaml", config_map("b", "{host: '${host}'}")),
+            ("bare/s.yaml", secret.replace("name: vars", "name: bare")),
+        ],
+    );
+    let vars = unit(&plan, "ks/flux-system/vars");
+    assert!(vars.state == UnitState::Ok && vars.unresolved[0].contains("Secret/flux-system/vars is encrypted"));
+    let app = unit(&plan, "ks/flux-system/app");
+    assert_eq!(app.unresolved, ["Secret flux-system/vars (substituteFrom)"]);
+    assert_eq!(app.state, UnitState::Failed);
+    let bare = unit(&plan, "ks/flux-system/bare");
+    assert!(errors(bare).contains("configuring decryption is required"), "{}", errors(bare));
+}
