@@ -6,6 +6,8 @@
 //!
 //! Knows nothing of Flux, files and the network.
 
+mod schema;
+
 use std::sync::LazyLock;
 
 use druse_object::{Map, Object, Value, yaml};
@@ -127,29 +129,33 @@ pub fn for_source(url: &str) -> Option<&'static Component> {
 }
 
 impl Crd {
-    /// The definition to serve: any content is accepted (the system's own schema is in its chart).
+    /// The definition to serve: with the fields of its kind where they are known (Flux), and any others accepted (the
+    /// system's own schema is in its chart).
     #[must_use]
     pub fn object(&self, component: &str) -> Object {
-        let open = |what: &str| -> Value {
+        let open = || -> Value {
             let mut m = Map::new();
             m.insert("type", "object");
-            if what == "open" {
-                m.insert("x-kubernetes-preserve-unknown-fields", true);
-            }
+            m.insert("x-kubernetes-preserve-unknown-fields", true);
             Value::Map(m)
+        };
+        let accepts = match schema::of_kind(&self.group, &self.kind, false) {
+            Some(_) => "known fields are checked and others accepted",
+            None => "any content is accepted",
         };
         let versions: Vec<Value> = self
             .versions
             .iter()
             .enumerate()
             .map(|(i, version)| {
-                let mut schema = open("object");
+                let known = schema::of_kind(&self.group, &self.kind, i > 0);
+                let mut schema = known.unwrap_or_else(open);
                 if let Some(properties) = schema.make_map_at(["properties"]) {
-                    properties.insert("spec", open("open"));
-                    properties.insert("status", open("open"));
-                }
-                if let Some(m) = schema.as_map_mut() {
-                    m.insert("x-kubernetes-preserve-unknown-fields", true);
+                    for part in ["spec", "status"] {
+                        if !properties.contains_key(part) {
+                            properties.insert(part, open());
+                        }
+                    }
                 }
                 let mut v = Value::default();
                 if let Some(m) = v.make_map() {
@@ -178,7 +184,7 @@ impl Crd {
             m.insert("name", format!("{}.{}", self.plural, self.group));
         }
         if let Some(m) = object.make_map_at(["metadata", "annotations"]) {
-            m.insert(SIMULATED, format!("definition: made by the {component} component, any content is accepted"));
+            m.insert(SIMULATED, format!("definition: made by the {component} component, {accepts}"));
         }
         if let Some(m) = object.make_map_at(["spec"]) {
             m.insert("group", self.group.as_str());

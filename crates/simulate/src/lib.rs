@@ -75,6 +75,9 @@ pub(crate) mod kinds {
     pub fn nodes() -> Arc<Resource> {
         core("Node", "nodes", false)
     }
+    pub fn leases() -> Arc<Resource> {
+        Arc::new(Resource::new("coordination.k8s.io", "v1", "Lease", "leases", true))
+    }
     pub fn services() -> Arc<Resource> {
         core("Service", "services", true)
     }

@@ -6,6 +6,9 @@ use serde_json::json;
 
 use crate::{SIMULATED, SimulateError, kinds};
 
+/// The namespace of the nodes' Leases.
+const LEASES: &str = "kube-node-lease";
+
 /// A node to simulate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
@@ -39,7 +42,8 @@ pub(crate) async fn create(api: &Api, nodes: &[Node]) -> Result<(), SimulateErro
     let resource = kinds::nodes();
     for (i, node) in nodes.iter().enumerate() {
         let failed = |e| SimulateError::Node { node: node.name.clone(), source: Box::new(e) };
-        if api.get(&resource, "", &node.name).await.map_err(failed)?.is_some() {
+        if let Some(there) = api.get(&resource, "", &node.name).await.map_err(failed)? {
+            renew(api, node, there.str_at(["metadata", "uid"]).unwrap_or_default()).await.map_err(failed)?;
             continue;
         }
         let mut labels: Map = node.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
@@ -61,7 +65,7 @@ pub(crate) async fn create(api: &Api, nodes: &[Node]) -> Result<(), SimulateErro
         if let Some(m) = object.make_map_at(["metadata"]) {
             m.insert("labels", labels);
         }
-        api.create(&resource, "", &object).await.map_err(failed)?;
+        let made = api.create(&resource, "", &object).await.map_err(failed)?;
         let status = json!({
             "metadata": {"name": node.name}, "apiVersion": "v1", "kind": "Node",
             "status": {
@@ -81,6 +85,28 @@ pub(crate) async fn create(api: &Api, nodes: &[Node]) -> Result<(), SimulateErro
         });
         let how = druse_runtime::Patch::Merge;
         api.patch(&resource, "", &node.name, "status", how, &Value::from(status)).await.map_err(failed)?;
+        renew(api, node, made.str_at(["metadata", "uid"]).unwrap_or_default()).await.map_err(failed)?;
     }
+    Ok(())
+}
+
+/// Holds the node's Lease as a kubelet does at its start: made when it is not there, renewed when it is.
+///
+/// Nothing renews it further: nodes are not evicted for silence here.
+async fn renew(api: &Api, node: &Node, uid: &str) -> Result<(), druse_runtime::ApiError> {
+    let resource = kinds::leases();
+    // A MicroTime has six decimals.
+    let now = clock::now().replace('Z', ".000000Z");
+    let mut lease = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {"name": node.name},
+        "spec": {"holderIdentity": node.name, "leaseDurationSeconds": 40, "renewTime": now},
+    });
+    if api.get(&resource, LEASES, &node.name).await?.is_some() {
+        api.patch(&resource, LEASES, &node.name, "", druse_runtime::Patch::Merge, &Value::from(lease)).await?;
+        return Ok(());
+    }
+    lease["metadata"]["ownerReferences"] = json!([{"apiVersion": "v1", "kind": "Node", "name": node.name, "uid": uid}]);
+    api.create(&resource, LEASES, &Value::from(lease)).await?;
     Ok(())
 }
