@@ -1,0 +1,239 @@
+//! What each fuzz target does with its input: anything but a panic, a hang or an overflow is right.
+//!
+//! The bodies stand here, apart from the engine, so that they are also run by plain tests.
+
+use std::time::Duration;
+
+use druse_apiserver::cel::Program;
+use druse_apiserver::{ApiServer, LabelSelector};
+use druse_flux::{envsubst, sourceignore};
+use druse_gotemplate::{FuncMap, Host, Options, TemplateSet, Val};
+use druse_helm::Chart;
+use druse_helm::version::{Constraint, Version};
+use druse_kustomize::{BuildOptions, MemoryTree};
+use druse_object::yaml::Dialect;
+use druse_object::{Value, json, patch, yaml};
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use tower::ServiceExt;
+
+fn text(data: &[u8]) -> &str {
+    std::str::from_utf8(data).unwrap_or_default()
+}
+
+/// Two inputs from one: parted at the first zero byte.
+fn halves(data: &[u8]) -> (&[u8], &[u8]) {
+    let at = data.iter().position(|b| *b == 0).unwrap_or(data.len());
+    (&data[..at], data.get(at + 1..).unwrap_or_default())
+}
+
+/// A stream of YAML documents, in both dialects.
+pub fn yaml_documents(data: &[u8]) {
+    for dialect in [Dialect::Sigs, Dialect::Kyaml] {
+        let _ = yaml::documents(text(data), dialect);
+    }
+}
+
+/// What is written as YAML is read as the same value.
+pub fn yaml_round_trip(data: &[u8]) {
+    let Ok(value) = yaml::parse(text(data), Dialect::Sigs) else { return };
+    let written = yaml::to_string(&value);
+    let again = yaml::parse(&written, Dialect::Sigs).unwrap_or_else(|e| panic!("{e} in what was written: {written}"));
+    assert_eq!(json::to_string_sorted(&again), json::to_string_sorted(&value), "{written}");
+}
+
+/// JSON text.
+pub fn json_text(data: &[u8]) {
+    if let Ok(value) = json::parse(data) {
+        let written = json::to_string(&value);
+        let again = json::parse(written.as_bytes()).unwrap_or_else(|e| panic!("{e} in what was written: {written}"));
+        assert_eq!(json::to_string(&again), written);
+    }
+}
+
+fn two_values(data: &[u8]) -> Option<(Value, Value)> {
+    let (a, b) = halves(data);
+    Some((json::parse(a).ok()?, json::parse(b).ok()?))
+}
+
+/// A document and a JSON patch for it.
+pub fn json_patch(data: &[u8]) {
+    if let Some((mut target, patch)) = two_values(data) {
+        let _ = patch::json_patch(&mut target, &patch);
+    }
+}
+
+/// A document and a strategic merge patch for it.
+pub fn strategic_merge(data: &[u8]) {
+    if let Some((mut target, patch)) = two_values(data) {
+        let _ = patch::strategic_merge(&mut target, &patch, None);
+    }
+}
+
+struct NoHost;
+
+impl Host for NoHost {
+    fn random(&self, _: &str, _: &str, _: u32, out: &mut [u8]) {
+        out.fill(7);
+    }
+    fn now_unix_nanos(&self) -> i128 {
+        0
+    }
+    fn lookup(&self, _: &str, _: &str, _: &str, _: &str) -> Result<Value, String> {
+        Ok(Value::Null)
+    }
+    fn resolve_host(&self, _: &str) -> String {
+        String::new()
+    }
+}
+
+/// A template, parsed and executed within the engine's own bounds.
+pub fn gotemplate(data: &[u8]) {
+    if data.len() > 4096 {
+        return;
+    }
+    let values = json::parse(br#"{"a":{"b":[1,"x",null]},"s":"text"}"#).unwrap_or_default();
+    let mut set = TemplateSet::new(&FuncMap::go());
+    if set.parse("fuzz", text(data)).is_ok() {
+        let _ = set.execute("fuzz", Val::from_values(&values), &NoHost, Options::default());
+    }
+}
+
+/// A kustomization, and one file it may name, in a tree in memory.
+pub fn kustomization(data: &[u8]) {
+    let (kustomization, resource) = halves(data);
+    let mut tree = MemoryTree::new();
+    tree.insert("kustomization.yaml", kustomization.to_vec());
+    tree.insert("a.yaml", resource.to_vec());
+    let _ = druse_kustomize::build(&tree, "", &BuildOptions::default());
+}
+
+/// A chart's archive.
+pub fn chart_archive(data: &[u8]) {
+    let _ = Chart::from_archive(data);
+}
+
+/// Text with variables, loosely and strictly.
+pub fn envsubst(data: &[u8]) {
+    for strict in [false, true] {
+        let _ = envsubst::substitute(text(data), &|name| (name.len() < 4).then_some("value"), strict);
+    }
+}
+
+/// The rules of a `.sourceignore`, and a path.
+pub fn sourceignore(data: &[u8]) {
+    let (rules, path) = halves(data);
+    let mut matcher = sourceignore::Matcher::default();
+    matcher.add(text(rules), "");
+    matcher.add(text(rules), "folder");
+    let _ = matcher.ignores(text(path), false);
+    let _ = matcher.ignores(text(path), true);
+}
+
+/// A range of versions, and a version.
+pub fn semver_constraint(data: &[u8]) {
+    let (constraint, version) = halves(data);
+    if let (Some(c), Some(v)) = (Constraint::parse(text(constraint)), Version::parse(text(version))) {
+        let _ = c.check(&v);
+    }
+}
+
+/// A request's method, path and body, answered by the embedded API: never with an internal error.
+pub fn api_request(data: &[u8]) {
+    const PATHS: &[(&str, &str, &str)] = &[
+        ("POST", "/api/v1/namespaces/default/configmaps", "application/json"),
+        ("POST", "/api/v1/namespaces/default/pods", "application/yaml"),
+        ("POST", "/apis/apps/v1/namespaces/default/deployments", "application/json"),
+        ("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", "application/json"),
+        ("POST", "/api/v1/namespaces/default/services", "application/vnd.kubernetes.protobuf"),
+        ("PATCH", "/api/v1/namespaces/default", "application/json-patch+json"),
+        ("PATCH", "/api/v1/namespaces/default", "application/merge-patch+json"),
+        ("PATCH", "/api/v1/namespaces/default", "application/strategic-merge-patch+json"),
+        ("PATCH", "/api/v1/namespaces/default/configmaps/a?fieldManager=fuzz", "application/apply-patch+yaml"),
+        ("DELETE", "/api/v1/namespaces/default/configmaps/a", "application/json"),
+    ];
+    let Some((first, body)) = data.split_first() else { return };
+    let (method, path, kind) = PATHS[usize::from(*first) % PATHS.len()];
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+    runtime.block_on(async {
+        let server = ApiServer::builder().build().await.expect("an API in memory");
+        let body = Full::new(bytes::Bytes::copy_from_slice(body));
+        let request = Request::builder().method(method).uri(path).header("content-type", kind).body(body);
+        let request = request.expect("a request");
+        let answer = async {
+            let response = server.service().oneshot(request).await.expect("an answer");
+            let status = response.status();
+            let _ = response.into_body().collect().await;
+            status
+        };
+        let status = tokio::time::timeout(Duration::from_secs(10), answer).await.expect("an answer in time");
+        assert_ne!(status.as_u16(), 500);
+        server.close();
+    });
+}
+
+/// A CEL expression, evaluated within a budget.
+pub fn cel(data: &[u8]) {
+    if let Ok(program) = Program::compile(text(data)) {
+        let mut budget = 100_000;
+        let _ = program.eval(&[], &mut budget);
+    }
+}
+
+/// A label selector.
+pub fn label_selector(data: &[u8]) {
+    if let Ok(selector) = LabelSelector::parse(text(data)) {
+        let _ = selector.matches(|label| (label == "app").then_some("web"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each body with the input it is for, cut at every length, and with that it is not for.
+    fn run(body: fn(&[u8]), good: &[u8]) {
+        for n in 0..=good.len() {
+            body(&good[..n]);
+        }
+        body(&[0xff, 0, 0x80, b'{', b'[', 0]);
+    }
+
+    #[test]
+    fn yaml_and_json() {
+        let yaml = b"a: &x [1, 'b', {c: !!str 2}]\nd: *x\ne: |-\n  text\n---\n? k\n: v\n";
+        run(yaml_documents, yaml);
+        run(yaml_round_trip, yaml);
+        run(json_text, br#"{"a":[1,2.5e3,"\u00e9",null,true]}"#);
+    }
+
+    #[test]
+    fn patches() {
+        run(json_patch, b"{\"a\":[1]}\0[{\"op\":\"add\",\"path\":\"/a/-\",\"value\":2}]");
+        run(strategic_merge, b"{\"a\":[{\"name\":\"x\"}]}\0{\"a\":[{\"name\":\"x\",\"$patch\":\"delete\"}]}");
+    }
+
+    #[test]
+    fn builds() {
+        run(gotemplate, b"{{ define \"t\" }}{{ .s | printf \"%q\" }}{{ end }}{{ range .a.b }}{{ template \"t\" $ }}{{ end }}");
+        run(kustomization, b"resources: [a.yaml]\nnamePrefix: x-\n\0apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n");
+        run(chart_archive, &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn expressions() {
+        run(envsubst, b"${A:=b} $${c} ${D/a/b} ${E^^}");
+        run(sourceignore, b"/*\n!/a/**/b\n[a-z]?.md\n\0a/x/b");
+        run(semver_constraint, b">=1.2 <2 || ~3.x - 4\01.2.3-rc.1+b");
+        run(cel, b"[1, 2].map(x, x * 2).exists(y, y == 4) ? 'a'.matches('^a') : {'k': duration('1h')}['k']");
+        run(label_selector, b"app in (web, db),!x,y!=z");
+    }
+
+    #[test]
+    fn requests() {
+        for path in 0..10 {
+            api_request(&[&[path][..], br#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"}}"#].concat());
+        }
+        api_request(b"\x05[{\"op\":\"remove\",\"path\":\"/metadata/labels\"}]");
+    }
+}
