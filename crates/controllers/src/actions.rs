@@ -90,9 +90,7 @@ impl Actions<'_> {
             .await
             .map_err(|e| not_stored(format!("failed to apply CustomResourceDefinitions: {e}")))?;
         let mut objects = self.c.with_namespaces(rendered.objects.clone(), namespace).await;
-        let inventory = inventory(objects.iter().chain(&rendered.crds));
         mark_managed(&mut objects, &name, namespace);
-        let keys: Vec<_> = objects.iter().map(Object::key).collect();
         let mut runs = Runs::new();
         let result = self.apply(&rendered, objects, action, upgrade, timeout, &mut runs).await;
         let error = match result {
@@ -109,6 +107,10 @@ impl Actions<'_> {
                 Some(f.message)
             }
         };
+        // Kinds may have come to be served meanwhile: only now is it certain which objects have a namespace.
+        let objects = self.c.with_namespaces(rendered.objects.clone(), namespace).await;
+        let keys: Vec<_> = objects.iter().map(Object::key).collect();
+        let inventory = inventory(objects.iter().chain(&rendered.crds));
         if let (None, Some(current)) = (&error, current) {
             let old = self.c.with_namespaces(objects_of(&current.manifest), namespace).await;
             for o in old.into_iter().rev().filter(|o| !keys.contains(&o.key())) {
@@ -154,8 +156,7 @@ impl Actions<'_> {
         }
         let going: Vec<String> =
             objects.iter().filter(|o| wait::goes_when_done(&o.value)).map(|o| o.key().to_string()).collect();
-        let options =
-            ApplyOptions { force: action.force, drop_unknown_fields: true, concurrency: 4, ..ApplyOptions::default() };
+        let options = release_options(action, namespace);
         let changes = match self.ssa().apply_all(objects, &options).await {
             Ok(changes) => changes,
             Err(f) => return Err(Failed { message: f.message, missing: f.missing_kinds, changes: f.changes }),
@@ -291,8 +292,7 @@ impl Actions<'_> {
         }
         let objects = self.stored_objects(target).await;
         let keys: Vec<_> = objects.iter().map(Object::key).collect();
-        let options =
-            ApplyOptions { force: action.force, drop_unknown_fields: true, concurrency: 4, ..ApplyOptions::default() };
+        let options = release_options(&action, &target.namespace);
         let changes = self.ssa().apply_all(objects, &options).await.map_err(|f| f.message)?;
         for o in self.stored_objects(last).await.iter().rev().filter(|o| !keys.contains(&o.key())) {
             if !druse_helm::manifest::is_kept(&o.value) {
@@ -424,4 +424,15 @@ fn inventory<'a>(objects: impl Iterator<Item = &'a Object>) -> Vec<Value> {
 /// The HelmCharts that stand for charts of releases.
 pub(crate) fn helm_charts() -> Resource {
     Resource::new("source.toolkit.fluxcd.io", "v1", "HelmChart", "helmcharts", true)
+}
+
+/// How the objects of a release are applied.
+fn release_options(action: &ReleaseAction, namespace: &str) -> ApplyOptions {
+    ApplyOptions {
+        force: action.force,
+        drop_unknown_fields: true,
+        default_namespace: namespace.to_owned(),
+        concurrency: 4,
+        ..ApplyOptions::default()
+    }
 }

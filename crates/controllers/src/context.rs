@@ -32,6 +32,9 @@ pub struct Options {
     pub sources: Arc<Sources>,
     /// Whether a variable without value and default fails a Kustomization, as Flux 2.8 and later have it.
     pub strict_substitution: bool,
+    /// Whether Secrets that SOPS encrypted are left out where decryption is configured, with an event that says so;
+    /// otherwise they fail their Kustomization. For rehearsals, which have no keys.
+    pub skip_encrypted: bool,
     /// What can stand in for charts and sources that are not at hand; `None` when nothing may.
     pub stand_ins: Option<Arc<dyn StandIns>>,
     /// What templates see of the cluster; `None` to ask the API each time.

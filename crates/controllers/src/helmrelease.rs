@@ -508,10 +508,11 @@ impl Controller {
                 if let Some(status) = new.make_map_at(["status"]) {
                     status.insert("observedGeneration", generation);
                     status.insert("observedChartName", chart.info.name.as_str());
-                    let mut artifact = Map::new();
-                    artifact.insert("revision", chart.info.version.as_str());
-                    artifact.insert("digest", chart.info.digest.as_str());
-                    status.insert("artifact", artifact);
+                    let (version, digest) = (chart.info.version.as_str(), chart.info.digest.as_str());
+                    let artifact = crate::source::artifact("HelmChart", &Key::of(&applied), version, digest, &now);
+                    if status.get("artifact").is_none_or(|a| Some(&a["digest"]) != artifact.get("digest")) {
+                        status.insert("artifact", artifact);
+                    }
                 }
                 conditions(&mut new, &now).set("Ready", "True", "ChartPullSucceeded", &message);
             }

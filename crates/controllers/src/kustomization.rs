@@ -256,6 +256,15 @@ impl Controller {
         if let Some(common) = &unit.spec.common_metadata {
             labels::set_common_metadata(&mut objects, common);
         }
+        if self.context.options.skip_encrypted && unit.spec.decryption.is_some() {
+            // Encrypted text applied as if it were the value would be worse than no Secret.
+            let (left_out, rest): (Vec<Object>, Vec<Object>) = objects.into_iter().partition(is_encrypted);
+            objects = rest;
+            for o in left_out {
+                let message = format!("{} is SOPS encrypted and left out: nothing here can decrypt it", o.key());
+                self.event(progress.object, &revision, true, &message, &[]).await;
+            }
+        }
         if let Some(o) = objects.iter().find(|o| is_encrypted(o)) {
             let what = match unit.spec.decryption {
                 None => "configuring decryption is required for this secret to be reconciled",
@@ -351,8 +360,8 @@ impl Controller {
             exclusions: vec![(key("reconcile"), "disabled"), (key("ssa"), "ignore")],
             if_not_present: vec![(key("ssa"), "ifnotpresent")],
             merge: vec![(key("ssa"), "merge")],
-            drop_unknown_fields: false,
             concurrency: 4,
+            ..ApplyOptions::default()
         }
     }
 

@@ -10,6 +10,7 @@ use druse_flux::api::{SOURCE_GROUP, SourceRef};
 use druse_flux::duration::GoDuration;
 use druse_object::{Map, Value};
 use druse_runtime::{Cache, Key, Manager, Next, Queue, Reconciler, Resource, clock};
+use sha2::{Digest as _, Sha256};
 
 use crate::context::{CacheLookup, Context, conditions, matters};
 
@@ -69,6 +70,25 @@ impl Reconciler for Controller {
     }
 }
 
+/// An artifact with all that the published schema requires. Nothing is stored and served here: the path and address are
+/// those that Flux would have given, and without a digest of its own a revision stands for its content.
+pub(crate) fn artifact(kind: &str, key: &Key, revision: &str, digest: &str, now: &str) -> Map {
+    let digest = match digest {
+        "" => format!("sha256:{}", hex::encode(Sha256::digest(revision.as_bytes()))),
+        given if given.contains(':') => given.to_owned(),
+        bare => format!("sha256:{bare}"),
+    };
+    let file = digest.rsplit(':').next().unwrap_or_default();
+    let path = format!("{}/{}/{}/{file}.tar.gz", kind.to_lowercase(), key.namespace, key.name);
+    let mut out = Map::new();
+    out.insert("digest", digest.as_str());
+    out.insert("lastUpdateTime", now);
+    out.insert("path", path.as_str());
+    out.insert("revision", revision);
+    out.insert("url", format!("http://source-controller.flux-system.svc.cluster.local./{path}"));
+    out
+}
+
 impl Controller {
     /// A Helm repository is asked chart by chart: mirrors hold charts, not indexes.
     fn show_repository(&self, new: &mut Value) {
@@ -101,9 +121,7 @@ impl Controller {
             Ok(Ok(tree)) => {
                 let revision = tree.info.revision;
                 if let Some(status) = new.make_map_at(["status"]) {
-                    let mut artifact = Map::new();
-                    artifact.insert("revision", revision.as_str());
-                    artifact.insert("lastUpdateTime", now.as_str());
+                    let artifact = artifact(&self.kind, key, &revision, "", &now);
                     if status.get("artifact").is_none_or(|a| a["revision"].as_str() != Some(&revision)) {
                         status.insert("artifact", artifact);
                     }

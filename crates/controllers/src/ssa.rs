@@ -90,6 +90,8 @@ pub struct ApplyOptions {
     pub merge: Vec<(String, &'static str)>,
     /// Fields that a kind's schema does not know are dropped, as client-side tools have it, instead of refused.
     pub drop_unknown_fields: bool,
+    /// The namespace of objects that name none, where their kind has one; such objects are refused when it is empty.
+    pub default_namespace: String,
     /// How many requests at once.
     pub concurrency: usize,
 }
@@ -178,8 +180,8 @@ impl ResourceManager {
         sort_for_apply(&mut objects);
         let concurrency = o.concurrency.max(1);
         let checked: Vec<(Object, Checked)> = futures::stream::iter(objects)
-            .map(|object| async move {
-                let result = self.dry_run(&object, o).await;
+            .map(|mut object| async move {
+                let result = self.dry_run(&mut object, o).await;
                 (object, result)
             })
             .buffered(concurrency)
@@ -230,13 +232,21 @@ impl ResourceManager {
     }
 
     /// What applying the object would do. The error says whether only its kind is missing.
-    async fn dry_run(&self, object: &Object, o: &ApplyOptions) -> Result<DryRun, (String, bool)> {
+    async fn dry_run(&self, object: &mut Object, o: &ApplyOptions) -> Result<DryRun, (String, bool)> {
         let subject = object.key().to_string();
         let resource = match self.api.resource(&object.gvk()).await {
             Ok(r) => r,
             Err(e @ ApiError::NoMatch(_)) => return Err((format!("{subject} dry-run failed: {e}"), true)),
             Err(e) => return Err((format!("{subject} dry-run failed: {e}"), false)),
         };
+        // Only now is it known whether the kind has a namespace: it may just have come to be served.
+        if resource.namespaced && object.namespace().is_empty() && !o.default_namespace.is_empty() {
+            if let Some(m) = object.metadata_mut() {
+                m.insert("namespace", o.default_namespace.as_str());
+            }
+        }
+        let object: &Object = object;
+        let subject = object.key().to_string();
         let change = |action| Change { action, ..describe(object) };
         // Who may write but not read is told by the dry run what it is that he may not.
         let mut existing = self.api.get(&resource, object.namespace(), object.name()).await.unwrap_or_default();
