@@ -57,8 +57,10 @@ pub(crate) async fn serve_components(api: &Api, plan: &Plan, components: &[&Comp
         .filter(|o| o.kind() == "CustomResourceDefinition")
         .map(Object::name)
         .collect();
-    for crd in components.iter().flat_map(|c| c.crd_objects()) {
-        if brought.contains(crd.name()) {
+    for (component, crd) in components.iter().flat_map(|c| c.crd_objects().into_iter().map(move |crd| (c, crd))) {
+        // What is always present is needed before the first unit can go, even where a unit brings it as well (as the
+        // `gotk-components.yaml` of Flux' own bootstrap does).
+        if brought.contains(crd.name()) && !component.always_present {
             continue;
         }
         let there = api.get(&resource, "", crd.name()).await.map_err(|e| refused(&crd, &e))?;

@@ -145,6 +145,7 @@ impl Rehearsal {
                 stand_ins: options.stand_ins.then_some(stand_ins),
                 capabilities: Some(capabilities),
                 strict_substitution: plan_options.strict_substitution,
+                skip_encrypted: true,
                 randomness: Randomness::Seeded,
                 concurrency: 4,
                 dependency_requeue: Duration::from_secs(5),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use druse_object::{Object, Value};
 use druse_plan::model::UnitError;
-use druse_plan::{Plan, Unit};
+use druse_plan::{Plan, Unit, UnitKind};
 use serde::Serialize;
 
 /// How a unit stands.
@@ -153,7 +153,7 @@ impl Report {
 
 /// How one unit of the plan stands, with what the plan knows about why.
 fn of_unit(u: &Unit, live: Option<&Value>) -> UnitReport {
-    let (mut state, message) = match live {
+    let (mut state, mut message) = match live {
         Some(v) => state_of(v),
         // Its maker failed or waits, so it does not exist yet.
         None => match u.made_by.iter().find(|m| **m != u.id) {
@@ -161,6 +161,10 @@ fn of_unit(u: &Unit, live: Option<&Value>) -> UnitReport {
             None => (UnitState::Progressing, String::new()),
         },
     };
+    if state == UnitState::Ready && u.id.kind == UnitKind::Kustomization && !u.unresolved.is_empty() {
+        // Ready without what could not be decrypted must not look like ready with it.
+        message = u.unresolved.join("; ");
+    }
     let mut errors = Vec::new();
     // A unit that waits for what can never be (itself, in a circle; what nobody defines) has failed.
     if state == UnitState::Waiting && live.is_some() && !u.errors.is_empty() {

@@ -81,3 +81,21 @@ async fn a_unit_whose_kind_is_not_served_comes_up_when_it_is() {
     cluster.apply(&unit("crds", "")).await;
     cluster.until(&ks, NS, "things", |v| condition(v, "Ready").0 == "True").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_encrypted_secret_is_left_out_and_the_rest_comes_up() {
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: default}\nstringData: {a: 'ENC[x]'}\nsops: {mac: x}\n";
+    let (a, b) = (map("a"), map("b"));
+    let files = tree(&[("a/s.yaml", secret), ("a/x.yaml", &a), ("b/s.yaml", secret), ("b/x.yaml", &b)]);
+    let cluster = Cluster::start(files, "main@sha1:1", false).await;
+    let ks = kustomizations();
+    cluster.apply(&unit("a", "  decryption: {provider: sops}\n")).await;
+    cluster.apply(&unit("b", "")).await;
+    cluster.until(&ks, NS, "a", |v| condition(v, "Ready").0 == "True").await;
+    assert!(cluster.get(&config_maps(), "default", "a").await.is_some());
+    let secrets = druse_runtime::Resource::new("", "v1", "Secret", "secrets", true);
+    assert!(cluster.get(&secrets, "default", "s").await.is_none(), "encrypted text is no value");
+    // Without decryption nothing could ever read it: that is a fault of the tree.
+    cluster.until(&ks, NS, "b", |v| condition(v, "Ready").1 == "ReconciliationFailed").await;
+    assert!(condition(cluster.get(&ks, NS, "b").await.as_ref(), "Ready").2.contains("configuring decryption"));
+}

@@ -70,6 +70,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
                 stand_ins: None,
                 capabilities: None,
                 strict_substitution: true,
+                skip_encrypted: false,
                 randomness: Randomness::True,
                 concurrency: args.concurrent,
                 dependency_requeue: Duration::from_secs(30),

@@ -66,6 +66,7 @@ impl Cluster {
             Options {
                 sources: sources(tree, revision),
                 strict_substitution: true,
+                skip_encrypted: true,
                 stand_ins: None,
                 capabilities: None,
                 randomness: Randomness::Seeded,
