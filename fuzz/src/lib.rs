@@ -215,8 +215,14 @@ mod tests {
 
     #[test]
     fn builds() {
-        run(gotemplate, b"{{ define \"t\" }}{{ .s | printf \"%q\" }}{{ end }}{{ range .a.b }}{{ template \"t\" $ }}{{ end }}");
-        run(kustomization, b"resources: [a.yaml]\nnamePrefix: x-\n\0apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n");
+        run(
+            gotemplate,
+            b"{{ define \"t\" }}{{ .s | printf \"%q\" }}{{ end }}{{ range .a.b }}{{ template \"t\" $ }}{{ end }}",
+        );
+        run(
+            kustomization,
+            b"resources: [a.yaml]\nnamePrefix: x-\n\0apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n",
+        );
         run(chart_archive, &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     }
 
