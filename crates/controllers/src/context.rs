@@ -35,6 +35,10 @@ pub struct Options {
     /// Whether Secrets that SOPS encrypted are left out where decryption is configured, with an event that says so;
     /// otherwise they fail their Kustomization. For rehearsals, which have no keys.
     pub skip_encrypted: bool,
+    /// Whether CustomResourceDefinitions of the kinds that these controllers reconcile stay as they are when a
+    /// Kustomization brings others. For rehearsals, where these controllers stand in for the Flux that a tree brings:
+    /// definitions of another version of Flux would take away the versions they work with.
+    pub keep_own_kinds: bool,
     /// What can stand in for charts and sources that are not at hand; `None` when nothing may.
     pub stand_ins: Option<Arc<dyn StandIns>>,
     /// What templates see of the cluster; `None` to ask the API each time.

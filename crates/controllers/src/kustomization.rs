@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use druse_flux::api::{DependencyRef, KUSTOMIZE_GROUP, Kustomization, SOURCE_GROUP};
+use druse_flux::api::{DependencyRef, HELM_GROUP, KUSTOMIZE_GROUP, Kustomization, SOURCE_GROUP};
 use druse_flux::duration::GoDuration;
 use druse_flux::{FluxError, generator, graph, kstatus, labels, substitute};
 use druse_object::{Map, Object, Value, yaml};
@@ -255,6 +255,9 @@ impl Controller {
         labels::set_kustomization_owner(&mut objects, &unit.namespace, &unit.name);
         if let Some(common) = &unit.spec.common_metadata {
             labels::set_common_metadata(&mut objects, common);
+        }
+        if self.context.options.keep_own_kinds {
+            objects.retain(|o| !defines_own_kind(o));
         }
         if self.context.options.skip_encrypted && unit.spec.decryption.is_some() {
             // Encrypted text applied as if it were the value would be worse than no Secret.
@@ -588,6 +591,12 @@ fn is_encrypted(o: &Object) -> bool {
     o.kind() == "Secret"
         && o.value.get("sops").is_some()
         && o.annotation(&format!("{KUSTOMIZE_GROUP}/decrypt")) != Some("disabled")
+}
+
+/// Whether an object defines a kind that these controllers reconcile.
+fn defines_own_kind(o: &Object) -> bool {
+    o.kind() == "CustomResourceDefinition"
+        && [KUSTOMIZE_GROUP, HELM_GROUP, SOURCE_GROUP].iter().any(|g| o.value.str_at(["spec", "group"]) == Some(*g))
 }
 
 /// That variables cannot be read, in Flux' words: it finds out at the first object.

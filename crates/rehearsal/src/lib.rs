@@ -146,6 +146,7 @@ impl Rehearsal {
                 capabilities: Some(capabilities),
                 strict_substitution: plan_options.strict_substitution,
                 skip_encrypted: true,
+                keep_own_kinds: true,
                 randomness: Randomness::Seeded,
                 concurrency: 4,
                 dependency_requeue: Duration::from_secs(5),

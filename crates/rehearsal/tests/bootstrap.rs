@@ -59,3 +59,21 @@ async fn a_tree_that_brings_flux_own_kinds_comes_up() {
     let crds: Vec<String> = flux.crd_objects().iter().map(|o| yaml::to_string(&o.value)).collect();
     rehearse(crds.join("---\n")).await;
 }
+
+/// An older Flux would take away the versions that the controllers here work with.
+#[tokio::test(flavor = "multi_thread")]
+async fn definitions_of_an_older_flux_do_not_replace_what_is_served() {
+    let crd = |group: &str, kind: &str, version: &str| {
+        let (plural, group) = (format!("{}s", kind.to_lowercase()), format!("{group}.toolkit.fluxcd.io"));
+        format!(
+            "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {{name: {plural}.{group}}}\nspec:\n  group: {group}\n  scope: Namespaced\n  names: {{kind: {kind}, plural: {plural}, listKind: {kind}List, singular: {}}}\n  versions:\n  - name: {version}\n    served: true\n    storage: true\n    schema: {{openAPIV3Schema: {{type: object, x-kubernetes-preserve-unknown-fields: true}}}}\n",
+            kind.to_lowercase()
+        )
+    };
+    let old = [
+        crd("helm", "HelmRelease", "v2beta1"),
+        crd("source", "HelmChart", "v1beta2"),
+        crd("kustomize", "Kustomization", "v1beta1"),
+    ];
+    rehearse(old.join("---\n")).await;
+}

@@ -71,6 +71,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
                 capabilities: None,
                 strict_substitution: true,
                 skip_encrypted: false,
+                keep_own_kinds: false,
                 randomness: Randomness::True,
                 concurrency: args.concurrent,
                 dependency_requeue: Duration::from_secs(30),

@@ -67,6 +67,7 @@ impl Cluster {
                 sources: sources(tree, revision),
                 strict_substitution: true,
                 skip_encrypted: true,
+                keep_own_kinds: true,
                 stand_ins: None,
                 capabilities: None,
                 randomness: Randomness::Seeded,
