@@ -240,10 +240,12 @@ impl ResourceManager {
             Err(e) => return Err((format!("{subject} dry-run failed: {e}"), false)),
         };
         // Only now is it known whether the kind has a namespace: it may just have come to be served.
-        if resource.namespaced && object.namespace().is_empty() && !o.default_namespace.is_empty() {
-            if let Some(m) = object.metadata_mut() {
-                m.insert("namespace", o.default_namespace.as_str());
-            }
+        if resource.namespaced
+            && object.namespace().is_empty()
+            && !o.default_namespace.is_empty()
+            && let Some(m) = object.metadata_mut()
+        {
+            m.insert("namespace", o.default_namespace.as_str());
         }
         let object: &Object = object;
         let subject = object.key().to_string();
