@@ -141,9 +141,13 @@ impl State<'_> {
             }
         }
         // What could not be rendered yet (its variables come from another unit) or at all renders what lies in its
-        // folder, for all that is known: that must not come up without it.
+        // folder, for all that is known. Where it would change that on the way (variables, patches, …) it must not come
+        // up unchanged; where it would not, the fault keeps nothing else from coming up.
         for (id, output) in outputs.iter().filter(|(_, out)| out.objects.is_empty() && !out.errors.is_empty()) {
             let Some(definition) = candidates.get(id) else { continue };
+            if !changes_what_it_renders(definition) {
+                continue;
+            }
             let folder = clean_path(definition.value.str_at(["spec", "path"]).unwrap_or_default());
             let in_tree = output.source.as_ref().is_some_and(|s| s.is_tree);
             for (target, o) in candidates.iter().filter(|(target, _)| *target != id && in_tree && !folder.is_empty()) {
@@ -501,4 +505,24 @@ fn in_order(mut units: BTreeMap<UnitId, Unit>) -> Vec<Unit> {
     // What is on a circle, or behind one, in id order.
     out.extend(units.into_values());
     out
+}
+
+/// Whether a Kustomization does more to the objects in its folder than to apply them.
+fn changes_what_it_renders(definition: &Object) -> bool {
+    let spec = &definition.value["spec"];
+    [
+        "postBuild",
+        "patches",
+        "patchesStrategicMerge",
+        "patchesJson6902",
+        "components",
+        "images",
+        "targetNamespace",
+        "namePrefix",
+        "nameSuffix",
+        "commonMetadata",
+        "decryption",
+    ]
+    .iter()
+    .any(|field| !spec[field].is_null())
 }
