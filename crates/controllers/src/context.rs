@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use druse_flux::FluxError;
 use druse_flux::api::{HELM_GROUP, KUSTOMIZE_GROUP, SOURCE_GROUP};
 use druse_flux::config::{ConfigData, config_data};
 use druse_helm::Capabilities;
 use druse_object::{Map, Object, Value};
 use druse_plan::StandIns;
 use druse_plan::sources::{Lookup, Sources};
-use druse_runtime::{Api, ApiError, Cache, Caches, Key, Next, Patch, Resource};
+use druse_runtime::{Api, ApiError, Cache, Caches, Key, Next, Patch, Resource, clock};
 use parking_lot::{Mutex, RwLock};
 
 use crate::conditions::Conditions;
@@ -185,6 +186,14 @@ impl Context {
             r,
             &key,
         )
+    }
+
+    /// Says on an object that its spec cannot be read; its next change brings it back.
+    pub async fn refuse_spec(&self, r: &Resource, object: &Value, why: &FluxError) -> Next {
+        let mut new = object.clone();
+        conditions(&mut new, &clock::now()).set("Ready", "False", "InvalidSpec", &why.to_string());
+        let _next_change_brings_it_back = self.write_status(r, object, &new).await;
+        Next::Wait
     }
 
     /// Adds or removes a finalizer; an object that is gone meanwhile is no error.

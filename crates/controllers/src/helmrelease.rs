@@ -110,12 +110,7 @@ impl Controller {
         let resource = kinds::helm_releases();
         let unit = match HelmRelease::read(&Object::new(object.clone())) {
             Ok(u) => u,
-            Err(e) => {
-                let mut new = object.clone();
-                conditions(&mut new, &clock::now()).set("Ready", "False", "InvalidSpec", &e.to_string());
-                let _next_change_brings_it_back = self.context.write_status(&resource, &object, &new).await;
-                return Next::Wait;
-            }
+            Err(e) => return self.context.refuse_spec(&resource, &object, &e).await,
         };
         if !object["metadata"]["deletionTimestamp"].is_null() {
             return self.finalize(&object, &unit).await;

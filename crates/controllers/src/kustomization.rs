@@ -111,18 +111,12 @@ impl Controller {
         let resource = kinds::kustomizations();
         let unit = match Kustomization::read(&Object::new(object.clone())) {
             Ok(u) => u,
-            Err(e) => {
-                let mut new = object.clone();
-                conditions(&mut new, &clock::now()).set("Ready", "False", "InvalidSpec", &e.to_string());
-                let _next_change_brings_it_back = self.context.write_status(&resource, &object, &new).await;
-                return Next::Wait;
-            }
+            Err(e) => return self.context.refuse_spec(&resource, &object, &e).await,
         };
         if !object["metadata"]["deletionTimestamp"].is_null() {
             return self.finalize(&object, &unit).await;
         }
-        let has_finalizer = object["metadata"]["finalizers"].items().iter().any(|f| f.as_str() == Some(FINALIZER));
-        if !has_finalizer && self.context.set_finalizer(&resource, &object, FINALIZER, true).await.is_err() {
+        if self.context.set_finalizer(&resource, &object, FINALIZER, true).await.is_err() {
             return Next::Retry;
         }
         let mut new = object.clone();
