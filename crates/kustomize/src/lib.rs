@@ -47,5 +47,5 @@ pub use kustomization::{
     Var, VarField, VarTarget,
 };
 pub use loader::{LoadRestriction, Remote, RemoteContent, is_remote};
-pub use schema::Schemas;
+pub use schema::{Schema, Schemas};
 pub use tree::{DiskTree, FileTree, Kind, MemoryTree, OverlayTree, TreeError};

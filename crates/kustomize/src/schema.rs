@@ -31,7 +31,7 @@ pub struct Schemas {
 
 /// A schema within [`Schemas`].
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Schema<'a> {
+pub struct Schema<'a> {
     all: &'a Schemas,
     node: &'a Node,
 }
@@ -42,17 +42,22 @@ static BUILTIN: LazyLock<Arc<Schemas>> = LazyLock::new(|| {
 });
 
 impl<'a> Schema<'a> {
-    pub(crate) fn field(self, name: &str) -> Option<Schema<'a>> {
+    /// The schema of a map's field.
+    #[must_use]
+    pub fn field(self, name: &str) -> Option<Schema<'a>> {
         let index = self.node.fields.get(name).copied().or(self.node.any)?;
         self.all.at(index)
     }
 
-    pub(crate) fn items(self) -> Option<Schema<'a>> {
+    /// The schema of a list's items.
+    #[must_use]
+    pub fn items(self) -> Option<Schema<'a>> {
         self.all.at(self.node.items?)
     }
 
     /// The keys by which a list merges (none: as a set of scalars); `None` when it is replaced.
-    pub(crate) fn merge_keys(self) -> Option<&'a [String]> {
+    #[must_use]
+    pub fn merge_keys(self) -> Option<&'a [String]> {
         self.node.merge.as_deref()
     }
 }
@@ -68,7 +73,9 @@ impl Schemas {
         Some(Schema { all: self, node: self.nodes.get(index)? })
     }
 
-    pub(crate) fn of(&self, value: &Value) -> Option<Schema<'_>> {
+    /// The schema of an object, by its `apiVersion` and kind.
+    #[must_use]
+    pub fn of(&self, value: &Value) -> Option<Schema<'_>> {
         let text = |field| value.get(field).and_then(Value::as_str).map(str::to_string);
         self.at(*self.types.get(&(text("apiVersion")?, text("kind")?))?)
     }

@@ -164,6 +164,9 @@ pub struct ChartInfo {
     pub version: String,
     /// The archive's digest; empty when none was found.
     pub digest: String,
+    /// The version of the application in it, as the chart says; empty when it does not, or none was found.
+    #[serde(rename = "appVersion")]
+    pub app_version: String,
 }
 
 /// One Kustomization or HelmRelease with what it renders to.

@@ -428,6 +428,7 @@ impl Sources {
             wanted: version.clone(),
             version: String::new(),
             digest: String::new(),
+            app_version: String::new(),
         };
         let object = lookup.get("HelmRepository", namespace, &reference.name).ok_or_else(|| SourceFailure {
             chart: Some(info),
@@ -462,6 +463,7 @@ impl Sources {
             wanted: request.version.clone(),
             version: String::new(),
             digest: String::new(),
+            app_version: String::new(),
         };
         let mut source = SourceInfo { id, url: request.repository.clone(), revision: String::new(), is_tree: false };
         let found = self.fetcher.chart(request).map_err(|e| SourceFailure {
@@ -493,6 +495,7 @@ impl Sources {
             source: Some(source.clone()),
             ..SourceFailure::new(e)
         })?;
+        info.app_version.clone_from(&chart.metadata.app_version);
         Ok(SourceChart { info, source, chart })
     }
 
@@ -504,6 +507,7 @@ impl Sources {
             wanted: String::new(),
             version: String::new(),
             digest: String::new(),
+            app_version: String::new(),
         };
         let fail = |e: UnitError| SourceFailure {
             chart: Some(info.clone()),
@@ -547,6 +551,7 @@ impl Sources {
         info.name = chart.name().to_string();
         info.version.clone_from(&chart.metadata.version);
         info.digest = key;
+        info.app_version.clone_from(&chart.metadata.app_version);
         Ok(SourceChart { info, source: source.info, chart })
     }
 
