@@ -74,6 +74,14 @@ pub fn to_string_pretty(value: &Value, indent: &str) -> String {
     out
 }
 
+/// As [`to_string_pretty`] with keys in their own order.
+#[must_use]
+pub fn to_string_pretty_ordered(value: &Value, indent: &str) -> String {
+    let mut out = String::new();
+    write_value(&mut out, value, Style { sorted: false, indent: Some(("", indent)), html: true }, 0);
+    out
+}
+
 fn line(out: &mut String, style: Style<'_>, depth: usize) {
     if let Some((prefix, indent)) = style.indent {
         out.push('\n');
