@@ -18,7 +18,7 @@ use rayon::prelude::*;
 use crate::clusters::{self, Rivals};
 use crate::kinds::Kinds;
 use crate::locate::TreeInput;
-use crate::model::{Plan, PlanOptions, ServedKind, Unit, UnitError, UnitId, UnitKind, UnitState};
+use crate::model::{Fault, Plan, PlanOptions, ServedKind, Unit, UnitError, UnitId, UnitKind, UnitState};
 use crate::render::{Context, Output, chart_kinds, render_unit, unit_id};
 use crate::scan::Scan;
 use crate::sources::Sources;
@@ -365,7 +365,8 @@ fn unit(
                     errors.push(
                         UnitError::new(format!("{}/{} namespace not specified: an empty namespace may not be set when a resource name is provided", o.kind(), o.name()))
                             .at(&o.provenance)
-                            .help("set metadata.namespace, or namespace in the kustomization, or spec.targetNamespace"),
+                            .help("set metadata.namespace, or namespace in the kustomization, or spec.targetNamespace")
+                            .fault(Fault::NoNamespace),
                     );
                     DEFAULT_NAMESPACE
                 } else {
@@ -422,7 +423,8 @@ fn check_dependencies(units: &mut BTreeMap<UnitId, Unit>) {
             unit.errors.push(
                 UnitError::new(format!("dependsOn names {on}, which no unit of the tree defines"))
                     .at(&unit.definition.provenance)
-                    .help("correct the name or namespace (its own by default), or add the unit"),
+                    .help("correct the name or namespace (its own by default), or add the unit")
+                    .fault(Fault::Dependency(on.clone())),
             );
         }
     }
@@ -434,7 +436,8 @@ fn check_dependencies(units: &mut BTreeMap<UnitId, Unit>) {
                 unit.errors.push(
                     UnitError::new(format!("dependsOn goes round in a circle: {}", names.join(" -> ")))
                         .at(&unit.definition.provenance)
-                        .help("remove one of these dependencies"),
+                        .help("remove one of these dependencies")
+                        .fault(Fault::Cycle(cycle.clone())),
                 );
             }
         }

@@ -22,6 +22,6 @@ pub use fixpoint::{plan, plan_with};
 pub use kinds::Kinds;
 pub use locate::{PlanError, TreeInput, locate, locate_revision};
 pub use model::{
-    ChartInfo, Plan, PlanOptions, ServedKind, SourceInfo, StandIn, StandIns, TreeSource, Unit, UnitError, UnitId,
-    UnitKind, UnitState,
+    ChartInfo, Fault, Plan, PlanOptions, ServedKind, SourceInfo, StandIn, StandIns, TreeSource, Unit, UnitError,
+    UnitId, UnitKind, UnitState,
 };

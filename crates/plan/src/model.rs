@@ -66,9 +66,49 @@ impl std::str::FromStr for UnitId {
     }
 }
 
+/// What kind of fault an error is about, for those that treat some of them in their own way.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Fault {
+    /// Any other.
+    #[default]
+    Other,
+    /// A file that is not YAML.
+    Yaml,
+    /// A kustomize build.
+    Build,
+    /// The folder that a Kustomization names.
+    Path,
+    /// A source that nothing defines, or of the wrong kind.
+    Source,
+    /// An artifact that was not found where it was looked for.
+    NotAtHand,
+    /// A variable that is not set.
+    Variable(String),
+    /// A ConfigMap or Secret (or a key of one) that a unit's definition names.
+    Config {
+        /// `substituteFrom` or `valuesFrom`.
+        field: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// Values that do not fit a chart's schema.
+    ValuesSchema,
+    /// A dependency on what no unit is.
+    Dependency(UnitId),
+    /// Dependencies in a circle.
+    Cycle(Vec<UnitId>),
+    /// An object without a namespace where it needs one.
+    NoNamespace,
+    /// An encrypted object that nothing says how to decrypt.
+    Encrypted,
+}
+
 /// Something that keeps a unit from rendering or applying.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct UnitError {
+    /// Which kind of fault it is.
+    #[serde(skip)]
+    pub fault: Fault,
     /// What is wrong.
     pub message: String,
     /// The file, where one is at fault.
@@ -85,7 +125,7 @@ impl UnitError {
     /// An error without a place.
     #[must_use]
     pub fn new(message: impl fmt::Display) -> Self {
-        Self { message: message.to_string(), file: None, line: 0, remedy: None }
+        Self { fault: Fault::Other, message: message.to_string(), file: None, line: 0, remedy: None }
     }
 
     /// The same error at a place, unless it has one.
@@ -95,6 +135,13 @@ impl UnitError {
             self.file = provenance.file.as_deref().map(str::to_string);
             self.line = provenance.line;
         }
+        self
+    }
+
+    /// The same error, said to be of this kind.
+    #[must_use]
+    pub fn fault(mut self, fault: Fault) -> Self {
+        self.fault = fault;
         self
     }
 

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use druse_flux::api::{HelmRelease, Kustomization, KustomizationSpec};
+use druse_flux::envsubst::EnvsubstError;
 use druse_flux::release::{CrdsPolicy, ReleaseHook, compose_values};
 use druse_flux::{FluxError, generator, graph, labels, release, substitute};
 use druse_gotemplate::env::Host;
@@ -11,7 +12,7 @@ use druse_kustomize::DocCache;
 use druse_object::{Map, Object, Value};
 
 use crate::kinds::crd_kind;
-use crate::model::{ChartInfo, PlanOptions, ServedKind, SourceInfo, StandIn, UnitError, UnitId, UnitKind};
+use crate::model::{ChartInfo, Fault, PlanOptions, ServedKind, SourceInfo, StandIn, UnitError, UnitId, UnitKind};
 use crate::sources::{SourceFailure, SourceTree, Sources};
 use crate::world::{Name, Reads, Recorder, World};
 
@@ -133,17 +134,33 @@ fn flux_error(e: FluxError, prefix: &str) -> UnitError {
         ),
         _ => None,
     };
+    let fault = fault(&e);
     match e {
         FluxError::Build(build) => UnitError {
+            fault,
             message: format!("kustomize build failed: {}", build.message),
             file: build.file.as_ref().map(|f| format!("{prefix}{f}")),
             line: build.line,
             remedy: build.remedy,
         },
         FluxError::Decode { ref file, line, .. } | FluxError::Kustomization { ref file, line, .. } => {
-            UnitError { file: Some(format!("{prefix}{file}")), line, ..UnitError::new(&e) }
+            UnitError { fault, file: Some(format!("{prefix}{file}")), line, ..UnitError::new(&e) }
         }
-        other => UnitError { remedy: remedy.map(str::to_string), ..UnitError::new(other) },
+        other => UnitError { fault, remedy: remedy.map(str::to_string), ..UnitError::new(other) },
+    }
+}
+
+fn fault(e: &FluxError) -> Fault {
+    match e {
+        FluxError::Build(build) if build.message.contains("MalformedYAMLError") => Fault::Yaml,
+        FluxError::Build(_) => Fault::Build,
+        FluxError::Decode { .. } | FluxError::Kustomization { .. } => Fault::Yaml,
+        FluxError::PathNotFound(_) => Fault::Path,
+        FluxError::Substitution { source: EnvsubstError::NotSet(name), .. } => Fault::Variable(name.clone()),
+        FluxError::ConfigNotFound { field, name, .. } => Fault::Config { field, name: name.clone() },
+        FluxError::KeyNotFound { name, .. } => Fault::Config { field: "valuesFrom", name: name.clone() },
+        FluxError::Helm(druse_helm::HelmError::Schema(_)) => Fault::ValuesSchema,
+        _ => Fault::Other,
     }
 }
 
@@ -223,7 +240,12 @@ fn build_kustomization(
                 "{} is SOPS encrypted, configuring decryption is required for this secret to be reconciled",
                 o.key()
             );
-            out.errors.push(UnitError::new(message).at(&o.provenance).help("set spec.decryption on the Kustomization"));
+            out.errors.push(
+                UnitError::new(message)
+                    .at(&o.provenance)
+                    .help("set spec.decryption on the Kustomization")
+                    .fault(Fault::Encrypted),
+            );
         }
     }
     substitute_all(context, &ks.spec, &ks.namespace, recorder, &mut objects, out)?;

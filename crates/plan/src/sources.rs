@@ -21,7 +21,7 @@ use druse_source::{
 };
 
 use crate::locate::TreeInput;
-use crate::model::{ChartInfo, SourceInfo, TreeSource, UnitError};
+use crate::model::{ChartInfo, Fault, SourceInfo, TreeSource, UnitError};
 use crate::scan::{Scan, scan};
 
 /// The largest chart read from a folder, in bytes.
@@ -81,6 +81,7 @@ impl SourceFailure {
         let mut error = UnitError::new(e);
         if e.is_not_at_hand() {
             error = error.help("fetch it while online, or give a mirror that has it (--mirror DIR)");
+            error = error.fault(Fault::NotAtHand);
         }
         Self { not_at_hand: e.is_not_at_hand(), ..Self::new(error) }
     }
@@ -238,7 +239,8 @@ impl Sources {
             }
             return Err(SourceFailure::new(
                 UnitError::new(format!("sourceRef names {id}, which no unit of the tree defines"))
-                    .help("add it to the tree, or correct the reference's kind, name or namespace"),
+                    .help("add it to the tree, or correct the reference's kind, name or namespace")
+                    .fault(Fault::Source),
             ));
         };
         match reference.kind.as_str() {
@@ -255,7 +257,8 @@ impl Sources {
             }
             other => Err(SourceFailure::new(
                 UnitError::new(format!("sourceRef names {id}: a {other} holds no files for a Kustomization"))
-                    .help("use a GitRepository, OCIRepository or Bucket"),
+                    .help("use a GitRepository, OCIRepository or Bucket")
+                    .fault(Fault::Source),
             )),
         }
     }
@@ -356,7 +359,8 @@ impl Sources {
             let object = lookup.get(&reference.kind, namespace, &reference.name).ok_or_else(|| {
                 SourceFailure::new(
                     UnitError::new(format!("chartRef names {id}, which no unit of the tree defines"))
-                        .help("add it to the tree, or correct the reference's kind, name or namespace"),
+                        .help("add it to the tree, or correct the reference's kind, name or namespace")
+                        .fault(Fault::Source),
                 )
             })?;
             return match reference.kind.as_str() {
@@ -368,7 +372,8 @@ impl Sources {
                 "OCIRepository" => self.oci_chart(lookup, &object, id),
                 other => Err(SourceFailure::new(
                     UnitError::new(format!("chartRef names {id}: charts from a {other} are not supported"))
-                        .help("use a HelmChart or an OCIRepository"),
+                        .help("use a HelmChart or an OCIRepository")
+                        .fault(Fault::Source),
                 )),
             };
         }
@@ -420,7 +425,8 @@ impl Sources {
                     "the chart's sourceRef names {id}: charts do not come from a {}",
                     reference.kind
                 ))
-                .help("use a HelmRepository, GitRepository or Bucket"),
+                .help("use a HelmRepository, GitRepository or Bucket")
+                .fault(Fault::Source),
             ));
         }
         let info = ChartInfo {
@@ -434,7 +440,8 @@ impl Sources {
             chart: Some(info),
             ..SourceFailure::new(
                 UnitError::new(format!("the chart's sourceRef names {id}, which no unit of the tree defines"))
-                    .help("add it to the tree, or correct the reference's name or namespace"),
+                    .help("add it to the tree, or correct the reference's name or namespace")
+                    .fault(Fault::Source),
             )
         })?;
         let repository =
@@ -521,7 +528,8 @@ impl Sources {
             None => {
                 return Err(fail(
                     UnitError::new(format!("{} has no chart {dir:?}", source.info.id))
-                        .help("correct spec.chart: a path in the source"),
+                        .help("correct spec.chart: a path in the source")
+                        .fault(Fault::Source),
                 ));
             }
         };
