@@ -33,6 +33,7 @@ enum Command {
     Up(commands::up::Args),
     Render(commands::render::Args),
     Tree(commands::tree::Args),
+    Check(commands::check::Args),
     Template(Box<commands::template::Args>),
     Kustomize(commands::kustomize::Args),
     Mirror(commands::mirror::Args),
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         Command::Mirror(args) => commands::mirror::run(&args, globals),
         Command::Render(args) => commands::render::run(&args, globals),
         Command::Tree(args) => commands::tree::run(&args, globals),
+        Command::Check(args) => commands::check::run(&args, globals),
         Command::Template(args) => commands::template::run(&args, globals),
         Command::Api(args) => commands::api::run(&args, globals),
         Command::Completion { shell } => {

@@ -1,6 +1,7 @@
 //! One module a command.
 
 pub mod api;
+pub mod check;
 pub mod controllers;
 pub mod kustomize;
 pub mod mirror;

@@ -1,0 +1,196 @@
+//! The tree's files: which were read while units rendered, their text and documents, and what comments in them say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use druse_kustomize::tree::{FileTree, Kind, TreeError};
+use druse_object::{Value, yaml};
+
+/// How deep folders are looked into.
+const MAX_DEPTH: usize = 64;
+
+/// A tree that remembers which files were read.
+pub struct RecordingTree {
+    inner: Arc<dyn FileTree>,
+    read: Mutex<BTreeSet<String>>,
+}
+
+impl RecordingTree {
+    /// Remembers what is read of a tree from now on.
+    #[must_use]
+    pub fn new(inner: Arc<dyn FileTree>) -> Self {
+        Self { inner, read: Mutex::default() }
+    }
+
+    /// What was read since the last call.
+    #[must_use]
+    pub fn take(&self) -> BTreeSet<String> {
+        std::mem::take(&mut *self.read.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl FileTree for RecordingTree {
+    fn read(&self, path: &str) -> Result<Arc<[u8]>, TreeError> {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if !read.contains(path) {
+            read.insert(path.to_string());
+        }
+        drop(read);
+        self.inner.read(path)
+    }
+    fn kind(&self, path: &str) -> Option<Kind> {
+        self.inner.kind(path)
+    }
+    fn list(&self, dir: &str) -> Result<Vec<String>, TreeError> {
+        self.inner.list(dir)
+    }
+    fn canonical(&self, path: &str) -> String {
+        self.inner.canonical(path)
+    }
+}
+
+/// One document of a file.
+#[derive(Debug)]
+pub struct Document {
+    /// What it holds.
+    pub value: Value,
+    /// The line its content starts on, from 1.
+    pub line: u32,
+    /// The last line before the next document.
+    pub end: u32,
+}
+
+impl Document {
+    /// Its kind; empty when it has none.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        self.value.str_at(["kind"]).unwrap_or_default()
+    }
+
+    /// Its name; empty when it has none.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.value.str_at(["metadata", "name"]).unwrap_or_default()
+    }
+}
+
+/// A file with its documents, read when asked for.
+pub struct File {
+    /// Its path.
+    pub path: String,
+    text: Arc<[u8]>,
+    documents: OnceLock<Vec<Document>>,
+}
+
+impl File {
+    /// Its text; empty when it is not UTF-8.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.text).unwrap_or_default()
+    }
+
+    /// Its documents, those left out that are not YAML.
+    #[must_use]
+    pub fn documents(&self) -> &[Document] {
+        self.documents.get_or_init(|| {
+            let text = self.text();
+            let mut out: Vec<Document> = yaml::documents(text, yaml::Dialect::Sigs)
+                .into_iter()
+                .flatten()
+                .map(|d| Document { value: d.value, line: d.line, end: u32::MAX })
+                .collect();
+            let starts: Vec<u32> = out.iter().skip(1).map(|d| d.line).collect();
+            for (d, next) in out.iter_mut().zip(starts) {
+                d.end = next.saturating_sub(1);
+            }
+            out
+        })
+    }
+
+    /// The document that starts at a line, or around it.
+    #[must_use]
+    pub fn document_at(&self, line: u32) -> Option<&Document> {
+        self.documents().iter().find(|d| line <= d.end)
+    }
+}
+
+/// All YAML files of a tree.
+pub struct Files {
+    tree: Arc<dyn FileTree>,
+    files: BTreeMap<String, File>,
+    read: BTreeSet<String>,
+}
+
+impl Files {
+    /// The YAML files of a tree, of which these were read by units.
+    #[must_use]
+    pub fn new(tree: Arc<dyn FileTree>, read: BTreeSet<String>) -> Self {
+        let mut paths = Vec::new();
+        walk(&*tree, "", 0, &mut paths);
+        paths.extend(read.iter().filter(|p| is_yaml(p)).cloned());
+        let files = paths
+            .into_iter()
+            .filter_map(|path| {
+                let text = tree.read(&path).ok()?;
+                Some((path.clone(), File { path, text, documents: OnceLock::new() }))
+            })
+            .collect();
+        Self { tree, files, read }
+    }
+
+    /// The tree.
+    #[must_use]
+    pub fn tree(&self) -> &dyn FileTree {
+        &*self.tree
+    }
+
+    /// A file.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Option<&File> {
+        self.files.get(path)
+    }
+
+    /// All files, in path order.
+    pub fn iter(&self) -> impl Iterator<Item = &File> {
+        self.files.values()
+    }
+
+    /// Whether a unit read it.
+    #[must_use]
+    pub fn was_read(&self, path: &str) -> bool {
+        self.read.contains(path)
+    }
+
+    /// What units read.
+    #[must_use]
+    pub fn read(&self) -> &BTreeSet<String> {
+        &self.read
+    }
+}
+
+/// Whether a path is that of a YAML file.
+#[must_use]
+pub fn is_yaml(path: &str) -> bool {
+    path.ends_with(".yaml") || path.ends_with(".yml") || path.rsplit('/').next() == Some("Kustomization")
+}
+
+/// Whether a path is that of a kustomization.
+#[must_use]
+pub fn is_kustomization(path: &str) -> bool {
+    druse_kustomize::FILE_NAMES.contains(&path.rsplit('/').next().unwrap_or_default())
+}
+
+fn walk(tree: &dyn FileTree, dir: &str, depth: usize, out: &mut Vec<String>) {
+    let Ok(names) = tree.list(dir) else { return };
+    for name in names {
+        if name.starts_with(".git") || matches!(name.as_str(), ".druse" | "node_modules" | ".terraform" | "target") {
+            continue;
+        }
+        let path = if dir.is_empty() { name } else { format!("{dir}/{name}") };
+        match tree.kind(&path) {
+            Some(Kind::Dir) if depth < MAX_DEPTH && tree.canonical(&path) == path => walk(tree, &path, depth + 1, out),
+            Some(Kind::File) if is_yaml(&path) => out.push(path),
+            _ => {}
+        }
+    }
+}

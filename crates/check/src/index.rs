@@ -1,0 +1,304 @@
+//! All objects of a plan by name, and whether one exists: applied by a unit, made by something a unit applies, or by
+//! nothing that is known.
+
+use std::collections::{BTreeSet, HashMap};
+
+use druse_flux::api::KUSTOMIZE_GROUP;
+use druse_object::{Gvk, Object, Str, Value};
+use druse_plan::{Plan, Unit, UnitId, UnitKind, UnitState};
+
+use crate::files::Files;
+use crate::paths;
+use crate::tables::{self, Producer};
+
+/// Where an object comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A file of the tree.
+    Tree,
+    /// A release's chart.
+    Chart,
+    /// Files of a source that is not the tree: written by others.
+    Foreign,
+}
+
+/// An object of a plan.
+pub struct Entry<'a> {
+    /// The unit that applies it.
+    pub unit: &'a Unit,
+    /// The object.
+    pub object: &'a Object,
+    /// Its group, version and kind.
+    pub gvk: Gvk,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Whether it is a hook of a release.
+    pub hook: bool,
+}
+
+impl Entry<'_> {
+    /// Whether its values are encrypted by SOPS.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.object.value.get("sops").is_some()
+    }
+
+    /// Whether it is of this kind.
+    #[must_use]
+    pub fn is(&self, group: &str, kind: &str) -> bool {
+        self.gvk.kind == kind && self.gvk.group == group
+    }
+
+    /// `Kind/namespace/name`.
+    #[must_use]
+    pub fn key(&self) -> String {
+        self.object.key().to_string()
+    }
+}
+
+/// A unit of whose objects nothing is known.
+pub struct Opaque<'a> {
+    /// The unit.
+    pub unit: &'a Unit,
+    /// The namespace it applies to; any when not known.
+    pub namespace: Option<&'a str>,
+}
+
+/// Whether something exists.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Existence {
+    /// A unit applies it.
+    Applied,
+    /// Something that a unit applies makes it, with these keys where they are known.
+    Made(Option<BTreeSet<String>>),
+    /// Something may make it of which nothing is known.
+    Unknown,
+    /// Nothing makes it.
+    Missing,
+}
+
+struct Made {
+    kind: String,
+    /// Empty for cluster-scoped objects, `*` for any.
+    namespace: String,
+    name: String,
+    keys: Option<BTreeSet<String>>,
+}
+
+/// The objects of a plan.
+pub struct Index<'a> {
+    /// All of them, hooks after the rest of their unit.
+    pub entries: Vec<Entry<'a>>,
+    by_kind: HashMap<(Str, Str), Vec<usize>>,
+    by_name: HashMap<(Str, Str, Str, Str), Vec<usize>>,
+    made: HashMap<String, Vec<Made>>,
+    /// The units of whose objects nothing is known.
+    pub opaque: Vec<Opaque<'a>>,
+}
+
+impl<'a> Index<'a> {
+    /// The index of a plan.
+    #[must_use]
+    pub fn new(plan: &'a Plan, files: &Files) -> Self {
+        let mut entries = Vec::new();
+        let mut opaque = Vec::new();
+        for unit in &plan.units {
+            let hooks = unit.hooks.iter().map(|h| (&h.object, true));
+            for (object, hook) in unit.objects.iter().map(|o| (o, false)).chain(hooks) {
+                let origin = if object.provenance.template.is_some() || unit.id.kind == UnitKind::HelmRelease {
+                    Origin::Chart
+                } else if object.provenance.file.as_deref().is_some_and(|f| files.get(f).is_some()) {
+                    Origin::Tree
+                } else {
+                    Origin::Foreign
+                };
+                entries.push(Entry { unit, object, gvk: object.gvk(), origin, hook });
+            }
+            let unknown =
+                matches!(unit.state, UnitState::StandIn { .. } | UnitState::Suspended) || !unit.errors.is_empty();
+            if unknown && unit.objects.is_empty() {
+                let spec = &unit.definition.value["spec"];
+                let target = spec.str_at(["targetNamespace"]);
+                let own = (unit.id.kind == UnitKind::HelmRelease).then_some(unit.id.namespace.as_str());
+                opaque.push(Opaque { unit, namespace: target.or(own) });
+            }
+        }
+        let mut by_kind: HashMap<(Str, Str), Vec<usize>> = HashMap::new();
+        let mut by_name: HashMap<(Str, Str, Str, Str), Vec<usize>> = HashMap::new();
+        for (i, e) in entries.iter().enumerate() {
+            by_kind.entry((e.gvk.group.clone(), e.gvk.kind.clone())).or_default().push(i);
+            by_name
+                .entry((e.gvk.group.clone(), e.gvk.kind.clone(), e.object.namespace().into(), e.object.name().into()))
+                .or_default()
+                .push(i);
+        }
+        let mut index = Self { entries, by_kind, by_name, made: HashMap::new(), opaque };
+        let mut made: HashMap<String, Vec<Made>> = HashMap::new();
+        for producer in &tables::get().producers {
+            let roots = plan
+                .units
+                .iter()
+                .map(|u| &*u.definition)
+                .filter(|o| o.gvk().group != KUSTOMIZE_GROUP && producer.of == tables::kind_name(&o.gvk()));
+            for object in index.of_name(&producer.of).map(|e| e.object).chain(roots) {
+                for m in produce(producer, object) {
+                    made.entry(m.kind.clone()).or_default().push(m);
+                }
+            }
+        }
+        index.made = made;
+        index
+    }
+
+    /// All objects of a kind.
+    pub fn of_kind(&self, group: &str, kind: &str) -> impl Iterator<Item = &Entry<'a>> {
+        self.by_kind.get(&(group.into(), kind.into())).into_iter().flatten().filter_map(|i| self.entries.get(*i))
+    }
+
+    /// All objects of a kind written as `Kind.group`.
+    pub fn of_name(&self, kind: &str) -> impl Iterator<Item = &Entry<'a>> {
+        let (kind, group) = kind.split_once('.').unwrap_or((kind, ""));
+        self.of_kind(group, kind)
+    }
+
+    /// The objects with this name; several when units fight over it.
+    pub fn named(&self, group: &str, kind: &str, namespace: &str, name: &str) -> impl Iterator<Item = &Entry<'a>> {
+        self.by_name
+            .get(&(group.into(), kind.into(), namespace.into(), name.into()))
+            .into_iter()
+            .flatten()
+            .filter_map(|i| self.entries.get(*i))
+    }
+
+    /// Whether an object exists once all units are applied. The namespace is empty for cluster-scoped kinds.
+    #[must_use]
+    pub fn exists(&self, group: &str, kind: &str, namespace: &str, name: &str) -> Existence {
+        self.exists_but_for(None, group, kind, namespace, name)
+    }
+
+    /// As [`Index::exists`], without what one unit would bring.
+    #[must_use]
+    pub fn exists_but_for(
+        &self,
+        but: Option<&UnitId>,
+        group: &str,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Existence {
+        if self.named(group, kind, namespace, name).next().is_some() {
+            return Existence::Applied;
+        }
+        if is_always_there(kind, namespace, name) {
+            return Existence::Made(None);
+        }
+        let mut keys: Option<Option<BTreeSet<String>>> = None;
+        for m in self.made.get(kind).into_iter().flatten() {
+            let here = m.namespace == "*" || m.namespace == namespace;
+            if here && paths::matches(&m.name, name) {
+                keys = Some(match (keys, &m.keys) {
+                    (None, k) => k.clone(),
+                    (Some(Some(a)), Some(b)) => Some(a.union(b).cloned().collect()),
+                    _ => None,
+                });
+            }
+        }
+        if let Some(keys) = keys {
+            return Existence::Made(keys);
+        }
+        let open = if namespace.is_empty() { self.may_bring(kind, but) } else { self.open(namespace, but) };
+        if open || self.may_be_made_by_its_namesake(namespace, name) {
+            return Existence::Unknown;
+        }
+        Existence::Missing
+    }
+
+    /// Whether anything unknown may bring cluster-scoped objects of a kind: of releases, those whose charts are known to.
+    fn may_bring(&self, kind: &str, but: Option<&UnitId>) -> bool {
+        let charts = tables::get().brought_by.get(kind);
+        self.opaque.iter().filter(|o| but != Some(&o.unit.id)).any(|o| {
+            let spec = &o.unit.definition.value["spec"];
+            let chart =
+                spec.str_at(["chart", "spec", "chart"]).or(spec.str_at(["chartRef", "name"])).unwrap_or_default();
+            o.unit.id.kind == UnitKind::Kustomization
+                || charts.is_none_or(|c| c.iter().any(|c| paths::matches(c, chart)))
+        })
+    }
+
+    /// Whether anything unknown may apply objects to a namespace (or, when empty, to the cluster).
+    #[must_use]
+    pub fn is_open(&self, namespace: &str) -> bool {
+        self.open(namespace, None)
+    }
+
+    fn open(&self, namespace: &str, but: Option<&UnitId>) -> bool {
+        let others = self.opaque.iter().filter(|o| but != Some(&o.unit.id));
+        others.into_iter().any(|o| namespace.is_empty() || o.namespace.is_none_or(|n| n == namespace))
+    }
+
+    /// Operators name what they make after the resource that asks for it.
+    fn may_be_made_by_its_namesake(&self, namespace: &str, name: &str) -> bool {
+        self.entries.iter().any(|e| {
+            e.object.namespace() == namespace
+                && is_custom(&e.gvk.group)
+                && !tables::get().makes_nothing.contains(&tables::kind_name(&e.gvk))
+                && !tables::get().producers.iter().any(|p| p.of == tables::kind_name(&e.gvk))
+                && !e.object.name().is_empty()
+                && name.starts_with(e.object.name())
+        })
+    }
+}
+
+/// Whether a group is that of a CustomResourceDefinition.
+#[must_use]
+pub fn is_custom(group: &str) -> bool {
+    group.contains('.') && !group.ends_with(".k8s.io") && !group.ends_with(".toolkit.fluxcd.io")
+}
+
+fn is_always_there(kind: &str, namespace: &str, name: &str) -> bool {
+    let always = &tables::get().always;
+    [kind.to_string(), format!("{kind}/{namespace}")]
+        .iter()
+        .any(|k| always.get(k).is_some_and(|names| names.iter().any(|n| paths::matches(n, name))))
+}
+
+fn produce(producer: &Producer, object: &Object) -> Vec<Made> {
+    let root = &object.value;
+    let items: Vec<&Value> = match &producer.each {
+        Some(path) => paths::all(root, path).into_iter().map(|(_, v)| v).collect(),
+        None => vec![root],
+    };
+    let there = |item: &Value, path: &str| {
+        let (value, path) = path.strip_prefix('^').map_or((item, path), |p| (root, p));
+        paths::get(value, path).is_some_and(|v| !v.is_null() && *v != Value::Bool(false))
+    };
+    let mut out = Vec::new();
+    for item in items {
+        if producer.when.as_ref().is_some_and(|w| !there(item, w)) {
+            continue;
+        }
+        let Some(name) = paths::fill(&producer.name, item, root) else { continue };
+        let Some(kind) = paths::fill(&producer.kind, item, root) else { continue };
+        let namespace = match &producer.namespace {
+            Some(template) => paths::fill(template, item, root).unwrap_or_default(),
+            None => object.namespace().to_string(),
+        };
+        let mut keys: Option<BTreeSet<String>> = None;
+        if !producer.keys_open_when.iter().any(|p| there(item, p))
+            && (!producer.keys.is_empty() || !producer.keys_from.is_empty())
+        {
+            let mut all: BTreeSet<String> = producer.keys.iter().cloned().collect();
+            for path in &producer.keys_from {
+                for (_, v) in paths::all(item, path) {
+                    match v {
+                        Value::Map(m) => all.extend(m.keys().map(ToString::to_string)),
+                        other => all.extend(other.as_str().map(str::to_string)),
+                    }
+                }
+            }
+            keys = Some(all);
+        }
+        out.push(Made { kind, namespace, name, keys });
+    }
+    out
+}

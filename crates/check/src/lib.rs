@@ -1,0 +1,147 @@
+//! What a careful reviewer would find in a homelab's tree: findings with place, cause and remedy.
+//!
+//! [`check()`] plans the tree as every other command does, while noting which files are read, and lets the rules
+//! ([`rules`]) look at the plan, the objects and the files. Which kinds of findings there are is a table ([`codes`]); so
+//! are the fields that refer to other objects, what makes objects at run time, and which APIs are deprecated. People
+//! silence what they accept, with a reason ([`silence`], [`config`]). Reports are text, JSON, SARIF and GitHub's
+//! annotations ([`report`]).
+//!
+//! What only a running cluster could answer is not guessed: where something unknown may make an object, its absence is
+//! no finding.
+
+pub mod codes;
+pub mod config;
+mod context;
+pub mod files;
+mod finding;
+mod index;
+mod paths;
+mod pods;
+pub mod position;
+pub mod report;
+mod rules;
+mod silence;
+mod tables;
+mod words;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use druse_plan::sources::Sources;
+use druse_plan::{Plan, PlanOptions, TreeInput, plan_with};
+use druse_source::Fetcher;
+
+use crate::config::Config;
+use crate::context::{Context, Minor};
+use crate::files::{Files, RecordingTree};
+
+pub use codes::Code;
+pub use finding::{Finding, Place, Severity};
+
+/// How a tree is checked.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// How it is planned; also which Kubernetes version it is checked for.
+    pub plan: PlanOptions,
+    /// Codes to look for that are off otherwise.
+    pub also: Vec<String>,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// The findings, in order of place.
+    pub findings: Vec<Finding>,
+    /// How many were silenced.
+    pub silenced: usize,
+    /// How many units were looked at.
+    pub units: usize,
+    /// How many objects were looked at.
+    pub objects: usize,
+    /// How many files units read.
+    pub files: usize,
+}
+
+impl Report {
+    /// How many findings are as bad as this.
+    #[must_use]
+    pub fn count(&self, severity: Severity) -> usize {
+        self.findings.iter().filter(|f| f.severity == severity).count()
+    }
+
+    /// The worst there is.
+    #[must_use]
+    pub fn worst(&self) -> Option<Severity> {
+        self.findings.iter().map(|f| f.severity).max()
+    }
+}
+
+/// Checks a tree. Never fails as a whole: what keeps it from being planned is a finding.
+#[must_use]
+pub fn check(input: &TreeInput, fetcher: &Arc<Fetcher>, options: &Options) -> Report {
+    let recording = Arc::new(RecordingTree::new(Arc::clone(&input.tree)));
+    let input = TreeInput { tree: Arc::clone(&recording) as _, ..input.clone() };
+    let sources = Sources::new(input, Arc::clone(fetcher));
+    // Looking for units reads all files; what the units read comes after.
+    drop(recording.take());
+    let plan = plan_with(&sources, &options.plan);
+    let read = recording.take();
+    let files = Files::new(recording, read);
+    let (config, mut findings) = config::read(files.tree());
+    findings.extend(of_plan(&plan, &files, &config, options));
+    finish(findings, &plan, &files, &config)
+}
+
+/// What the rules find in a plan.
+fn of_plan(plan: &Plan, files: &Files, config: &Config, options: &Options) -> Vec<Finding> {
+    let version = &options.plan.kube_version;
+    let kube = Minor::parse(&format!("{}.{}", version.major, version.minor)).unwrap_or(Minor(1, 36));
+    let wanted = |code: &str| {
+        options.also.iter().any(|c| c.eq_ignore_ascii_case(code)) || matches!(config.severity.get(code), Some(Some(_)))
+    };
+    rules::run(&Context::new(plan, files, kube, &wanted))
+}
+
+/// Puts findings together: each once, as bad as the configuration says, without those that are silenced.
+fn finish(findings: Vec<Finding>, plan: &Plan, files: &Files, config: &Config) -> Report {
+    let mut findings = without_echoes(findings);
+    findings.retain_mut(|f| match config.severity.get(&f.code.code) {
+        Some(Some(severity)) => {
+            f.severity = *severity;
+            true
+        }
+        Some(None) => false,
+        None => true,
+    });
+    let silenced = silence::apply(&mut findings, files, config);
+    findings.sort_by(|a, b| {
+        let key = |f: &Finding| (f.place.clone(), f.code.code.clone(), f.message.clone());
+        key(a).cmp(&key(b))
+    });
+    let objects = plan.units.iter().map(|u| u.objects.len() + u.hooks.len()).sum();
+    Report { findings, silenced, units: plan.units.len(), objects, files: files.read().len() }
+}
+
+/// Takes out what is said twice: by several units that read the same file, or by a failed rendering whose cause has a
+/// finding of its own.
+fn without_echoes(findings: Vec<Finding>) -> Vec<Finding> {
+    let shapes: BTreeSet<Place> = findings
+        .iter()
+        .filter(|f| matches!(f.code.code.as_str(), "DR010" | "DR011" | "DR012" | "DR013" | "DR014" | "DR050"))
+        .map(|f| f.place.clone())
+        .collect();
+    let listed: BTreeSet<String> =
+        findings.iter().filter(|f| f.code.code == "DR005" && f.unit.is_none()).map(|f| f.place.file.clone()).collect();
+    let mut seen: BTreeSet<(Place, &'static str, String)> = BTreeSet::new();
+    findings
+        .into_iter()
+        .filter(|f| {
+            let echo = match f.code.code.as_str() {
+                "DR002" => shapes.iter().any(|p| p.file == f.place.file && f.unit.is_some()),
+                "DR005" => f.unit.is_some() && !listed.is_empty(),
+                _ => false,
+            };
+            !echo && seen.insert((f.place.clone(), f.code.code.as_str(), f.message.clone()))
+        })
+        .collect()
+}

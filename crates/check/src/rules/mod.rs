@@ -1,0 +1,55 @@
+//! The rules, one module a subject. Each looks at the whole and adds what it finds; none depends on another.
+
+mod deprecated;
+mod duplicates;
+mod files;
+mod graph;
+mod namespaces;
+mod pinning;
+mod ports;
+mod references;
+mod render;
+mod schema;
+mod secrets;
+mod security;
+mod selectors;
+mod variables;
+
+use rayon::prelude::*;
+
+use crate::context::Context;
+use crate::finding::Finding;
+
+/// A rule.
+type Rule = fn(&Context<'_>, &mut Vec<Finding>);
+
+/// All rules that look at one state of the tree.
+const RULES: &[Rule] = &[
+    render::check,
+    files::check,
+    variables::check,
+    schema::check,
+    references::check,
+    graph::check,
+    duplicates::check,
+    namespaces::check,
+    deprecated::check,
+    secrets::check,
+    pinning::check,
+    selectors::check,
+    ports::check,
+    security::check,
+];
+
+/// What all rules find.
+pub(crate) fn run(cx: &Context<'_>) -> Vec<Finding> {
+    RULES
+        .par_iter()
+        .map(|rule| {
+            let mut out = Vec::new();
+            rule(cx, &mut out);
+            out
+        })
+        .flatten_iter()
+        .collect()
+}

@@ -1,0 +1,110 @@
+//! DR070–DR072: images and charts whose version is left open.
+
+use std::collections::BTreeSet;
+
+use druse_flux::api::HelmRelease;
+use druse_object::Value;
+
+use crate::context::Context;
+use crate::finding::{Finding, Severity};
+use crate::index::{Entry, Origin};
+use crate::pods;
+use crate::position::Step;
+
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
+    let mut seen: BTreeSet<(String, String)> = BTreeSet::new();
+    for entry in cx.own() {
+        let Some(pod) = pods::of(entry) else { continue };
+        for (mut path, container) in pod.containers() {
+            let Some(image) = container.str_at(["image"]).filter(|i| !i.is_empty() && !i.contains("${")) else {
+                continue;
+            };
+            if !seen.insert((entry.key(), image.to_string())) {
+                continue;
+            }
+            path.push(Step::from("image"));
+            image_findings(cx, entry, &path, image, out);
+        }
+    }
+    for unit in &cx.plan.units {
+        if HelmRelease::is(&unit.definition) {
+            chart(cx, unit, out);
+        }
+    }
+    for entry in cx.own().filter(|e| e.origin == Origin::Tree && e.gvk.kind == "OCIRepository") {
+        oci(cx, entry, out);
+    }
+}
+
+fn image_findings(cx: &Context<'_>, entry: &Entry<'_>, path: &[Step], image: &str, out: &mut Vec<Finding>) {
+    let (name, digest) = image.split_once('@').map_or((image, ""), |(n, d)| (n, d));
+    let last = name.rsplit('/').next().unwrap_or(name);
+    let (repository, tag) = match last.rsplit_once(':') {
+        Some((_, tag)) => (name.get(..name.len() - tag.len() - 1).unwrap_or(name), tag),
+        None => (name, ""),
+    };
+    let short = repository.split_once('/').map_or(repository, |(_, rest)| rest);
+    let texts: Vec<&str> = if tag == "latest" {
+        vec![image, name, "latest", repository, short]
+    } else {
+        vec![image, name, repository, short]
+    };
+    if digest.is_empty() && (tag.is_empty() || tag == "latest") {
+        let what = if tag.is_empty() { "names no version" } else { "is whatever is latest" };
+        let mut finding = cx.at(entry, path, &texts, "DR070", format!("image {image} {what}"));
+        // What a chart leaves open is the chart's.
+        if entry.origin == Origin::Chart && cx.in_values(entry.unit, &texts).is_none() {
+            finding = finding.severity(Severity::Info);
+        }
+        out.push(finding);
+    }
+    if digest.is_empty() && (cx.wanted)("DR072") {
+        out.push(cx.at(entry, path, &texts, "DR072", format!("image {image} has no digest")));
+    }
+}
+
+/// Whether a text is one version, not a range of versions.
+fn is_version(text: &str) -> bool {
+    let text = text.trim().trim_start_matches('v');
+    let core = text.split(['-', '+']).next().unwrap_or_default();
+    let parts: Vec<&str> = core.split('.').collect();
+    parts.len() == 3 && parts.iter().all(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()))
+}
+
+fn chart(cx: &Context<'_>, unit: &druse_plan::Unit, out: &mut Vec<Finding>) {
+    let Some(spec) = unit.definition.value.at(["spec", "chart", "spec"]) else { return };
+    // A chart in a folder has the version of its source.
+    if spec.str_at(["sourceRef", "kind"]) != Some("HelmRepository") {
+        return;
+    }
+    let name = spec.str_at(["chart"]).unwrap_or_default();
+    match spec.str_at(["version"]).unwrap_or_default() {
+        "" | "*" => {
+            let last = if spec.get("version").is_some() { "version" } else { "chart" };
+            let path = ["spec", "chart", "spec", last].map(Step::from);
+            out.push(cx.unit(unit, &path, "DR071", format!("chart {name} has no version: the newest is installed")));
+        }
+        version if !is_version(version) => {
+            let path = ["spec", "chart", "spec", "version"].map(Step::from);
+            out.push(cx.unit(unit, &path, "DR071", format!("chart {name} has the range {version}, not a version")));
+        }
+        _ => {}
+    }
+}
+
+fn oci(cx: &Context<'_>, entry: &Entry<'_>, out: &mut Vec<Finding>) {
+    let reference = &entry.object.value["spec"]["ref"];
+    let text = |k: &str| reference.get(k).and_then(Value::as_str).filter(|t| !t.is_empty());
+    if text("digest").is_some() {
+        return;
+    }
+    let (path, what): (Vec<Step>, String) = match (text("semver"), text("tag")) {
+        (Some(range), _) if !is_version(range) => {
+            (["spec", "ref", "semver"].map(Step::from).to_vec(), format!("the range {range}"))
+        }
+        (None, Some("latest")) => (["spec", "ref", "tag"].map(Step::from).to_vec(), "the tag latest".into()),
+        (None, None) => (["spec", "url"].map(Step::from).to_vec(), "no version: latest is taken".into()),
+        _ => return,
+    };
+    out.push(cx.at(entry, &path, &[], "DR071", format!("{} has {what}", entry.key())));
+}

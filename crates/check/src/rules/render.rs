@@ -1,0 +1,252 @@
+//! DR001, DR002, DR004–DR008, DR033–DR035, DR040, DR044: why units do not render, or are not applied.
+
+use druse_flux::api::HelmRelease;
+use druse_object::Value;
+use druse_plan::{Fault, Unit, UnitError, UnitId, UnitKind, UnitState};
+
+use crate::context::{Context, line_with};
+use crate::files::is_kustomization;
+use crate::finding::{Finding, Place, Severity};
+use crate::index::Existence;
+use crate::position::Step;
+
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
+    for unit in &cx.plan.units {
+        match &unit.state {
+            UnitState::Suspended => {
+                let path = ["spec", "suspend"].map(Step::from);
+                out.push(cx.unit(unit, &path, "DR044", format!("{} is suspended: nothing applies it", unit.id)));
+            }
+            UnitState::StandIn { reason, .. } => {
+                out.push(cx.unit(unit, &source_path(unit), "DR008", reason.clone()).severity(Severity::Info));
+            }
+            _ => {}
+        }
+        for e in &unit.errors {
+            fault(cx, unit, e, out);
+        }
+    }
+}
+
+fn steps(path: &[&str]) -> Vec<Step> {
+    path.iter().map(|k| Step::from(*k)).collect()
+}
+
+/// The field of a unit that says where its files or its chart come from.
+fn source_path(unit: &Unit) -> Vec<Step> {
+    let spec = &unit.definition.value["spec"];
+    let paths: &[&[&str]] =
+        &[&["chart", "spec", "version"], &["chart", "spec", "chart"], &["chartRef", "name"], &["sourceRef", "name"]];
+    let found = paths.iter().find(|p| p.iter().try_fold(spec, |v, k| v.get(k)).is_some());
+    steps(&["spec"]).into_iter().chain(steps(found.copied().unwrap_or_default())).collect()
+}
+
+fn fault(cx: &Context<'_>, unit: &Unit, e: &UnitError, out: &mut Vec<Finding>) {
+    let at_file = |code: &str| {
+        let place = Place::new(e.file.clone().unwrap_or_default(), e.line);
+        let place = match e.file.as_deref() {
+            None => cx.of_unit(unit, &[]),
+            Some(_) if is_definition(unit, e) => cx.of_unit(unit, &[]),
+            // Flux builds a kustomization that it makes of the file: its lines are none of the file's.
+            Some(file) if is_kustomization(file) || e.line == 0 => {
+                Place::new(file, named_in(cx, file, &e.message).unwrap_or(e.line.max(1)))
+            }
+            Some(_) => place,
+        };
+        finished(Finding::new(code, place, e.message.clone()).unit(&unit.id), e)
+    };
+    let spec = &unit.definition.value["spec"];
+    match &e.fault {
+        Fault::Yaml => out.push(at_file("DR001")),
+        Fault::Build => out.push(at_file(build_code(&e.message))),
+        Fault::Path => {
+            let message = format!("the tree has no folder {}", spec.str_at(["path"]).unwrap_or("/"));
+            out.push(finished(cx.unit(unit, &steps(&["spec", "path"]), "DR004", message), e));
+        }
+        Fault::Source => {
+            let path: &[&str] =
+                match (spec.get("chartRef"), spec.at(["chart", "spec", "sourceRef"]), spec.get("sourceRef")) {
+                    (Some(_), ..) => &["spec", "chartRef", "name"],
+                    (_, Some(_), _) => &["spec", "chart", "spec", "sourceRef", "name"],
+                    _ => &["spec", "sourceRef", "name"],
+                };
+            let finding = finished(cx.unit(unit, &steps(path), "DR033", e.message.clone()), e);
+            if e.message.contains(" ExternalArtifact/") {
+                out.push(finding.severity(Severity::Info).help("it is made in the cluster; this unit is not checked"));
+                return;
+            }
+            // What a Kustomization that does not render would have brought is not known.
+            let known =
+                !cx.index.opaque.iter().any(|o| o.unit.id.kind == UnitKind::Kustomization && o.unit.id != unit.id);
+            out.push(if known { finding } else { finding.severity(Severity::Warning) });
+        }
+        Fault::NotAtHand => {
+            let finding = finished(cx.unit(unit, &source_path(unit), "DR008", e.message.clone()), e);
+            // Nobody who could have it was asked.
+            let unasked = e.message.contains("(offline)")
+                && (!e.message.contains("(has ") || e.message.contains("has no chart of that name"));
+            out.push(if unasked { finding.severity(Severity::Info) } else { finding });
+        }
+        Fault::Variable(name) => out.push(finished(variable(cx, unit, e, name), e)),
+        Fault::Config { field, name } => out.extend(config(cx, unit, e, field, name)),
+        Fault::ValuesSchema => values_schema(cx, unit, e, out),
+        Fault::Dependency(on) => {
+            let path = dependency_path(spec, unit, on);
+            let finding = finished(cx.unit(unit, &path, "DR035", e.message.clone()), e);
+            let known =
+                !cx.index.opaque.iter().any(|o| o.unit.id.kind == UnitKind::Kustomization && o.unit.id != unit.id);
+            out.push(if known { finding } else { finding.severity(Severity::Warning) });
+        }
+        Fault::Cycle(ids) => {
+            let at = ids.iter().position(|id| *id == unit.id).unwrap_or(0);
+            let on = ids.iter().find(|id| unit.depends_on.contains(id)).or(ids.get(at));
+            let path = on.map(|on| dependency_path(spec, unit, on)).unwrap_or_default();
+            out.push(finished(cx.unit(unit, &path, "DR040", e.message.clone()), e));
+        }
+        Fault::NoNamespace => out.push(at_file("DR012")),
+        Fault::Encrypted | Fault::Other => out.push(at_file("DR002")),
+    }
+}
+
+/// Whether an error's place is only that of the unit's definition.
+fn is_definition(unit: &Unit, e: &UnitError) -> bool {
+    let at = &unit.definition.provenance;
+    e.file.as_deref() == at.file.as_deref() && e.line == at.line
+}
+
+/// The line of a file that has what a message puts in quotes.
+fn named_in(cx: &Context<'_>, file: &str, message: &str) -> Option<u32> {
+    let file = cx.files.get(file)?;
+    message.split(['\'', '"', '`']).filter(|w| w.len() > 1 && !w.contains(' ')).find_map(|w| line_with(file, w))
+}
+
+fn finished(mut finding: Finding, e: &UnitError) -> Finding {
+    finding.remedy = e.remedy.clone().or(finding.remedy);
+    finding
+}
+
+/// What a kustomize error is about, by its words.
+fn build_code(message: &str) -> &'static str {
+    if message.contains("already registered id") {
+        return "DR005";
+    }
+    const MISSING: [&str; 4] =
+        ["no such file or directory", "not a valid directory", "must resolve to a file", "unable to find one of"];
+    if MISSING.iter().any(|m| message.contains(m)) { "DR004" } else { "DR002" }
+}
+
+fn variable(cx: &Context<'_>, unit: &Unit, e: &UnitError, name: &str) -> Finding {
+    let message = format!("variable {name} has neither a value nor a default");
+    let mut place = Place::new(e.file.clone().unwrap_or_default(), e.line);
+    if let Some(file) = e.file.as_deref().and_then(|f| cx.files.get(f)) {
+        let uses = |line: &str| {
+            line.split("${").skip(1).any(|rest| {
+                rest.strip_prefix(name).is_some_and(|r| !r.starts_with(|c: char| c == '_' || c.is_ascii_alphanumeric()))
+            })
+        };
+        let lines = |from: u32, to: u32| {
+            let skip = usize::try_from(from.saturating_sub(1)).unwrap_or(0);
+            let take = usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX).saturating_add(1);
+            file.text().lines().enumerate().skip(skip).take(take).find(|(_, l)| uses(l)).map(|(i, _)| i + 1)
+        };
+        let own = file.document_at(e.line).and_then(|d| lines(d.line, d.end));
+        let elsewhere = || {
+            cx.files.iter().filter(|f| cx.files.was_read(&f.path)).find_map(|f| {
+                let i = f.text().lines().position(uses)?;
+                Some(Place::new(&f.path, u32::try_from(i + 1).unwrap_or(0)))
+            })
+        };
+        match own {
+            Some(line) => place.line = u32::try_from(line).unwrap_or(0),
+            None => place = elsewhere().unwrap_or(place),
+        }
+    }
+    Finding::new("DR006", place, message).unit(&unit.id)
+}
+
+fn config(cx: &Context<'_>, unit: &Unit, e: &UnitError, field: &str, name: &str) -> Option<Finding> {
+    let spec = &unit.definition.value["spec"];
+    let (list, mut path) = if field == "valuesFrom" {
+        (&spec["valuesFrom"], steps(&["spec", "valuesFrom"]))
+    } else {
+        (&spec["postBuild"]["substituteFrom"], steps(&["spec", "postBuild", "substituteFrom"]))
+    };
+    let found = list.items().iter().enumerate().find(|(_, r)| r.str_at(["name"]) == Some(name));
+    if let Some((i, reference)) = found {
+        path.extend([Step::Index(i), Step::from("name")]);
+        let kind = reference.str_at(["kind"]).unwrap_or("ConfigMap");
+        match cx.index.exists_but_for(Some(&unit.id), "", kind, &unit.id.namespace, name) {
+            Existence::Missing => {}
+            // The object is there with another key, or what it holds is not known before the cluster runs.
+            Existence::Applied if e.message.contains("has no such key") => {
+                path.pop();
+                path.push(Step::from("valuesKey"));
+            }
+            _ => {
+                let message =
+                    format!("{field}: {kind} {name} is only known in the cluster, so this unit is not checked");
+                return Some(cx.unit(unit, &path, "DR034", message).severity(Severity::Info));
+            }
+        }
+    }
+    Some(finished(cx.unit(unit, &path, "DR034", e.message.clone()), e))
+}
+
+fn dependency_path(spec: &Value, unit: &Unit, on: &UnitId) -> Vec<Step> {
+    let mut path = steps(&["spec", "dependsOn"]);
+    let found = spec["dependsOn"].items().iter().position(|d| {
+        let namespace = d.str_at(["namespace"]).filter(|n| !n.is_empty()).unwrap_or(&unit.id.namespace);
+        d.str_at(["name"]) == Some(&on.name) && namespace == on.namespace
+    });
+    if let Some(i) = found {
+        path.extend([Step::Index(i), Step::from("name")]);
+    }
+    path
+}
+
+/// One finding for each line that Helm says about the values.
+fn values_schema(cx: &Context<'_>, unit: &Unit, e: &UnitError, out: &mut Vec<Finding>) {
+    let chart = unit.chart.as_ref().map(|c| c.name.clone()).unwrap_or_default();
+    let mut prefix: Vec<Step> = Vec::new();
+    let before = out.len();
+    let lines: Vec<&str> = e.message.lines().collect();
+    for (i, line) in lines.iter().enumerate() {
+        let trimmed = line.trim_start();
+        let indent = line.len() - trimmed.len();
+        let Some(rest) = trimmed.strip_prefix("- at '") else {
+            if let Some(name) = trimmed.strip_suffix(':').filter(|n| !n.contains(' ')) {
+                prefix = if name == chart { Vec::new() } else { vec![Step::from(name)] };
+            }
+            continue;
+        };
+        // What has lines below it is only their sum.
+        let below = lines
+            .get(i + 1)
+            .is_some_and(|l| l.trim_start().starts_with("- at") && l.len() - l.trim_start().len() > indent);
+        let Some((pointer, text)) = rest.split_once("': ") else { continue };
+        if below {
+            continue;
+        }
+        let mut path = prefix.clone();
+        path.extend(pointer.split('/').skip(1).map(|part| {
+            let part = part.replace("~1", "/").replace("~0", "~");
+            part.parse::<usize>().map_or(Step::Key(part), Step::Index)
+        }));
+        let mut at = path.clone();
+        if let Some((_, names)) = text.split_once("additional properties '")
+            && let Some((name, _)) = names.split_once('\'')
+        {
+            at.push(Step::from(name));
+        }
+        let shown = if path.is_empty() { String::from("the values") } else { crate::position::show(&path) };
+        let place = cx.values_path(unit, &at);
+        let mut finding =
+            Finding::new("DR007", place, format!("{shown}: {text}, says the schema of chart {chart}")).unit(&unit.id);
+        finding.field = Some(format!("spec.values.{}", crate::position::show(&at)));
+        out.push(finding);
+    }
+    if out.len() == before {
+        let path = if HelmRelease::is(&unit.definition) { steps(&["spec", "values"]) } else { Vec::new() };
+        out.push(finished(cx.unit(unit, &path, "DR007", e.message.clone()), e));
+    }
+}

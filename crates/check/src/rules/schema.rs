@@ -1,0 +1,313 @@
+//! DR010–DR015: objects against the types of their kinds: Kubernetes' own, those of the tree's CustomResourceDefinitions,
+//! and Flux'. What is judged is what the API would judge, by the code of the embedded one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use druse_apiserver::FieldErrorKind;
+use druse_apiserver::schema::{Format, Node, Quantity, SchemaSet, Shape, TypeSchema};
+use druse_apiserver::validate::{NameRule, validate_create, validate_metadata};
+use druse_object::{Gvk, Object, Value};
+use druse_plan::kinds::crd_kind;
+use rayon::prelude::*;
+
+use crate::context::Context;
+use crate::finding::{Finding, Severity};
+use crate::index::{Entry, Origin};
+use crate::position::{self, Step};
+use crate::rules::deprecated;
+
+const MAX_DEPTH: usize = 100;
+
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
+    let schemas = schemas(cx);
+    let found: Vec<Finding> = cx
+        .index
+        .entries
+        .par_iter()
+        .filter(|e| e.origin != Origin::Foreign)
+        .flat_map_iter(|entry| {
+            let mut found = Vec::new();
+            judge(cx, &schemas, entry, &mut found);
+            found
+        })
+        .collect();
+    out.extend(found);
+    // What was applied by hand to begin with is in no unit.
+    for unit in cx.plan.units.iter().filter(|u| u.is_root && u.made_by.is_empty()) {
+        let entry =
+            Entry { unit, object: &unit.definition, gvk: unit.definition.gvk(), origin: Origin::Tree, hook: false };
+        judge(cx, &schemas, &entry, out);
+    }
+    not_served(cx, &schemas, out);
+}
+
+/// The types of all kinds that the tree's objects are of.
+fn schemas(cx: &Context<'_>) -> SchemaSet {
+    let set = SchemaSet::builtin();
+    let used: BTreeSet<(&str, &str)> =
+        cx.index.entries.iter().map(|e| (e.gvk.group.as_str(), e.gvk.kind.as_str())).collect();
+    let wanted = |o: &Object| {
+        crd_kind(o).is_some_and(|k| {
+            used.contains(&(k.group.as_str(), k.kind.as_str())) || k.group.ends_with(".toolkit.fluxcd.io")
+        })
+    };
+    let in_tree: Vec<&Entry<'_>> =
+        cx.index.of_kind("apiextensions.k8s.io", "CustomResourceDefinition").filter(|e| wanted(e.object)).collect();
+    let names: BTreeSet<&str> = in_tree.iter().map(|e| e.object.name()).collect();
+    let flux = druse_component::all().iter().filter(|c| c.name == "flux").flat_map(|c| c.crd_objects());
+    for crd in flux.filter(|o| !names.contains(o.name())) {
+        // A definition that cannot be used says nothing; if it is the tree's, it is judged itself.
+        let _unusable = set.set_crd(&crd.value);
+    }
+    in_tree.par_iter().for_each(|e| {
+        let _unusable = set.set_crd(&e.object.value);
+    });
+    set
+}
+
+fn judge(cx: &Context<'_>, schemas: &SchemaSet, entry: &Entry<'_>, out: &mut Vec<Finding>) {
+    // Definitions that charts bring are their authors' matter, and large.
+    if entry.is_encrypted() || entry.gvk.kind == "CustomResourceDefinition" && entry.origin == Origin::Chart {
+        return;
+    }
+    let Some(schema) = schemas.for_gvk(&entry.gvk) else { return };
+    let secret = entry.is("", "Secret");
+    let mut walk = Walk { flux: entry.gvk.group.ends_with(".toolkit.fluxcd.io"), found: Vec::new(), path: Vec::new() };
+    walk.node(&entry.object.value, schema.root().node(), 0);
+    let mut refused = false;
+    for fault in walk.found {
+        let key = match fault.path.last() {
+            Some(Step::Key(k)) => k.clone(),
+            _ => String::new(),
+        };
+        let text = position::at(&entry.object.value, &fault.path).map(scalar).unwrap_or_default();
+        refused |= fault.code == "DR011";
+        if fault.code == "DR010" && entry.origin == Origin::Chart && cx.in_values(entry.unit, &[&key]).is_none() {
+            // The chart's own, which its users cannot change.
+            continue;
+        }
+        let texts = if secret { [key.as_str(), ""] } else { [text.as_str(), key.as_str()] };
+        out.push(cx.at(entry, &fault.path, &texts, fault.code, fault.message));
+    }
+    if !refused {
+        values(cx, &schema, entry, secret, out);
+    }
+}
+
+fn scalar(v: &Value) -> String {
+    match v {
+        Value::String(s) => s.to_string(),
+        Value::Int(_) | Value::Bool(_) | Value::Float(_) => druse_object::json::to_string(v),
+        _ => String::new(),
+    }
+}
+
+/// What the API would say about a new object.
+fn values(cx: &Context<'_>, schema: &Arc<TypeSchema>, entry: &Entry<'_>, secret: bool, out: &mut Vec<Finding>) {
+    let mut value = entry.object.value.clone();
+    if let Some(m) = value.as_map_mut() {
+        m.remove("status");
+    }
+    if let Err(e) = schema.decode(&mut value) {
+        let message =
+            if secret { "the Secret cannot be read: its data is not base64".to_string() } else { e.to_string() };
+        out.push(cx.at(entry, &[], &[], "DR011", message));
+        return;
+    }
+    schema.default(&mut value);
+    let mut errors = if schema.is_builtin() {
+        validate_create(&entry.gvk, &value)
+    } else {
+        validate_metadata(&value, !entry.object.namespace().is_empty(), NameRule::Subdomain, false)
+    };
+    errors.extend(schema.validate(&value, None));
+    for e in errors {
+        if e.field == "<nil>" {
+            continue;
+        }
+        let path = position::parse(&entry.object.value, &e.field);
+        let code = match e.kind {
+            FieldErrorKind::Required => "DR012",
+            FieldErrorKind::TypeInvalid => "DR011",
+            FieldErrorKind::Invalid if !schema.is_builtin() && e.bad_value.is_none() => "DR014",
+            _ => "DR013",
+        };
+        let message = if secret { format!("{}: {}", e.field, e.detail) } else { e.to_string() };
+        let text = e.bad_value.as_ref().map(scalar).filter(|_| !secret).unwrap_or_default();
+        let key = path.iter().rev().find_map(|s| match s {
+            Step::Key(k) => Some(k.as_str()),
+            Step::Index(_) => None,
+        });
+        let finding = cx.at(entry, &path, &[&text, key.unwrap_or_default()], code, message);
+        let scales_to_zero = entry.gvk.kind == "HorizontalPodAutoscaler" && e.field == "spec.minReplicas";
+        // What another version of Flux, or one that is extended, allows is not known.
+        let others = code == "DR013" && entry.gvk.group.ends_with(".toolkit.fluxcd.io");
+        out.push(if scales_to_zero {
+            finding.severity(Severity::Warning).help("the API takes 0 only with its feature gate HPAScaleToZero")
+        } else if others {
+            finding.severity(Severity::Warning)
+        } else {
+            finding
+        });
+    }
+}
+
+struct Fault {
+    code: &'static str,
+    path: Vec<Step>,
+    message: String,
+}
+
+/// Goes through an object beside its type, and notes fields that the type does not have and values it cannot hold.
+struct Walk {
+    /// Flux' types keep what they do not name; here they are taken at their word.
+    flux: bool,
+    found: Vec<Fault>,
+    path: Vec<Step>,
+}
+
+impl Walk {
+    fn wrong(&mut self, value: &Value, wanted: &str) {
+        let message =
+            format!("{}: {} is needed here, and this is {}", position::show(&self.path), wanted, article(value));
+        self.found.push(Fault { code: "DR011", path: self.path.clone(), message });
+    }
+
+    fn node(&mut self, value: &Value, node: &Node, depth: usize) {
+        if depth > MAX_DEPTH || value.is_null() {
+            return;
+        }
+        match node.format {
+            Format::Quantity => {
+                let fits = match value {
+                    Value::String(s) => s.is_empty() || Quantity::parse(s).is_ok(),
+                    Value::Int(_) | Value::UInt(_) | Value::Float(_) => true,
+                    _ => false,
+                };
+                if !fits {
+                    self.wrong(value, "a quantity (500m, 1Gi)");
+                }
+                return;
+            }
+            Format::IntOrString => {
+                if !matches!(value, Value::Int(_) | Value::String(_)) {
+                    self.wrong(value, "a number or text");
+                }
+                return;
+            }
+            _ => {}
+        }
+        match (node.shape, value) {
+            (Shape::Any, Value::Map(_)) if !node.fields.is_empty() => self.map(value, node, depth),
+            (Shape::Any, _) => {}
+            (Shape::Bool, Value::Bool(_)) | (Shape::Str, Value::String(_)) => {}
+            (Shape::Int, v) if v.as_i64().is_some() || matches!(v, Value::UInt(_)) => {}
+            (Shape::Number, v) if v.as_f64().is_some() => {}
+            (Shape::Object, Value::Map(_)) => self.map(value, node, depth),
+            (Shape::List, Value::Array(items)) => {
+                let Some(slot) = &node.items else { return };
+                for (i, item) in items.iter().enumerate() {
+                    self.path.push(Step::Index(i));
+                    self.node(item, slot.node(), depth + 1);
+                    self.path.pop();
+                }
+            }
+            (shape, value) => self.wrong(
+                value,
+                match shape {
+                    Shape::Bool => "true or false",
+                    Shape::Int => "a whole number",
+                    Shape::Number => "a number",
+                    Shape::Str => "text",
+                    Shape::List => "a list",
+                    _ => "a map",
+                },
+            ),
+        }
+    }
+
+    fn map(&mut self, value: &Value, node: &Node, depth: usize) {
+        let Some(map) = value.as_map() else { return };
+        let open = node.preserve && (!self.flux || node.fields.is_empty())
+            || node.shape == Shape::Any && node.fields.is_empty();
+        for (key, v) in map.iter() {
+            if self.path.is_empty() && key == "status" {
+                continue;
+            }
+            let own = node.embedded && ["apiVersion", "kind", "metadata"].contains(&key.as_str());
+            let child = node.child(key);
+            self.path.push(Step::from(key.as_str()));
+            match child {
+                Some(slot) => self.node(v, slot.node(), depth + 1),
+                None if open || own => {}
+                None => {
+                    let near = node.fields.iter().map(|(k, _)| k.as_str());
+                    let hint = crate::words::nearest(key, near).map(|n| format!("; {n} is one")).unwrap_or_default();
+                    let holder = self.path.get(..self.path.len() - 1).unwrap_or_default();
+                    let holder = if holder.is_empty() { "the object".to_string() } else { position::show(holder) };
+                    let message = format!("{holder} has no field {key}{hint}");
+                    self.found.push(Fault { code: "DR010", path: self.path.clone(), message });
+                }
+            }
+            self.path.pop();
+        }
+    }
+}
+
+fn article(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
+        Value::Bool(_) => "true or false",
+        Value::Int(_) | Value::UInt(_) | Value::Float(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Map(_) => "a map",
+    }
+}
+
+/// Kinds and versions that nothing serves.
+fn not_served(cx: &Context<'_>, schemas: &SchemaSet, out: &mut Vec<Finding>) {
+    let mut served: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+    for e in cx.index.of_kind("apiextensions.k8s.io", "CustomResourceDefinition") {
+        if let Some(k) = crd_kind(e.object) {
+            served.entry((k.group, k.kind)).or_default().extend(k.versions);
+        }
+    }
+    let mut seen: BTreeSet<(&Gvk, String)> = BTreeSet::new();
+    for entry in cx.own() {
+        let Gvk { group, version, kind } = &entry.gvk;
+        if schemas.for_gvk(&entry.gvk).is_some() || deprecated::is_known(&entry.gvk) {
+            continue;
+        }
+        let known = cx.plan.kinds.is_namespaced(group, kind);
+        let builtin = SchemaSet::builtin_kinds().any(|k| k.group == *group);
+        // The same kind is wanted again and again; once a unit is enough.
+        let place = if entry.origin == Origin::Chart { entry.unit.id.to_string() } else { entry.key() };
+        let path = ["apiVersion"].map(Step::from);
+        if let Some(versions) = served.get(&(group.to_string(), kind.to_string())) {
+            if !versions.iter().any(|v| v == version) && seen.insert((&entry.gvk, place)) {
+                let message =
+                    format!("{kind} is not served as {}, only as {}", entry.gvk.api_version(), versions.join(", "));
+                out.push(cx.at(entry, &path, &[], "DR015", message));
+            }
+        } else if known.is_none() {
+            if !seen.insert((&entry.gvk, place)) {
+                continue;
+            }
+            let message = format!("nothing serves {kind} of {}", entry.gvk.api_version());
+            let finding = cx.at(entry, &path, &[], "DR015", message);
+            if builtin {
+                out.push(finding);
+            } else if !cx.index.is_open("") {
+                // Definitions can come from outside the tree: from a bootstrap, or from the nodes.
+                out.push(finding.severity(Severity::Warning));
+            }
+        } else if builtin && !cx.plan.kinds.serves(group, version, kind) && seen.insert((&entry.gvk, place)) {
+            let versions: Vec<&str> = cx.plan.kinds.versions(group, kind).collect();
+            let message =
+                format!("{kind} is not served as {}, only as {}", entry.gvk.api_version(), versions.join(", "));
+            out.push(cx.at(entry, &path, &[], "DR015", message));
+        }
+    }
+}

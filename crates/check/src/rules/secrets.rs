@@ -1,0 +1,216 @@
+//! DR060, DR061: what must not be readable in a repository. No finding ever shows a value.
+
+use std::sync::LazyLock;
+
+use druse_object::Value;
+use regex::{Regex, RegexSet};
+
+use crate::context::{Context, line_with};
+use crate::files::{Document, File};
+use crate::finding::{Finding, Place, Severity};
+use crate::index::{Entry, Origin};
+use crate::position::{Step, locate};
+
+/// What credentials look like, each with what it is. Only forms that nothing else has.
+const TOKENS: &[(&str, &str)] = &[
+    (r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----", "a private key"),
+    (r"AGE-SECRET-KEY-1[0-9A-Z]{58}", "an age key"),
+    (r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b", "an AWS access key"),
+    (r"\bgh[pousr]_[A-Za-z0-9]{36}\b", "a GitHub token"),
+    (r"\bgithub_pat_[A-Za-z0-9_]{60,}", "a GitHub token"),
+    (r"\bglpat-[A-Za-z0-9_-]{20}", "a GitLab token"),
+    (r"\bxox[baprs]-[0-9]{8,}-[0-9A-Za-z-]{10,}", "a Slack token"),
+    (r"https://hooks\.slack\.com/services/T[0-9A-Z]+/B[0-9A-Z]+/[0-9A-Za-z]{20,}", "a Slack webhook"),
+    (
+        r"https://(?:canary\.|ptb\.)?discord(?:app)?\.com/api/webhooks/[0-9]{15,}/[0-9A-Za-z_-]{50,}",
+        "a Discord webhook",
+    ),
+    (r"\b[0-9]{8,10}:AA[0-9A-Za-z_-]{33}\b", "a Telegram token"),
+    (r"\bsk_live_[0-9A-Za-z]{24,}", "a Stripe key"),
+    (r"\bAIza[0-9A-Za-z_-]{35}\b", "a Google API key"),
+    (r"\bhvs\.[A-Za-z0-9_-]{60,}", "a Vault token"),
+    (r"\btskey-(?:auth|client|api)-[0-9A-Za-z]+-[0-9A-Za-z]{20,}", "a Tailscale key"),
+    (r"\bSG\.[0-9A-Za-z_-]{22}\.[0-9A-Za-z_-]{43}", "a SendGrid key"),
+    (r"\bdckr_pat_[0-9A-Za-z_-]{20,}", "a Docker Hub token"),
+    (r"\bK[0-9a-f]{64}::server:[0-9a-f]{32}\b", "a k3s token"),
+];
+
+#[allow(clippy::unwrap_used, reason = "the patterns are constants; a test compiles them")]
+static TOKEN: LazyLock<RegexSet> = LazyLock::new(|| RegexSet::new(TOKENS.iter().map(|t| t.0)).unwrap());
+
+#[allow(clippy::unwrap_used, reason = "the pattern is a constant; a test compiles it")]
+static NAMED: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
+        r#"^\s*(?:- )?["']?(?:[A-Za-z0-9_]*_)?(?i:password|passwd|adminPassword|rootPassword|userPassword|postgresPassword|api_?key|secret_?access_?key|auth_?token|access_?token)["']?:\s+["']?([^\s"'#{}<>$&*|,]{8,})["']?\s*(?:#.*)?$"#,
+    )
+    .unwrap()
+});
+
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
+    for entry in cx.own().filter(|e| e.origin == Origin::Tree && e.is("", "Secret") && !e.is_encrypted()) {
+        plain(cx, entry, out);
+    }
+    for file in cx.files.iter() {
+        tokens(file, out);
+    }
+    for entry in cx.own().filter(|e| e.origin == Origin::Tree && (e.gvk.kind == "HelmRelease" || e.is("", "ConfigMap")))
+    {
+        let Some(file) = entry.object.provenance.file.as_deref().and_then(|f| cx.files.get(f)) else { continue };
+        if let Some(document) = file.document_at(entry.object.provenance.line) {
+            named(cx, entry, file, document, out);
+        }
+    }
+}
+
+/// Whether a text is what somebody would keep to themselves, not a place for it.
+fn is_plain(v: &Value) -> bool {
+    match v {
+        Value::String(s) => !s.trim().is_empty() && !s.contains("${") && !s.starts_with("ENC[") && !s.starts_with('<'),
+        Value::Null | Value::Map(_) | Value::Array(_) => false,
+        _ => true,
+    }
+}
+
+fn is_secret_name(key: &str) -> bool {
+    let key = key.to_lowercase();
+    ["pass", "token", "secret", "key", "cred", "auth", "dsn", "url", "uri", "cert", "pem", "kubeconfig"]
+        .iter()
+        .any(|w| key.contains(w))
+}
+
+fn plain(cx: &Context<'_>, entry: &Entry<'_>, out: &mut Vec<Finding>) {
+    if entry.object.value.str_at(["type"]) == Some("kubernetes.io/service-account-token") {
+        return;
+    }
+    let Some(file) = entry.object.provenance.file.as_deref().and_then(|f| cx.files.get(f)) else { return };
+    if entry.object.provenance.line == 0 {
+        generated(cx, entry, file, out);
+        return;
+    }
+    // What the file says counts: variables may have brought the rest from where it is safe.
+    let Some(document) = file.document_at(entry.object.provenance.line).filter(|d| d.kind() == "Secret") else {
+        return;
+    };
+    let mut keys = Vec::new();
+    let mut first = None;
+    for field in ["data", "stringData"] {
+        for (key, value) in document.value[field].as_map().into_iter().flat_map(|m| m.iter()) {
+            if is_plain(value) {
+                keys.push(key.to_string());
+                first.get_or_insert([Step::from(field), Step::from(key.as_str())]);
+            }
+        }
+    }
+    let Some(path) = first else { return };
+    let message = format!("{} is committed in plain text ({})", entry.key(), keys.join(", "));
+    let place = Place::new(&file.path, locate(file.text(), document.line, &path).line);
+    let mut finding = Finding::new("DR060", place, message).unit(&entry.unit.id);
+    finding.object = Some(entry.key());
+    if !keys.iter().any(|k| is_secret_name(k)) {
+        finding = finding.severity(Severity::Warning);
+    }
+    out.push(finding);
+}
+
+/// A Secret that a kustomization generates.
+fn generated(cx: &Context<'_>, entry: &Entry<'_>, file: &File, out: &mut Vec<Finding>) {
+    let Some(document) = file.documents().first() else { return };
+    for (i, generator) in document.value["secretGenerator"].items().iter().enumerate() {
+        let Some(name) = generator.str_at(["name"]).filter(|n| entry.object.name().contains(n)) else { continue };
+        let literal = generator["literals"]
+            .items()
+            .iter()
+            .position(|l| l.as_str().and_then(|l| l.split_once('=')).is_some_and(|(_, v)| is_plain(&Value::from(v))));
+        let dir = file.path.rsplit_once('/').map_or("", |(d, _)| d);
+        let files = generator["files"].items().iter().chain(generator["envs"].items());
+        let read = files.filter_map(Value::as_str).find(|f| {
+            let f = f.split_once('=').map_or(*f, |(_, f)| f);
+            druse_kustomize::tree::join(dir, f).and_then(|p| cx.files.tree().read(&p).ok()).is_some_and(|bytes| {
+                let text = String::from_utf8_lossy(&bytes);
+                !text.contains("ENC[AES256_GCM")
+                    && !text.contains("sops_version")
+                    && !text.trim().is_empty()
+                    && !text.contains("${")
+            })
+        });
+        let mut path = vec![Step::from("secretGenerator"), Step::Index(i)];
+        let message = match (literal, read) {
+            (Some(n), _) => {
+                path.extend([Step::from("literals"), Step::Index(n)]);
+                format!("Secret {name} is generated from values in plain text")
+            }
+            (None, Some(from)) => format!("Secret {name} is generated from {from}, which is in plain text"),
+            (None, None) => continue,
+        };
+        let place = Place::new(&file.path, locate(file.text(), document.line, &path).line);
+        let mut finding = Finding::new("DR060", place, message).unit(&entry.unit.id);
+        finding.object = Some(entry.key());
+        out.push(finding);
+        return;
+    }
+}
+
+fn in_secret(file: &File, line: u32) -> bool {
+    file.document_at(line).is_some_and(|d| d.kind() == "Secret")
+}
+
+fn tokens(file: &File, out: &mut Vec<Finding>) {
+    if !TOKEN.is_match(file.text()) {
+        return;
+    }
+    for (i, text) in file.text().lines().enumerate() {
+        let Some(which) = TOKEN.matches(text).iter().next().and_then(|i| TOKENS.get(i)) else { continue };
+        let line = u32::try_from(i + 1).unwrap_or(0);
+        let example = ["EXAMPLE", "example", "xxxx", "XXXX"].iter().any(|e| text.contains(e));
+        if !example && !in_secret(file, line) {
+            out.push(Finding::new("DR061", Place::new(&file.path, line), format!("this is {} in plain text", which.1)));
+        }
+    }
+}
+
+/// Fields whose name says what they hold.
+fn named(cx: &Context<'_>, entry: &Entry<'_>, file: &File, document: &Document, out: &mut Vec<Finding>) {
+    let skip = usize::try_from(document.line.saturating_sub(1)).unwrap_or(0);
+    let take = usize::try_from(document.end.saturating_sub(document.line)).unwrap_or(usize::MAX).saturating_add(1);
+    for (i, text) in file.text().lines().enumerate().skip(skip).take(take) {
+        let Some(value) = NAMED.captures(text).and_then(|c| c.get(1)) else { continue };
+        let value = value.as_str();
+        let letters = value.bytes().any(|b| b.is_ascii_alphabetic());
+        let mixed = letters && value.bytes().any(|b| b.is_ascii_digit());
+        let place = value.contains('/') || value.contains("://") || value.starts_with('!');
+        if !mixed || place {
+            continue;
+        }
+        let line = u32::try_from(i + 1).unwrap_or(0);
+        // A name of something that exists is a reference to it.
+        if cx.index.of_kind("", "Secret").any(|e| e.object.name() == value) || line_with(file, "EXAMPLE") == Some(line)
+        {
+            continue;
+        }
+        let key = text.split(':').next().unwrap_or_default().trim().trim_start_matches("- ").trim_matches(['"', '\'']);
+        let message = format!("{key} looks like a credential in plain text");
+        let mut finding = Finding::new("DR061", Place::new(&file.path, line), message)
+            .severity(Severity::Warning)
+            .unit(&entry.unit.id);
+        finding.object = Some(entry.key());
+        out.push(finding);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_told_from_other_text() {
+        let kind = |text: &str| TOKEN.matches(text).iter().next().map(|i| TOKENS[i].1);
+        assert_eq!(kind("key: -----BEGIN OPENSSH PRIVATE KEY-----"), Some("a private key"));
+        assert_eq!(kind(&format!("token: ghp_{}", "a1".repeat(18))), Some("a GitHub token"));
+        assert_eq!(kind("-----BEGIN CERTIFICATE-----"), None);
+        let named = |text: &str| NAMED.captures(text).map(|c| c[1].to_string());
+        assert_eq!(named("  adminPassword: s3cretpassw0rd").as_deref(), Some("s3cretpassw0rd"));
+        assert_eq!(named("  DB_PASSWORD: 'hunter2hunter2'").as_deref(), Some("hunter2hunter2"));
+        assert_eq!(named("  adminPassword: ${PASSWORD}"), None);
+        assert_eq!(named("  existingSecretPasswordKey: password1"), None);
+    }
+}
