@@ -34,6 +34,7 @@ enum Command {
     Render(commands::render::Args),
     Tree(commands::tree::Args),
     Check(commands::check::Args),
+    Diff(commands::diff::Args),
     Template(Box<commands::template::Args>),
     Kustomize(commands::kustomize::Args),
     Mirror(commands::mirror::Args),
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         Command::Render(args) => commands::render::run(&args, globals),
         Command::Tree(args) => commands::tree::run(&args, globals),
         Command::Check(args) => commands::check::run(&args, globals),
+        Command::Diff(args) => commands::diff::run(&args, globals),
         Command::Template(args) => commands::template::run(&args, globals),
         Command::Api(args) => commands::api::run(&args, globals),
         Command::Completion { shell } => {

@@ -62,6 +62,27 @@ pub fn repository_info(path: &Path) -> Option<RepositoryInfo> {
     Some(RepositoryInfo { root, remotes, head, branch })
 }
 
+/// The best common ancestor of two revisions of the repository around a path, in hex.
+///
+/// # Errors
+/// When there is no repository, no such revision, or the two have no commit in common.
+pub fn merge_base(path: &Path, one: &str, other: &str) -> Result<String, SourceError> {
+    let broken = |message: String| SourceError::Broken {
+        what: format!("the common ancestor of {one:?} and {other:?} in {}", path.display()),
+        message,
+    };
+    let repository = gix::discover(path).map_err(|e| broken(format!("there is no Git repository here: {e}")))?;
+    let commit = |revision: &str| -> Result<gix::ObjectId, SourceError> {
+        let id = repository
+            .rev_parse_single(revision)
+            .map_err(|e| broken(format!("there is no revision {revision:?}: {e}")))?;
+        let object = id.object().map_err(|e| broken(e.to_string()))?;
+        Ok(object.peel_to_commit().map_err(|e| broken(format!("{revision:?} is no commit: {e}")))?.id)
+    };
+    let base = repository.merge_base(commit(one)?, commit(other)?).map_err(|e| broken(e.to_string()))?;
+    base.map(|id| id.to_string()).ok_or_else(|| broken("they have no commit in common".into()))
+}
+
 impl GitTree {
     /// The tree of a revision (`HEAD~2`, a branch, a tag, a commit) of the repository around `path`, from the folder
     /// `subdir` on (empty for all of it).

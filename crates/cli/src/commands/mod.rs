@@ -3,6 +3,7 @@
 pub mod api;
 pub mod check;
 pub mod controllers;
+pub mod diff;
 pub mod kustomize;
 pub mod mirror;
 pub mod render;

@@ -1,0 +1,184 @@
+//! Data that is lost: claims, volumes, namespaces, and the resources that operators keep data for.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use druse_object::Value;
+
+use super::{Found, Subject, at, show, text_at};
+use crate::fields;
+
+type Kinds = HashMap<(String, String), String>;
+
+/// Kinds that hold data, with what goes with them; kinds that back data up.
+static KINDS: LazyLock<(Kinds, Kinds)> = LazyLock::new(|| {
+    #[derive(serde::Deserialize, Default)]
+    struct File {
+        data: Vec<(String, String, String)>,
+        backups: Vec<(String, String)>,
+    }
+    let file: File = serde_json::from_str(include_str!("../../data/data-kinds.json")).unwrap_or_default();
+    let data = file.data.into_iter().map(|(group, kind, what)| ((group, kind), what)).collect();
+    let backups = file.backups.into_iter().map(|key| (key, String::new())).collect();
+    (data, backups)
+});
+
+/// Whether an object holds data that goes with it.
+pub(super) fn holds_data(object: &druse_object::Object) -> bool {
+    let gvk = object.gvk();
+    KINDS.0.contains_key(&(gvk.group.to_string(), gvk.kind.to_string()))
+        || matches!(
+            (gvk.group.as_str(), gvk.kind.as_str()),
+            ("", "PersistentVolumeClaim" | "PersistentVolume" | "Namespace")
+        )
+}
+
+pub(super) fn check(found: &mut Found<'_>, subject: &Subject<'_>) {
+    removed(found, subject);
+    if let Some((old, new)) = subject.both() {
+        let (old, new) = (&old.value, &new.value);
+        if subject.is("", &["PersistentVolumeClaim"]) {
+            claim(found, subject, old, new);
+        } else if subject.is("apps", &["StatefulSet"]) {
+            stateful_set(found, subject, old, new);
+        } else if subject.is("", &["PersistentVolume"]) {
+            reclaim(found, subject, old, new, "spec.persistentVolumeReclaimPolicy", "Retain");
+        } else if subject.is("storage.k8s.io", &["StorageClass"]) {
+            reclaim(found, subject, old, new, "reclaimPolicy", "Delete");
+        }
+    }
+}
+
+fn removed(found: &mut Found<'_>, subject: &Subject<'_>) {
+    let Some(gone) = subject.deleted() else { return };
+    let gvk = gone.object.gvk();
+    let name = gone.object.name();
+    let how = subject.fate.as_ref().map(|f| f.text().to_string()).unwrap_or_default();
+    match (gvk.group.as_str(), gvk.kind.as_str()) {
+        ("", "PersistentVolumeClaim") => {
+            let size = text_at(&gone.object.value, "spec.resources.requests.storage").unwrap_or("unknown size");
+            found.object("pvc-removed", gone, format!("claim {name} ({size}) is {how}"));
+        }
+        ("", "PersistentVolume") => {
+            found.object("pv-removed", gone, format!("volume {name} is {how}"));
+        }
+        ("", "Namespace") => {
+            found.object("namespace-removed", gone, format!("namespace {name} is {how}"));
+        }
+        ("storage.k8s.io", "StorageClass") => {
+            found.object("storage-class-removed", gone, format!("storage class {name} is {how}"));
+        }
+        ("apps", "StatefulSet")
+            if text_at(&gone.object.value, "spec.persistentVolumeClaimRetentionPolicy.whenDeleted")
+                == Some("Delete") =>
+        {
+            found.object(
+                "claims-deleted-with-set",
+                gone,
+                format!("StatefulSet {name} is {how}, and its claims with it"),
+            );
+        }
+        (group, kind) => {
+            let key = (group.to_string(), kind.to_string());
+            if let Some(what) = KINDS.0.get(&key) {
+                found.object("data-removed", gone, format!("{kind} {name} is {how}: with it goes {what}"));
+            } else if KINDS.1.contains_key(&key) {
+                found.object("backup-removed", gone, format!("{kind} {name} is {how}"));
+            }
+        }
+    }
+}
+
+fn claim(found: &mut Found<'_>, subject: &Subject<'_>, old: &Value, new: &Value) {
+    const SIZE: &str = "spec.resources.requests.storage";
+    let sizes = (at(old, SIZE).and_then(quantity), at(new, SIZE).and_then(quantity));
+    if let (Some(from), Some(to)) = sizes
+        && to < from
+    {
+        let title = format!("claim shrinks from {} to {}", show(at(old, SIZE)), show(at(new, SIZE)));
+        found.pair("pvc-shrunk", &subject.pair, title).map(|d| d.field(SIZE));
+    }
+    const CLASS: &str = "spec.storageClassName";
+    let (from, to) = (text_at(old, CLASS), text_at(new, CLASS));
+    if from != to {
+        let words = |class: Option<&str>| class.map_or("the default class".to_string(), |c| format!("class {c:?}"));
+        let title = format!("claim changes from {} to {}", words(from), words(to));
+        found.pair("storage-class-changed", &subject.pair, title).map(|d| d.field(CLASS));
+    }
+}
+
+fn stateful_set(found: &mut Found<'_>, subject: &Subject<'_>, old: &Value, new: &Value) {
+    const TEMPLATES: &str = "spec.volumeClaimTemplates";
+    let (from, to) = (at(old, TEMPLATES), at(new, TEMPLATES));
+    let empty = Value::Array(Vec::new());
+    if let Some(delta) = fields::compare(from.unwrap_or(&empty), to.unwrap_or(&empty), None) {
+        let mut paths = Vec::new();
+        fields::flat::flatten(&delta, &mut |_, field| paths.push(field.path.clone()));
+        let title = format!("volumeClaimTemplates change: {}", super::some_of(&paths));
+        found.pair("claim-templates-changed", &subject.pair, title).map(|d| d.field(TEMPLATES));
+    }
+    for when in ["whenDeleted", "whenScaled"] {
+        let path = format!("spec.persistentVolumeClaimRetentionPolicy.{when}");
+        if text_at(new, &path) == Some("Delete") && text_at(old, &path) != Some("Delete") {
+            let event = if when == "whenDeleted" { "the StatefulSet is deleted" } else { "it is scaled down" };
+            let title = format!("claims are deleted when {event} (they were kept)");
+            found.pair("claims-deleted-with-set", &subject.pair, title).map(|d| d.field(&path));
+        }
+    }
+}
+
+fn reclaim(found: &mut Found<'_>, subject: &Subject<'_>, old: &Value, new: &Value, path: &str, default: &str) {
+    let (from, to) = (text_at(old, path).unwrap_or(default), text_at(new, path).unwrap_or(default));
+    if from != "Delete" && to == "Delete" {
+        found
+            .pair("reclaim-delete", &subject.pair, format!("reclaim policy changes from {from} to Delete"))
+            .map(|d| d.field(path));
+    }
+}
+
+/// A Kubernetes quantity as a number.
+pub(super) fn quantity(value: &Value) -> Option<f64> {
+    let text = match value {
+        Value::String(s) => s.trim().to_string(),
+        other => return other.as_f64(),
+    };
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.' && c != '-' && c != '+').unwrap_or(text.len());
+    let (number, suffix) = text.split_at(end);
+    let factor = match suffix {
+        "" => 1.0,
+        "m" => 1e-3,
+        "k" => 1e3,
+        "M" => 1e6,
+        "G" => 1e9,
+        "T" => 1e12,
+        "P" => 1e15,
+        "E" => 1e18,
+        "Ki" => 1024.0,
+        "Mi" => 1024f64.powi(2),
+        "Gi" => 1024f64.powi(3),
+        "Ti" => 1024f64.powi(4),
+        "Pi" => 1024f64.powi(5),
+        "Ei" => 1024f64.powi(6),
+        exponent => return format!("{number}{exponent}").parse().ok(),
+    };
+    number.parse::<f64>().ok().map(|n| n * factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_compare_across_units() {
+        let q = |s: &str| quantity(&Value::from(s));
+        assert!(q("1Gi") > q("1G"));
+        assert_eq!(q("1024Mi"), q("1Gi"));
+        assert_eq!(q("1e3"), Some(1000.0));
+        assert_eq!(q("lots"), None);
+    }
+
+    #[test]
+    fn the_tables_are_read() {
+        assert!(KINDS.0.len() > 20 && KINDS.1.len() > 8);
+    }
+}

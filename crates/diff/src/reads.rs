@@ -1,0 +1,89 @@
+//! Which files a Kustomization reads, to say which of them changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use druse_flux::api::Kustomization;
+use druse_flux::generator;
+use druse_kustomize::tree::{FileTree, Kind, TreeError, join};
+use druse_plan::Unit;
+
+use crate::model::ChangeKind;
+
+/// A tree that remembers which files were read, or asked for in vain.
+struct Recording<'a> {
+    inner: &'a dyn FileTree,
+    read: Mutex<BTreeSet<String>>,
+}
+
+impl FileTree for Recording<'_> {
+    fn read(&self, path: &str) -> Result<Arc<[u8]>, TreeError> {
+        if let Some(clean) = join("", path) {
+            self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(clean);
+        }
+        self.inner.read(path)
+    }
+    fn kind(&self, path: &str) -> Option<Kind> {
+        self.inner.kind(path)
+    }
+    fn list(&self, dir: &str) -> Result<Vec<String>, TreeError> {
+        self.inner.list(dir)
+    }
+    fn canonical(&self, path: &str) -> String {
+        self.inner.canonical(path)
+    }
+}
+
+/// The files that building a Kustomization reads; those up to the failure when it cannot be built.
+fn of_kustomization(unit: &Unit, tree: &dyn FileTree) -> BTreeSet<String> {
+    let Ok(kustomization) = Kustomization::read(&unit.definition) else { return BTreeSet::new() };
+    let recording = Recording { inner: tree, read: Mutex::default() };
+    // Only what it read is of interest; the plan has reported its failure.
+    let _built = generator::build(&recording, &kustomization.spec);
+    recording.read.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The files that a Kustomization of the tree reads on either side and that are not the same on both.
+pub(crate) fn changed_files(
+    base: (&Unit, &dyn FileTree),
+    head: (&Unit, &dyn FileTree),
+) -> BTreeMap<String, ChangeKind> {
+    let mut paths = of_kustomization(base.0, base.1);
+    paths.extend(of_kustomization(head.0, head.1));
+    paths.into_iter().filter_map(|path| Some((path.clone(), changed(&path, base.1, head.1)?))).collect()
+}
+
+/// The files of a folder that are not the same on both sides.
+pub(crate) fn changed_in_folder(dir: &str, base: &dyn FileTree, head: &dyn FileTree) -> BTreeMap<String, ChangeKind> {
+    let mut paths = BTreeSet::new();
+    collect(dir, base, &mut paths, 0);
+    collect(dir, head, &mut paths, 0);
+    paths.into_iter().filter_map(|path| Some((path.clone(), changed(&path, base, head)?))).collect()
+}
+
+/// How deep folders may be.
+const MAX_DEPTH: usize = 32;
+
+fn collect(dir: &str, tree: &dyn FileTree, out: &mut BTreeSet<String>, depth: usize) {
+    if depth > MAX_DEPTH {
+        return;
+    }
+    for name in tree.list(dir).unwrap_or_default() {
+        let Some(path) = join(dir, &name) else { continue };
+        match tree.kind(&path) {
+            Some(Kind::File) => drop(out.insert(path)),
+            Some(Kind::Dir) => collect(&path, tree, out, depth + 1),
+            None => {}
+        }
+    }
+}
+
+/// What happened to a file.
+pub(crate) fn changed(path: &str, base: &dyn FileTree, head: &dyn FileTree) -> Option<ChangeKind> {
+    match (base.read(path), head.read(path)) {
+        (Ok(b), Ok(h)) => (b != h).then_some(ChangeKind::Changed),
+        (Ok(_), Err(_)) => Some(ChangeKind::Removed),
+        (Err(_), Ok(_)) => Some(ChangeKind::Added),
+        (Err(_), Err(_)) => None,
+    }
+}
