@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use druse_object::{Object, Value};
 use druse_plan::UnitState;
+use druse_plan::model::Fault;
 
 use super::{Found, Subject, at, show, text_at};
 use crate::model::{Place, Severity};
@@ -39,12 +40,14 @@ pub(super) fn units(found: &mut Found<'_>) {
             if let Some(file) = error.and_then(|e| e.file.clone()) {
                 danger.place = Place { file, line: error.map_or(0, |e| e.line), template: None };
             }
+            // Whoever runs this may only have no network.
+            if new.errors.iter().all(|e| e.fault == Fault::NotAtHand) {
+                danger.severity(Severity::Warning);
+            }
             if let Some(remedy) = error.and_then(|e| e.remedy.as_deref()) {
-                danger.remedy = format!(
-                    "{}{}.",
-                    remedy.get(..1).unwrap_or_default().to_uppercase(),
-                    remedy.get(1..).unwrap_or_default()
-                );
+                let mut letters = remedy.chars();
+                let first = letters.next().map(char::to_uppercase).into_iter().flatten();
+                danger.remedy = first.chain(letters).chain(['.']).collect();
             }
         }
     }

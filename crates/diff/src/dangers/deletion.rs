@@ -93,6 +93,7 @@ fn removed_units(found: &mut Found<'_>, subjects: &[Subject<'_>]) {
 
 fn of_many(many: usize, fate: &str) -> String {
     match (many, fate.starts_with("stays")) {
+        (0, _) => "it has no objects".to_string(),
         (1, true) => format!("its object {fate}"),
         (1, false) => format!("its object is {fate}"),
         (_, true) => format!("each of its {many} objects {fate}"),

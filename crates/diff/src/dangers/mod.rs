@@ -15,7 +15,7 @@ mod protection;
 mod rbac;
 mod version;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::LazyLock;
 
 use druse_object::{Object, Value};
@@ -114,6 +114,8 @@ impl<'a> Subject<'a> {
 /// What was found so far.
 pub(crate) struct Found<'a> {
     pub(crate) input: &'a Input<'a>,
+    /// The hosts that anything in base answers at, once they were asked for.
+    pub(crate) base_hosts: Option<BTreeSet<String>>,
     out: Vec<Danger>,
 }
 
@@ -185,7 +187,7 @@ impl Danger {
 
 /// All dangers, the worst first; of the same severity in the order of categories, codes, units and objects.
 pub(crate) fn find(input: &Input<'_>) -> Vec<Danger> {
-    let mut found = Found { input, out: Vec::new() };
+    let mut found = Found { input, base_hosts: None, out: Vec::new() };
     let subjects: Vec<Subject<'_>> = input
         .matched
         .pairs
@@ -216,15 +218,9 @@ pub(crate) fn find(input: &Input<'_>) -> Vec<Danger> {
     version::check(&mut found, &subjects);
     let mut out = found.out;
     let rank = |d: &Danger| CATEGORIES.iter().position(|c| *c == d.category).unwrap_or(CATEGORIES.len());
+    let order = |d: &Danger| (std::cmp::Reverse(d.severity), rank(d), d.code);
     out.sort_by(|a, b| {
-        (b.severity, rank(a), &a.unit, &a.object, a.code, &a.title).cmp(&(
-            a.severity,
-            rank(b),
-            &b.unit,
-            &b.object,
-            b.code,
-            &b.title,
-        ))
+        order(a).cmp(&order(b)).then_with(|| (&a.unit, &a.object, &a.title).cmp(&(&b.unit, &b.object, &b.title)))
     });
     out.dedup();
     out

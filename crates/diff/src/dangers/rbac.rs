@@ -1,6 +1,6 @@
 //! Permissions that grow: rules of roles, and who holds them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use druse_object::{Object, Value};
 
@@ -41,11 +41,21 @@ impl Permission {
             || (core && matches!(resource, "pods/exec" | "nodes/proxy" | "serviceaccounts/token") && makes && cluster)
     }
 
-    fn text(&self) -> String {
-        let group = if self.group.is_empty() { String::new() } else { format!(".{}", self.group) };
+    fn target(&self) -> String {
+        let group =
+            if self.group.is_empty() || self.group == "url" { String::new() } else { format!(".{}", self.group) };
         let name = if self.name == "*" { String::new() } else { format!(" {}", self.name) };
-        format!("{} {}{group}{name}", self.verb, self.resource)
+        format!("{}{group}{name}", self.resource)
     }
+}
+
+/// `get/list pods, create jobs.batch`.
+fn texts<'p>(permissions: impl Iterator<Item = &'p Permission>) -> Vec<String> {
+    let mut by_target: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for p in permissions {
+        by_target.entry(p.target()).or_default().push(&p.verb);
+    }
+    by_target.into_iter().map(|(target, verbs)| format!("{} {target}", verbs.join("/"))).collect()
 }
 
 fn permissions(role: &Object) -> BTreeSet<Permission> {
@@ -100,7 +110,7 @@ fn role(found: &mut Found<'_>, subject: &Subject<'_>) {
     let before = subject.pair.base.map(|b| permissions(b.object)).unwrap_or_default();
     let gained: Vec<Permission> =
         permissions(new).into_iter().filter(|p| !before.iter().any(|b| b.covers(p))).collect();
-    let grave: Vec<String> = gained.iter().filter(|p| p.is_full_control(cluster)).map(Permission::text).collect();
+    let grave = texts(gained.iter().filter(|p| p.is_full_control(cluster)));
     if !grave.is_empty() {
         let title = format!("{} {} may {}", new.kind(), new.name(), some_of(&grave));
         if let Some(danger) = found.pair("rbac-full-control", &subject.pair, title) {
@@ -110,7 +120,7 @@ fn role(found: &mut Found<'_>, subject: &Subject<'_>) {
             }
         }
     }
-    let other: Vec<String> = gained.iter().filter(|p| !p.is_full_control(cluster)).map(Permission::text).collect();
+    let other = texts(gained.iter().filter(|p| !p.is_full_control(cluster)));
     if !other.is_empty() && subject.both().is_some() {
         let title = format!("{} {} may also {}", new.kind(), new.name(), some_of(&other));
         found.pair("rbac-widened", &subject.pair, title).map(|d| d.field("rules"));
