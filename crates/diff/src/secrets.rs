@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 
-use druse_flux::api::{HelmRelease, Kustomization};
 use druse_flux::config::config_data;
 use druse_object::{Map, Object, Value};
 use druse_plan::{Unit, UnitKind};
@@ -35,7 +34,7 @@ impl Masker {
         for side in sides {
             for unit in &side.plan.units {
                 for name in secrets_of(unit) {
-                    if let Some((_, secret)) = side.named("Secret", &unit.id.namespace, &name) {
+                    if let Some((_, secret)) = side.named("Secret", &unit.id.namespace, name) {
                         for value in config_data(&secret.value).into_values() {
                             add(&mut values, &String::from_utf8_lossy(&value));
                         }
@@ -119,24 +118,13 @@ fn leaves(value: &Value, put: &mut impl FnMut(&str)) {
 }
 
 /// The names of the Secrets that a unit takes values from.
-fn secrets_of(unit: &Unit) -> Vec<String> {
-    match unit.id.kind {
-        UnitKind::Kustomization => Kustomization::read(&unit.definition)
-            .ok()
-            .and_then(|k| k.spec.post_build)
-            .into_iter()
-            .flat_map(|p| p.substitute_from)
-            .filter(|r| r.kind == "Secret")
-            .map(|r| r.name.to_string())
-            .collect(),
-        UnitKind::HelmRelease => HelmRelease::read(&unit.definition)
-            .ok()
-            .into_iter()
-            .flat_map(|r| r.spec.values_from)
-            .filter(|r| r.kind == "Secret")
-            .map(|r| r.name.to_string())
-            .collect(),
-    }
+pub(crate) fn secrets_of(unit: &Unit) -> impl Iterator<Item = &str> {
+    let spec = &unit.definition.value["spec"];
+    let references = match unit.id.kind {
+        UnitKind::Kustomization => &spec["postBuild"]["substituteFrom"],
+        UnitKind::HelmRelease => &spec["valuesFrom"],
+    };
+    references.items().iter().filter(|r| r.str_at(["kind"]) == Some("Secret")).filter_map(|r| r.str_at(["name"]))
 }
 
 /// Whether an object is a core Secret.

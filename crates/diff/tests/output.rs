@@ -134,6 +134,29 @@ fn a_page_runs_nothing_from_the_objects_it_shows() {
 }
 
 #[test]
+fn a_terminal_gets_no_commands_from_the_objects_it_shows() {
+    let map = |v: &str| {
+        format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c, namespace: a}}\ndata: {{k: \"{v}\"}}\n")
+    };
+    let hostile = r"\x1b[2J\x1b]0;title\x07 \uf8ff[8m\u202e gone";
+    let found = diff(&Tree::app(&map("old")), &Tree::app(&map(hostile)));
+    for color in [false, true] {
+        let shown = output::text(&found, Style { color, ..Style::default() });
+        assert!(shown.contains("title"), "{shown}");
+        assert!(!shown.contains("\x1b[2J") && !shown.contains("\x1b]") && !shown.contains("\x1b[8m"), "{shown:?}");
+        assert!(!shown.contains('\u{202e}') && (color || !shown.contains('\x1b')), "{shown:?}");
+    }
+}
+
+#[test]
+fn every_kind_of_danger_can_be_explained() {
+    let list = output::list(Style::default());
+    assert!(list.lines().count() > 50 && list.contains("pvc-removed"));
+    assert!(output::explain("pvc-removed", Style::default()).is_some_and(|t| t.contains("do: Keep the claim")));
+    assert_eq!(output::explain("none", Style::default()), None);
+}
+
+#[test]
 fn markdown_runs_and_mentions_nothing_either() {
     let comment = output::markdown(&hostile());
     let outside: String = comment.split("```").step_by(2).collect();

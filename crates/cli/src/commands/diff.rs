@@ -75,6 +75,12 @@ pub struct Args {
     /// Exit with 1 when there is a danger of this severity, or a worse one
     #[arg(long, value_enum, value_name = "SEVERITY")]
     pub fail_on: Option<FailOn>,
+    /// Explain one kind of danger
+    #[arg(long, value_name = "CODE", conflicts_with = "list")]
+    pub explain: Option<String>,
+    /// List all kinds of dangers
+    #[arg(long)]
+    pub list: bool,
     /// Fail units whose chart or source is not at hand, even where a component could do their work
     #[arg(long)]
     pub no_stand_ins: bool,
@@ -85,9 +91,19 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
+    let style = Style { color: globals.paint_stdout().0, all: args.all };
+    if args.list {
+        return crate::say::print(&output::list(style)).map(|()| ExitCode::SUCCESS);
+    }
+    if let Some(code) = &args.explain {
+        let text = output::explain(code, style).ok_or_else(|| CliError {
+            code: 2,
+            ..CliError::new(format!("{code:?} is no code of a danger")).help("`druse diff --list` shows all codes")
+        })?;
+        return crate::say::print(&text).map(|()| ExitCode::SUCCESS);
+    }
     // As with diff and git, 1 says that there are differences.
     let diff = make(args, globals).map_err(|e| CliError { code: 2, ..e })?;
-    let style = Style { color: globals.paint_stdout().0, all: args.all };
     let text = match args.output {
         Output::Text => output::text(&diff, style),
         Output::Json => output::json(&diff),

@@ -138,12 +138,16 @@ fn routes(found: &mut Found<'_>, subject: &Subject<'_>) {
     if after.is_empty() {
         return;
     }
-    // A host that something else answered at before is not new.
-    let input = found.input;
-    let before = found
-        .base_hosts
-        .get_or_insert_with(|| input.base.plan.units.iter().flat_map(|u| &u.objects).flat_map(hosts).collect());
-    let more: Vec<String> = after.difference(before).cloned().collect();
+    let own = subject.pair.base.map(|b| hosts(b.object)).unwrap_or_default();
+    let mut more: Vec<String> = after.difference(&own).cloned().collect();
+    if !more.is_empty() {
+        // A host that something else answered at before is not new.
+        let input = found.input;
+        let before = found
+            .base_hosts
+            .get_or_insert_with(|| input.base.plan.units.iter().flat_map(|u| &u.objects).flat_map(hosts).collect());
+        more.retain(|host| !before.contains(host));
+    }
     if !more.is_empty() {
         let by: Vec<String> = served_by(new).into_iter().collect();
         let by = if by.is_empty() { String::new() } else { format!(", by {}", by.join(" and ")) };

@@ -53,10 +53,32 @@ static TABLE: LazyLock<HashMap<&'static str, Row>> = LazyLock::new(|| {
         .collect()
 });
 
-/// Every kind of danger: its code, severity and category, in the order of the codes.
+/// A kind of danger, and what it means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Kind {
+    /// What names it: `pvc-removed`.
+    pub code: &'static str,
+    /// How bad it is, unless something makes it better or worse.
+    pub severity: Severity,
+    /// What kind of harm it is.
+    pub category: &'static str,
+    /// Why it matters.
+    pub why: &'static str,
+    /// What to do.
+    pub remedy: &'static str,
+}
+
+/// Every kind of danger, in the order of the codes.
 #[must_use]
-pub fn kinds() -> Vec<(&'static str, Severity, &'static str)> {
-    let mut out: Vec<_> = TABLE.iter().map(|(code, row)| (*code, row.severity, row.category)).collect();
+pub fn kinds() -> Vec<Kind> {
+    let kind = |(code, row): (&&'static str, &Row)| Kind {
+        code,
+        severity: row.severity,
+        category: row.category,
+        why: row.why,
+        remedy: row.remedy,
+    };
+    let mut out: Vec<Kind> = TABLE.iter().map(kind).collect();
     out.sort_unstable();
     out
 }

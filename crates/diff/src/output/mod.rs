@@ -10,4 +10,4 @@ mod words;
 pub use html::html;
 pub use json::json;
 pub use markdown::markdown;
-pub use text::{Style, text};
+pub use text::{Style, explain, list, text};

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use druse_object::Value;
 
 use super::words;
+use crate::dangers;
 use crate::fields::flat::{FieldChange, FieldChangeKind};
 use crate::model::{ChangeKind, Danger, Diff, ObjectChange, Severity, UnitChange};
 
@@ -17,9 +18,38 @@ pub struct Style {
     pub all: bool,
 }
 
+/// Stands for the escape character until all text from objects is harmless.
+const ESCAPE: char = '\u{f8ff}';
+/// The colour codes this module writes.
+const CODES: [&str; 8] = ["0", "1", "2", "31", "32", "33", "36", "1;31"];
+
+/// Makes text from objects harmless to a terminal, and then colours what is this module's own: of all that could move a
+/// cursor, hide text or turn its direction nothing is left but these few colours.
+fn to_terminal(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        rest = rest.get(c.len_utf8()..).unwrap_or_default();
+        match c {
+            ESCAPE => {
+                let code = rest.strip_prefix('[').and_then(|r| r.split_once('m')).map(|(code, _)| code);
+                if let Some(code) = code.filter(|code| CODES.contains(code)) {
+                    let _ = write!(out, "\x1b[{code}m");
+                    rest = rest.get(code.len() + 2..).unwrap_or_default();
+                }
+            }
+            '\n' | '\t' => out.push(c),
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => out.push('\u{fffd}'),
+            c if c.is_control() => out.push('\u{fffd}'),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
 impl Style {
     fn paint(self, code: &str, text: &str) -> String {
-        if self.color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
+        if self.color { format!("{ESCAPE}[{code}m{text}{ESCAPE}[0m") } else { text.to_string() }
     }
     fn bold(self, text: &str) -> String {
         self.paint("1", text)
@@ -76,7 +106,7 @@ pub fn text(diff: &Diff, style: Style) -> String {
         return out;
     }
     let _ = writeln!(out, "{}", style.bold(&format!("{} → {}", diff.base, diff.head)));
-    dangers(&mut out, diff, style);
+    all_dangers(&mut out, diff, style);
     not_rendered(&mut out, diff, style);
     charts(&mut out, diff, style);
     images(&mut out, diff, style);
@@ -85,14 +115,42 @@ pub fn text(diff: &Diff, style: Style) -> String {
         objects(&mut out, unit, style);
     }
     let _ = writeln!(out, "\n{}", style.bold(&summary(diff)));
-    out
+    to_terminal(&out)
+}
+
+/// All kinds of dangers, one a line.
+#[must_use]
+pub fn list(style: Style) -> String {
+    let mut out = String::new();
+    for kind in dangers::kinds() {
+        let severity = style.severity(kind.severity, &format!("{:8}", kind.severity.word()));
+        let _ = writeln!(out, "{:26} {severity} {:14} {}", kind.code, kind.category, style.dim(kind.why));
+    }
+    to_terminal(&out)
+}
+
+/// What a kind of danger means and what to do; nothing when there is no such kind.
+#[must_use]
+pub fn explain(code: &str, style: Style) -> Option<String> {
+    let kind = dangers::kinds().into_iter().find(|k| k.code == code)?;
+    let head = format!("{} [{}]", kind.severity.word(), kind.code);
+    let text = format!(
+        "{} {}: {}\n\n{}\n\n{} {}\n",
+        style.severity(kind.severity, &head),
+        kind.category,
+        dangers::label(kind.code),
+        kind.why,
+        style.cyan("do:"),
+        kind.remedy
+    );
+    Some(to_terminal(&text))
 }
 
 fn heading(out: &mut String, style: Style, text: &str) {
     let _ = writeln!(out, "\n{}", style.bold(text));
 }
 
-fn dangers(out: &mut String, diff: &Diff, style: Style) {
+fn all_dangers(out: &mut String, diff: &Diff, style: Style) {
     if diff.dangers.is_empty() {
         return;
     }
