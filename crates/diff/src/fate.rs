@@ -87,6 +87,11 @@ pub(crate) fn prunes(unit: &Unit) -> bool {
         || unit.definition.value.at(["spec", "prune"]).and_then(|v| v.as_bool()) == Some(true)
 }
 
+/// Whether the object that defines a unit which head does not have any more is deleted from the cluster.
+pub(crate) fn definition_is_deleted(unit: &Unit, base: &Side<'_>, head: &Side<'_>) -> bool {
+    definition(unit, base, head, &mut BTreeSet::new()).is_ok()
+}
+
 /// What becomes of the objects of a unit that head does not have any more.
 pub(crate) fn of_unit(unit: &Unit, base: &Side<'_>, head: &Side<'_>) -> Fate {
     of_unit_seen(unit, base, head, &mut BTreeSet::new())

@@ -493,6 +493,14 @@ fn a_unit_under_another_name_is_another_unit() {
         danger.title
     );
     assert_eq!(of(&found, "objects-change-unit")[0].severity, Severity::Danger);
+    // With its objects left behind, that is how to move a unit.
+    let orphan = base.clone().file("cluster/units.yaml", &unit("app", "  deletionPolicy: Orphan\n"));
+    assert_eq!(of(&diff(&orphan, &moved), "unit-moved")[0].severity, Severity::Notice);
+    let no_prune =
+        |tree: &Tree| tree.clone().file("cluster/sync.yaml", &common::SYNC.replace("prune: true", "prune: false"));
+    let both =
+        of(&diff(&no_prune(&base), &no_prune(&moved)), "unit-moved").first().map(|d| (d.severity, d.why.clone()));
+    assert!(both.is_some_and(|(s, why)| s == Severity::Warning && why.contains("goes on applying")));
     // The claim itself is not reported as removed: head has it.
     assert!(of(&found, "pvc-removed").is_empty());
     let other = common::unit_change(&found, "Kustomization/flux-system/other");

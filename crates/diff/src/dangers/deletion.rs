@@ -78,8 +78,14 @@ fn removed_units(found: &mut Found<'_>, subjects: &[Subject<'_>]) {
         if let Some(next) = successor(unit, found, subjects) {
             let title = format!("{} becomes {}: {}", unit.id, next.id, of_many(many, fate.text()));
             let danger = found.unit("unit-moved", unit, title);
-            if !fate.is_deleted() {
+            if !fate.is_deleted() && fate::definition_is_deleted(unit, base, head) {
                 danger.severity(Severity::Notice);
+                danger.why = "The old unit goes without its objects, and the new one takes them over.".into();
+                danger.remedy = "Nothing, as long as the new unit is reconciled too.".into();
+            } else if !fate.is_deleted() {
+                danger.severity(Severity::Warning);
+                danger.why = "Nothing deletes the old unit: it stays in the cluster and goes on applying what the new one applies too.".into();
+                danger.remedy = "Delete the old unit by hand once this is merged, with prune: false first so that it leaves its objects.".into();
             } else if unit.id.kind == UnitKind::Kustomization && !unit.objects.iter().any(data::holds_data) {
                 danger.severity(Severity::Warning);
             }

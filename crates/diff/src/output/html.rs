@@ -384,8 +384,12 @@ impl<'a> Page<'a> {
         } else if u.objects.is_empty() {
             self.put("<p class=\"note\">Its objects stay as they are.</p>\n");
         }
+        let told = words::common_fate(u);
+        if let Some(fate) = told {
+            let _ = writeln!(self.out, "<p class=\"note\">Each removed object {}.</p>", esc(fate));
+        }
         for o in &u.objects {
-            self.object(u, o, open);
+            self.object(u, o, told, open);
         }
         self.put("</details>\n");
     }
@@ -401,7 +405,7 @@ impl<'a> Page<'a> {
         }
     }
 
-    fn object(&mut self, u: &'a UnitChange, o: &'a ObjectChange, open: bool) {
+    fn object(&mut self, u: &'a UnitChange, o: &'a ObjectChange, told: Option<&str>, open: bool) {
         let own = if o.hook { id('o', &[&u.unit, &o.object, "hook"]) } else { id('o', &[&u.unit, &o.object]) };
         let danger = self.dangers.get(&(u.unit.as_str(), Some(o.object.as_str()))).copied();
         let echo = o.is_mechanical();
@@ -420,7 +424,7 @@ impl<'a> Page<'a> {
             badge(o.change),
             name_html(&o.object)
         );
-        let mut notes = words::object_notes(o);
+        let mut notes = words::object_notes(o, told);
         if echo {
             notes.extend(words::mechanical(o.fields.iter()));
         }

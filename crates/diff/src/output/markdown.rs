@@ -205,13 +205,17 @@ fn unit_details(unit: &UnitChange, room: usize) -> (String, bool) {
     let mut body = String::new();
     let mut shown = 0;
     let mut echoes = Vec::new();
-    let mut length = 0;
+    let fate = words::common_fate(unit);
+    if let Some(fate) = fate {
+        let _ = writeln!(body, "# each removed object {fate}");
+    }
+    let mut length = body.chars().count();
     for o in &unit.objects {
         if o.is_mechanical() {
             echoes.push(o);
             continue;
         }
-        let text = object(o);
+        let text = object(o, fate);
         let more = text.chars().count();
         if length + more > room {
             break;
@@ -236,9 +240,9 @@ fn unit_details(unit: &UnitChange, room: usize) -> (String, bool) {
     (format!("\n<details><summary>{summary}</summary>\n\n{fence}diff\n{body}{fence}\n\n</details>\n"), whole)
 }
 
-fn object(o: &ObjectChange) -> String {
+fn object(o: &ObjectChange, told: Option<&str>) -> String {
     let mut out = String::new();
-    let notes = words::object_notes(o);
+    let notes = words::object_notes(o, told);
     let notes = if notes.is_empty() { String::new() } else { format!(" ({})", notes.join("; ")) };
     let sign = match o.change.sign() {
         '~' => '!',

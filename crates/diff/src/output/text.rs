@@ -173,7 +173,7 @@ fn all_dangers(out: &mut String, diff: &Diff, style: Style) {
         }
     }
     if !style.all && shown > NOTICES {
-        let more = format!("  and {} more (--all shows them)", words::count(shown - NOTICES, "notice"));
+        let more = format!("  and {} (--all shows them)", words::count(shown - NOTICES, "more notice"));
         let _ = writeln!(out, "{}", style.dim(&more));
     }
 }
@@ -252,12 +252,13 @@ fn units(out: &mut String, diff: &Diff, style: Style) {
 
 fn objects(out: &mut String, unit: &UnitChange, style: Style) {
     let name = style.sign(unit.change, &format!("{} {}", unit.change.sign(), unit.unit));
-    heading(out, style, &name);
+    let fate = words::common_fate(unit);
+    heading(out, style, &fate.map_or_else(|| name.clone(), |fate| format!("{name}  (each object {fate})")));
     if unit.change != ChangeKind::Changed && unit.objects.len() > WHOLE_UNIT && !style.all {
         for o in unit.objects.iter().take(WHOLE_UNIT) {
             let _ = writeln!(out, "  {}", style.sign(o.change, &format!("{} {}", o.change.sign(), o.object)));
         }
-        let more = format!("  and {} more (--all shows them)", words::count(unit.objects.len() - WHOLE_UNIT, "object"));
+        let more = format!("  and {} (--all shows them)", words::count(unit.objects.len() - WHOLE_UNIT, "more object"));
         let _ = writeln!(out, "{}", style.dim(&more));
         return;
     }
@@ -266,7 +267,7 @@ fn objects(out: &mut String, unit: &UnitChange, style: Style) {
         if o.is_mechanical() && !style.all {
             echoes.push(o);
         } else {
-            object(out, o, style);
+            object(out, o, fate, style);
         }
     }
     if let Some(sums) = words::mechanical(echoes.iter().flat_map(|o| &o.fields)) {
@@ -275,8 +276,8 @@ fn objects(out: &mut String, unit: &UnitChange, style: Style) {
     }
 }
 
-fn object(out: &mut String, o: &ObjectChange, style: Style) {
-    let notes = words::object_notes(o);
+fn object(out: &mut String, o: &ObjectChange, told: Option<&str>, style: Style) {
+    let notes = words::object_notes(o, told);
     let notes = if notes.is_empty() { String::new() } else { format!("  ({})", notes.join("; ")) };
     let name = style.sign(o.change, &format!("{} {}", o.change.sign(), o.object));
     let _ = writeln!(out, "  {name}{notes}  {}", style.dim(&o.place.to_string()));

@@ -152,8 +152,20 @@ pub(super) fn image(image: &ImageChange) -> (String, String) {
     }
 }
 
-/// What follows an object's name: what else is to say about it.
-pub(super) fn object_notes(object: &ObjectChange) -> Vec<String> {
+/// What becomes of all of a unit's removed objects, when that is the same for several.
+pub(super) fn common_fate(unit: &UnitChange) -> Option<&str> {
+    let mut fates = unit.objects.iter().filter(|o| o.change == ChangeKind::Removed).map(|o| o.fate.as_deref());
+    let first = fates.next()??;
+    let mut others = 0;
+    let same = fates.all(|fate| {
+        others += 1;
+        fate == Some(first)
+    });
+    (same && others > 0).then_some(first)
+}
+
+/// What follows an object's name: what else is to say about it, but not the fate that was told already.
+pub(super) fn object_notes(object: &ObjectChange, told: Option<&str>) -> Vec<String> {
     let mut out = Vec::new();
     if object.hook {
         out.push("hook".to_string());
@@ -164,7 +176,7 @@ pub(super) fn object_notes(object: &ObjectChange) -> Vec<String> {
     if let Some(from) = &object.moved_from {
         out.push(format!("moved from {from}"));
     }
-    out.extend(object.fate.clone());
+    out.extend(object.fate.clone().filter(|fate| Some(fate.as_str()) != told));
     out
 }
 
