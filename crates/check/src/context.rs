@@ -182,10 +182,16 @@ impl<'a> Context<'a> {
     /// Where a release's values say one of these texts, as they stand in the tree: the first of them that is there.
     #[must_use]
     pub fn in_values(&self, unit: &Unit, texts: &[&str]) -> Option<Place> {
-        texts.iter().find_map(|text| self.in_values_once(unit, text))
+        texts.iter().find_map(|text| self.in_values_once(unit, text, true))
     }
 
-    fn in_values_once(&self, unit: &Unit, text: &str) -> Option<Place> {
+    /// As [`Context::in_values`], without keys.
+    #[must_use]
+    pub fn value_in(&self, unit: &Unit, texts: &[&str]) -> Option<Place> {
+        texts.iter().find_map(|text| self.in_values_once(unit, text, false))
+    }
+
+    fn in_values_once(&self, unit: &Unit, text: &str, keys: bool) -> Option<Place> {
         if text.is_empty() {
             return None;
         }
@@ -194,9 +200,10 @@ impl<'a> Context<'a> {
         let spec = ["spec"].map(Step::from);
         for part in ["values", "postRenderers"] {
             let part: Vec<Step> = spec.iter().cloned().chain([Step::from(part)]).collect();
-            let written = position::at(&document.value, &part).and_then(|v| find(v, text));
+            let written = position::at(&document.value, &part).and_then(|v| find(v, text, keys));
             // What variables make of it is only in the definition as rendered.
-            let path = written.or_else(|| position::at(&unit.definition.value, &part).and_then(|v| find(v, text)));
+            let path =
+                written.or_else(|| position::at(&unit.definition.value, &part).and_then(|v| find(v, text, keys)));
             if let Some(path) = path {
                 let full: Vec<Step> = part.into_iter().chain(path).collect();
                 let found = locate(file.text(), document.line, &full);
@@ -206,7 +213,7 @@ impl<'a> Context<'a> {
             }
         }
         self.values_files(unit).find_map(|(file, document)| {
-            let path = find(&document.value, text)?;
+            let path = find(&document.value, text, keys)?;
             Some(Place::new(&file.path, locate(file.text(), document.line, &path).line))
         })
     }
@@ -310,18 +317,18 @@ fn realign(document: &Value, rendered: &Value, path: &[Step]) -> Vec<Step> {
 }
 
 /// The path to the first text, or number, of a value that is this text, or to the first key.
-fn find(value: &Value, text: &str) -> Option<Vec<Step>> {
+fn find(value: &Value, text: &str, keys: bool) -> Option<Vec<Step>> {
     match value {
         Value::Map(m) => m
             .iter()
             .find_map(|(k, v)| {
-                let mut inner = find(v, text)?;
+                let mut inner = find(v, text, keys)?;
                 inner.insert(0, Step::Key(k.to_string()));
                 Some(inner)
             })
-            .or_else(|| m.get(text).map(|_| vec![Step::Key(text.to_string())])),
+            .or_else(|| m.get(text).filter(|_| keys).map(|_| vec![Step::Key(text.to_string())])),
         Value::Array(a) => a.iter().enumerate().find_map(|(i, v)| {
-            let mut inner = find(v, text)?;
+            let mut inner = find(v, text, keys)?;
             inner.insert(0, Step::Index(i));
             Some(inner)
         }),

@@ -147,7 +147,7 @@ fn anywhere(cx: &Context<'_>, group: &str, kind: &str, name: &str) -> Existence 
 
 /// Whether the tree's people wrote a name: what only a chart says, the chart (or what it runs) answers for.
 fn is_meant(cx: &Context<'_>, entry: &Entry<'_>, name: &str) -> bool {
-    entry.origin == Origin::Tree || cx.in_values(entry.unit, &[name]).is_some()
+    entry.origin == Origin::Tree || cx.value_in(entry.unit, &[name]).is_some()
 }
 
 /// The keys of an applied ConfigMap or Secret.

@@ -45,8 +45,8 @@ fn fault(cx: &Context<'_>, unit: &Unit, e: &UnitError, out: &mut Vec<Finding>) {
     let at_file = |code: &str| {
         let place = Place::new(e.file.clone().unwrap_or_default(), e.line);
         let place = match e.file.as_deref() {
-            None => cx.of_unit(unit, &[]),
-            Some(_) if is_definition(unit, e) => cx.of_unit(unit, &[]),
+            None => of_release(cx, unit, &e.message),
+            Some(_) if is_definition(unit, e) => of_release(cx, unit, &e.message),
             // Flux builds a kustomization that it makes of the file: its lines are none of the file's.
             Some(file) if is_kustomization(file) || e.line == 0 => {
                 Place::new(file, named_in(cx, file, &e.message).unwrap_or(e.line.max(1)))
@@ -112,6 +112,21 @@ fn fault(cx: &Context<'_>, unit: &Unit, e: &UnitError, out: &mut Vec<Finding>) {
 fn is_definition(unit: &Unit, e: &UnitError) -> bool {
     let at = &unit.definition.provenance;
     e.file.as_deref() == at.file.as_deref() && e.line == at.line
+}
+
+/// Where a release's values have what a chart's error is about, or else where the unit is defined.
+fn of_release(cx: &Context<'_>, unit: &Unit, message: &str) -> Place {
+    let path = message.split_once("<.Values.").and_then(|(_, rest)| rest.split_once('>'));
+    if let Some((path, _)) = path
+        && !path.contains([' ', '('])
+    {
+        let steps: Vec<Step> = path.split('.').map(Step::from).collect();
+        return cx.values_path(unit, &steps);
+    }
+    let quoted = message.split(['\'', '"', '`', '(', ')']).skip(1).step_by(2);
+    let words = quoted.filter(|w| w.len() > 2 && !w.contains([' ', ':', '/']) && !w.ends_with(".yaml"));
+    let texts: Vec<&str> = words.collect();
+    cx.value_in(unit, &texts).unwrap_or_else(|| cx.of_unit(unit, &[]))
 }
 
 /// The line of a file that has what a message puts in quotes.

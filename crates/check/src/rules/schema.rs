@@ -122,8 +122,11 @@ fn values(cx: &Context<'_>, schema: &Arc<TypeSchema>, entry: &Entry<'_>, secret:
         validate_metadata(&value, !entry.object.namespace().is_empty(), NameRule::Subdomain, false)
     };
     errors.extend(schema.validate(&value, None));
+    let fields: Vec<String> = errors.iter().map(|e| e.field.clone()).collect();
     for e in errors {
-        if e.field == "<nil>" {
+        // What is said of an item is not said of its list again.
+        let inner = |f: &String| f.strip_prefix(&e.field).is_some_and(|rest| rest.starts_with(['[', '.']));
+        if e.field == "<nil>" || fields.iter().any(inner) {
             continue;
         }
         let path = position::parse(&entry.object.value, &e.field);
