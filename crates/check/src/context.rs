@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::OnceLock;
 
 use druse_object::{Object, Value};
+use druse_plan::sources::Sources;
 use druse_plan::{Plan, Unit};
 
 use crate::files::{Document, File, Files, is_kustomization};
@@ -36,6 +37,8 @@ pub struct Context<'a> {
     pub files: &'a Files,
     /// The plan's objects.
     pub index: Index<'a>,
+    /// How sources become charts.
+    pub sources: &'a Sources,
     /// The Kubernetes version checked for.
     pub kube: Minor,
     /// Whether findings of codes that are off unless asked for are wanted.
@@ -46,8 +49,14 @@ pub struct Context<'a> {
 impl<'a> Context<'a> {
     /// The context of a plan.
     #[must_use]
-    pub fn new(plan: &'a Plan, files: &'a Files, kube: Minor, wanted: &'a (dyn Fn(&str) -> bool + Sync)) -> Self {
-        Self { plan, files, index: Index::new(plan, files), kube, wanted, documents: OnceLock::new() }
+    pub fn new(
+        plan: &'a Plan,
+        sources: &'a Sources,
+        files: &'a Files,
+        kube: Minor,
+        wanted: &'a (dyn Fn(&str) -> bool + Sync),
+    ) -> Self {
+        Self { plan, files, index: Index::new(plan, files), sources, kube, wanted, documents: OnceLock::new() }
     }
 
     /// The objects that the tree's own units apply, without those of sources that others write.

@@ -27,6 +27,8 @@ mod words;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use druse_diff::Side;
+use druse_diff::model::Revision;
 use druse_plan::sources::Sources;
 use druse_plan::{Plan, PlanOptions, TreeInput, plan_with};
 use druse_source::Fetcher;
@@ -45,6 +47,8 @@ pub struct Options {
     pub plan: PlanOptions,
     /// Codes to look for that are off otherwise.
     pub also: Vec<String>,
+    /// The tree as it was, to find what is dangerous about the change since.
+    pub base: Option<TreeInput>,
 }
 
 /// What was found.
@@ -88,18 +92,23 @@ pub fn check(input: &TreeInput, fetcher: &Arc<Fetcher>, options: &Options) -> Re
     let read = recording.take();
     let files = Files::new(recording, read);
     let (config, mut findings) = config::read(files.tree());
-    findings.extend(of_plan(&plan, &files, &config, options));
-    finish(findings, &plan, &files, &config)
-}
-
-/// What the rules find in a plan.
-fn of_plan(plan: &Plan, files: &Files, config: &Config, options: &Options) -> Vec<Finding> {
-    let version = &options.plan.kube_version;
-    let kube = Minor::parse(&format!("{}.{}", version.major, version.minor)).unwrap_or(Minor(1, 36));
+    let kube = kube(options);
     let wanted = |code: &str| {
         options.also.iter().any(|c| c.eq_ignore_ascii_case(code)) || matches!(config.severity.get(code), Some(Some(_)))
     };
-    rules::run(&Context::new(plan, files, kube, &wanted))
+    let cx = Context::new(&plan, &sources, &files, kube, &wanted);
+    findings.extend(rules::run(&cx));
+    if let Some(base) = &options.base {
+        let before = druse_plan::plan(base, fetcher, &options.plan);
+        let old = Side::new(&before, &*base.tree, Revision::default());
+        rules::changes(&cx, &old, &Side::new(&plan, files.tree(), Revision::default()), &mut findings);
+    }
+    finish(findings, &plan, &files, &config)
+}
+
+fn kube(options: &Options) -> Minor {
+    let version = &options.plan.kube_version;
+    Minor::parse(&format!("{}.{}", version.major, version.minor)).unwrap_or(Minor(1, 36))
 }
 
 /// Puts findings together: each once, as bad as the configuration says, without those that are silenced.

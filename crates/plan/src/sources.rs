@@ -205,6 +205,12 @@ impl Sources {
         &self.input
     }
 
+    /// All Flux objects that the tree's files hold, whoever applies them.
+    #[must_use]
+    pub fn scanned(&self) -> &[Arc<Object>] {
+        &self.scan.objects
+    }
+
     /// The sources that were taken to be the tree itself.
     #[must_use]
     pub fn tree_sources(&self) -> &[TreeSource] {

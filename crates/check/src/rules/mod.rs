@@ -1,5 +1,6 @@
 //! The rules, one module a subject. Each looks at the whole and adds what it finds; none depends on another.
 
+mod change;
 mod deprecated;
 mod duplicates;
 mod files;
@@ -13,6 +14,7 @@ mod schema;
 mod secrets;
 mod security;
 mod selectors;
+mod values;
 mod variables;
 
 use rayon::prelude::*;
@@ -29,6 +31,7 @@ const RULES: &[Rule] = &[
     files::check,
     variables::check,
     schema::check,
+    values::check,
     references::check,
     graph::check,
     duplicates::check,
@@ -40,6 +43,8 @@ const RULES: &[Rule] = &[
     ports::check,
     security::check,
 ];
+
+pub(crate) use change::check as changes;
 
 /// What all rules find.
 pub(crate) fn run(cx: &Context<'_>) -> Vec<Finding> {

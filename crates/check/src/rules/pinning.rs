@@ -54,6 +54,9 @@ fn image_findings(cx: &Context<'_>, entry: &Entry<'_>, path: &[Step], image: &st
         let mut finding = cx.at(entry, path, &texts, "DR070", format!("image {image} {what}"));
         // What a chart leaves open is the chart's.
         if entry.origin == Origin::Chart && cx.in_values(entry.unit, &texts).is_none() {
+            if entry.hook {
+                return;
+            }
             finding = finding.severity(Severity::Info);
         }
         out.push(finding);

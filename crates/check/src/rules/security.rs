@@ -12,6 +12,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
     for entry in cx.own() {
         let Some(pod) = pods::of(entry) else { continue };
         let mut what: Vec<String> = Vec::new();
+        let mut folders: Vec<&str> = Vec::new();
         let mut at: Option<Vec<Step>> = None;
         for field in ["hostNetwork", "hostPID", "hostIPC"] {
             if pod.spec[field].as_bool() == Some(true) {
@@ -29,7 +30,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
         }
         for (i, volume) in pod.spec["volumes"].items().iter().enumerate() {
             if let Some(path) = volume.at(["hostPath", "path"]).and_then(Value::as_str) {
-                what.push(format!("folder {path} of the node"));
+                folders.push(path);
                 at.get_or_insert_with(|| {
                     let tail = [Step::from("volumes"), Step::Index(i), Step::from("hostPath")];
                     pod.path.iter().cloned().chain(tail).collect()
@@ -37,6 +38,11 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
             }
         }
         let Some(path) = at else { continue };
+        match folders.as_slice() {
+            [] => {}
+            [one] => what.push(format!("folder {one} of the node")),
+            [first, rest @ ..] => what.push(format!("folder {first} and {} more of the node", rest.len())),
+        }
         let text = match path.last() {
             Some(Step::Key(k)) if entry.origin == Origin::Chart => k.clone(),
             _ => String::new(),

@@ -58,9 +58,14 @@ pub fn check_tree(tree: &Tree) -> Report {
 
 /// Checks a tree without network, in this way.
 pub fn check_with(tree: &Tree, options: &Options) -> Report {
-    let files: MemoryTree = tree.iter().map(|(path, text)| (path.as_str(), text.as_bytes().to_vec())).collect();
     let fetcher = Fetcher::new(FetcherOptions { offline: true, ..FetcherOptions::default() }).unwrap();
-    check(&TreeInput::new(files), &Arc::new(fetcher), options)
+    check(&input(tree), &Arc::new(fetcher), options)
+}
+
+/// A tree as the check takes it.
+pub fn input(tree: &Tree) -> TreeInput {
+    let files: MemoryTree = tree.iter().map(|(path, text)| (path.as_str(), text.as_bytes().to_vec())).collect();
+    TreeInput::new(files)
 }
 
 /// Findings as `CODE file:line`, those that are only worth knowing left out.

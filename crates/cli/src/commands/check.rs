@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use druse_check::{Options, Severity, codes, report};
+use druse_plan::locate_revision;
 
 use crate::error::CliError;
 use crate::globals::{Globals, Paint};
@@ -63,6 +64,9 @@ pub struct Args {
     /// Exit with 1 when something is at least this bad
     #[arg(long, value_enum, default_value = "error", value_name = "LEVEL")]
     pub fail_on: Level,
+    /// Find also what is dangerous about the change since this revision: what the API refuses, what loses data
+    #[arg(long, value_name = "REV")]
+    pub base: Option<String>,
     /// Look also for this, which is off otherwise (repeatable)
     #[arg(long, value_name = "CODE")]
     pub also: Vec<String>,
@@ -91,7 +95,8 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
         known(code)?;
     }
     let input = args.tree.input()?;
-    let options = Options { plan: args.tree.options()?, also: args.also.clone() };
+    let base = args.base.as_ref().map(|rev| locate_revision(&args.tree.path, rev)).transpose().map_err(CliError::new)?;
+    let options = Options { plan: args.tree.options()?, also: args.also.clone(), base };
     let found = druse_check::check(&input, &fetcher(globals)?, &options);
     let least = args.severity.severity();
     let prefix = folder_in_repository(&input.root);
