@@ -62,6 +62,11 @@ fn claims_do_not_shrink_or_change_their_class() {
         between(&pvc("5Gi", ""), &pvc("5Gi", "").replace("fast", "slow")),
         ["storage-class-changed danger: claim changes from class \"fast\" to class \"slow\""]
     );
+    let unset = pvc("5Gi", "").replace("storageClassName: fast, ", "");
+    assert_eq!(
+        between(&unset, &pvc("5Gi", "")),
+        ["storage-class-changed warning: claim changes from the default class to class \"fast\""]
+    );
     assert_eq!(codes(&pvc("5Gi", ""), &pvc("5Gi", "").replace("ReadWriteOnce", "ReadWriteMany")), ["immutable-field"]);
 }
 

@@ -7,6 +7,7 @@ use druse_object::Value;
 
 use super::{Found, Subject, at, show, text_at};
 use crate::fields;
+use crate::model::Severity;
 
 type Kinds = HashMap<(String, String), String>;
 
@@ -103,7 +104,12 @@ fn claim(found: &mut Found<'_>, subject: &Subject<'_>, old: &Value, new: &Value)
     if from != to {
         let words = |class: Option<&str>| class.map_or("the default class".to_string(), |c| format!("class {c:?}"));
         let title = format!("claim changes from {} to {}", words(from), words(to));
-        found.pair("storage-class-changed", &subject.pair, title).map(|d| d.field(CLASS));
+        if let Some(danger) = found.pair("storage-class-changed", &subject.pair, title) {
+            danger.field(CLASS);
+            if from.is_none() {
+                danger.severity(Severity::Warning).also("It is harmless where that is the default class.");
+            }
+        }
     }
 }
 

@@ -347,7 +347,7 @@ impl<'a> Page<'a> {
         }
         self.heading("units", "Units", diff.units.len());
         // A small diff is read from top to bottom, so all of it is open.
-        let open = diff.object_counts().total() <= 12;
+        let open = diff.units.iter().flat_map(|u| &u.objects).filter(|o| !o.is_mechanical()).count() <= 12;
         for u in &diff.units {
             self.unit(u, open);
         }

@@ -1,4 +1,20 @@
-//! JSON for scripts: the model as it is, with sums.
+//! JSON for scripts: the model ([`crate::model`]) as it is, with sums.
+//!
+//! ```text
+//! version      1; rises when a field changes its meaning or goes, not when one is added
+//! summary      units, objects {added, changed, removed}; dangers {danger, warning, notice}
+//! base, head   {name, commit?}
+//! dangers[]    {code, severity, category, title, object?, unit, place {file, line, template?}, field?, why, remedy}
+//! units[]      {unit, change, place, causes[] {kind, …}, objects[], notCompared?}
+//!   objects[]  {object, apiVersion, change, place, renamedFrom?, movedFrom?, hook?, fate?, fields[]?, yaml?}
+//!     fields[] {path, change, from?, to?, lines[]? {fromLine, toLine, lines[]}, hidden?, mechanical?}
+//! images[]     {image, imageFrom?, from, to, step, usedBy[] {unit, object, container}}
+//! charts[]     {unit, chart, chartFrom?, from, to, appFrom, appTo, step, place}
+//! notRendered[] {side, unit, state, reasons[], bothSides}
+//! ```
+//!
+//! Objects are `Kind/namespace/name`, units `Kustomization/namespace/name` or `HelmRelease/namespace/name`. Values of
+//! Secrets are in none of it: their fields say `hidden`.
 
 use serde_json::json;
 

@@ -196,9 +196,9 @@ fn not_rendered(out: &mut String, diff: &Diff, style: Style) {
             let _ = writeln!(out, "    {}", style.dim(reason));
         }
     }
-    let both: Vec<&str> = diff.not_rendered.iter().filter(|n| n.both).map(|n| n.unit.as_str()).collect();
+    let both: Vec<String> = diff.not_rendered.iter().filter(|n| n.both).map(|n| n.unit.clone()).collect();
     if !both.is_empty() && !style.all {
-        let text = format!("  on neither side: {} (--all says why)", both.join(", "));
+        let text = format!("  on neither side: {} (--all says why)", words::list(&both));
         let _ = writeln!(out, "{}", style.dim(&text));
     }
 }

@@ -13,7 +13,8 @@ pub(super) fn count(many: usize, one: &str) -> String {
     format!("{many} {one}{}", if many == 1 { "" } else { "s" })
 }
 
-fn list(names: &[String]) -> String {
+/// A few of many names.
+pub(super) fn list(names: &[String]) -> String {
     if names.len() <= SHOWN {
         return names.join(", ");
     }
