@@ -1,6 +1,6 @@
 //! What is deleted, and what is left behind: by pruning, with a unit that goes, by a move.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use druse_flux::api::HelmRelease;
 use druse_plan::{Unit, UnitId, UnitKind};
@@ -8,6 +8,7 @@ use druse_plan::{Unit, UnitId, UnitKind};
 use super::{Found, Subject, data, some_of};
 use crate::fate;
 use crate::model::Severity;
+use crate::objects::Ref;
 
 pub(super) fn check(found: &mut Found<'_>, subjects: &[Subject<'_>]) {
     pruned(found, subjects);
@@ -163,18 +164,16 @@ fn changed_units(found: &mut Found<'_>, subjects: &[Subject<'_>]) {
 
 /// Objects that a unit made in one namespace and makes in another now.
 fn changed_namespaces(found: &mut Found<'_>, subjects: &[Subject<'_>]) {
-    for subject in subjects {
-        let Some(gone) = subject.deleted() else { continue };
-        let (key, unit) = (gone.object.key(), &gone.unit.id);
-        let new = subjects.iter().find_map(|s| {
-            let object = s.added()?;
-            let other = object.key();
-            let same = (&other.group, &other.kind, &other.name) == (&key.group, &key.kind, &key.name);
-            (same && s.pair.head?.unit.id == *unit && other.namespace != key.namespace).then_some(other)
-        });
-        if let Some(new) = new {
-            let title = format!("{} moves from namespace {} to {}", key.kind, key.namespace, new.namespace);
-            found.object("object-moves-namespace", gone, title);
+    let what = |r: &Ref<'_>| {
+        (r.unit.id.clone(), r.object.gvk().group, r.object.kind().to_string(), r.object.name().to_string())
+    };
+    let added = subjects.iter().filter(|s| s.added().is_some()).filter_map(|s| s.pair.head);
+    let added: HashMap<_, Ref<'_>> = added.map(|r| (what(&r), r)).collect();
+    for gone in subjects.iter().filter_map(Subject::deleted) {
+        let Some(new) = added.get(&what(&gone)) else { continue };
+        let (kind, from, to) = (gone.object.kind(), gone.object.namespace(), new.object.namespace());
+        if from != to {
+            found.object("object-moves-namespace", gone, format!("{kind} moves from namespace {from} to {to}"));
         }
     }
 }

@@ -177,6 +177,8 @@ fn named_by(item: &Value, fields: &[&str]) -> Option<String> {
     for (i, field) in fields.iter().enumerate() {
         let value = field.split('.').try_fold(item, |v, key| v.get(key));
         match value.and_then(scalar_text) {
+            // Said or not, TCP is what a port speaks.
+            Some(text) if *field == "protocol" && text == "TCP" => {}
             Some(text) if fields.len() == 1 && is_name(field) => out.push(text),
             Some(text) => out.push(format!("{field}={text}")),
             None if i == 0 => return None,

@@ -49,6 +49,16 @@ fn list_items_are_known_by_the_keys_kubernetes_merges_by() {
 }
 
 #[test]
+fn a_port_is_the_same_whether_or_not_it_says_tcp() {
+    let base = deployment("[{name: a, ports: [{containerPort: 80, protocol: TCP}]}]");
+    let head = deployment("[{name: a, ports: [{containerPort: 80}]}]");
+    assert_eq!(
+        fields(&base, &head),
+        [r#"spec.template.spec.containers[a].ports[containerPort=80].protocol Removed "TCP" -> "#]
+    );
+}
+
+#[test]
 fn lists_that_no_schema_knows_go_by_what_names_their_items() {
     assert_eq!(
         fields("routes: [{host: a, to: 1}, {host: b, to: 2}]", "routes: [{host: b, to: 3}]"),
