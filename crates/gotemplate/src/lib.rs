@@ -9,6 +9,7 @@ pub mod exec;
 pub mod funcs;
 pub mod parse;
 pub mod printf;
+pub mod semver;
 mod stack;
 pub mod strconv;
 pub mod val;

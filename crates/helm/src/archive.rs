@@ -1,5 +1,5 @@
 //! Chart archives (`.tgz`) read as a stream into files, with the refusals Helm makes and a few more: no way out of the
-//! chart's folder, no links, and a bound on what a small archive may unpack to.
+//! chart's folder, links never followed, and a bound on what a small archive may unpack to.
 
 use std::io::Read;
 
@@ -91,7 +91,9 @@ pub(crate) fn read(archive: &[u8], budget: &mut Budget) -> Result<Vec<File>, Hel
         }
         let name = inner_name(path)?;
         if kind.is_symlink() || kind.is_hard_link() {
-            return refuse(format!("chart illegally contains a link: {path:?}"));
+            // Nothing is followed: a link is a file without contents, as it is to Helm.
+            files.push(File::new(name, Vec::new()));
+            continue;
         }
         if !(kind.is_file() || kind.is_contiguous() || kind.is_gnu_sparse()) {
             return refuse(format!("chart illegally contains something that is not a file: {path:?}"));
@@ -201,9 +203,14 @@ mod tests {
         assert!(error(&[("/etc/passwd", b"", file)]).contains("absolute paths"));
         assert!(error(&[("x", b"", file)]).contains("outside the base directory"));
         assert!(error(&[("c/c:/x", b"", file)]).contains("illegally named"));
-        assert!(error(&[("c/l", b"", tar::EntryType::Symlink)]).contains("link"));
         assert!(error(&[]).contains("no files"));
         assert!(read(b"not gzip", &mut Budget::default()).is_err());
+    }
+
+    #[test]
+    fn links_are_empty_files() {
+        let files = read(&tgz(&[("c/l", b"", tar::EntryType::Symlink)]), &mut Budget::default()).expect("is read");
+        assert_eq!(files, [File::new("l", Vec::new())]);
     }
 
     #[test]

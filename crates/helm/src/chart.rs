@@ -1,6 +1,6 @@
 //! A chart as it was loaded: parsed once, immutable, shared between releases and threads.
 
-use std::path::Path;
+use std::path::{Component, Path};
 use std::sync::Arc;
 
 use druse_object::Value;
@@ -71,6 +71,14 @@ impl Chart {
     /// # Errors
     /// When a file cannot be read, or the chart does not hold together; the message says which file.
     pub fn from_dir(dir: &Path) -> Result<Self, HelmError> {
+        let dir = &std::path::absolute(dir).map_err(|e| io(dir, &e))?;
+        let head = dir.join("Chart.yaml");
+        if !head.is_file() {
+            let head = head.display();
+            return Err(HelmError::Load(format!(
+                "unable to detect chart at {head}: open {head}: no such file or directory"
+            )));
+        }
         let mut budget = Budget::default();
         let ignore = dir.join(".helmignore");
         let rules = if ignore.is_file() {
@@ -79,23 +87,22 @@ impl Chart {
         } else {
             Rules::parse("")?
         };
-        if !dir.is_dir() {
-            return Err(HelmError::Io { path: dir.display().to_string(), message: "no such chart folder".into() });
-        }
         let mut files = Vec::new();
         let mut left = MAX_CHART_SIZE;
         walk(dir, "", &rules, &mut files, &mut left, &mut budget, 0)?;
+        detect(&files)?;
         load(files, &mut budget, 0)
     }
 
     /// Loads a chart from the bytes of a `.tgz`. `.helmignore` is not looked at, as in Helm.
     ///
     /// # Errors
-    /// When the archive is broken, leads out of its folder, holds links or unpacks to more than
+    /// When the archive is broken, leads out of its folder or unpacks to more than
     /// [`MAX_CHART_SIZE`](crate::archive::MAX_CHART_SIZE); when the chart does not hold together.
     pub fn from_archive(bytes: &[u8]) -> Result<Self, HelmError> {
         let mut budget = Budget::default();
         let files = archive::read(bytes, &mut budget)?;
+        detect(&files)?;
         load(files, &mut budget, 0)
     }
 
@@ -152,6 +159,9 @@ impl Chart {
             .filter(|name| !self.dependencies.iter().any(|c| c.name() == *name))
             .collect();
         if missing.is_empty() {
+            if self.metadata.api_version == "v3" {
+                return Err(HelmError::Load("invalid chart apiVersion".into()));
+            }
             return Ok(());
         }
         Err(HelmError::Dependencies(format!(
@@ -164,6 +174,44 @@ impl Chart {
 
 fn io(path: &Path, e: &std::io::Error) -> HelmError {
     HelmError::Io { path: path.display().to_string(), message: e.to_string() }
+}
+
+/// Helm's words for a link that leads nowhere.
+fn broken_link(path: &Path) -> Option<HelmError> {
+    let target = path.parent()?.join(std::fs::read_link(path).ok()?);
+    let mut place = std::path::PathBuf::new();
+    for part in target.components() {
+        match part {
+            Component::ParentDir => {
+                place.pop();
+            }
+            Component::CurDir => {}
+            part => {
+                place.push(part);
+                if place.symlink_metadata().is_err() {
+                    break;
+                }
+            }
+        }
+    }
+    Some(HelmError::Load(format!(
+        "error evaluating symlink {}: lstat {}: no such file or directory",
+        path.display(),
+        place.display()
+    )))
+}
+
+/// Looks which kind of chart this is, as Helm does before it loads one. Version 3 is recognised, but cannot be rendered
+/// (see [`Chart::check_installable`]).
+fn detect(files: &[File]) -> Result<(), HelmError> {
+    let Some(head) = files.iter().find(|f| f.name == "Chart.yaml") else {
+        return Err(HelmError::Load("unable to detect chart version, no Chart.yaml found".into()));
+    };
+    let value = parse_yaml(head).map_err(|e| HelmError::Load(format!("cannot load Chart.yaml: {e}")))?;
+    match value.str_at(["apiVersion"]) {
+        None | Some("" | "v1" | "v2" | "v3") => Ok(()),
+        Some(_) => Err(HelmError::Load("unsupported chart version".into())),
+    }
 }
 
 fn walk(
@@ -186,7 +234,7 @@ fn walk(
     for name in names {
         let path = dir.join(&name);
         let relative = format!("{prefix}{}", name.to_string_lossy());
-        let meta = std::fs::metadata(&path).map_err(|e| io(&path, &e))?;
+        let meta = std::fs::metadata(&path).map_err(|e| broken_link(&path).unwrap_or_else(|| io(&path, &e)))?;
         if rules.ignores(&relative, meta.is_dir()) {
             continue;
         }
@@ -212,7 +260,7 @@ fn walk(
 }
 
 fn parse_yaml(file: &File) -> Result<Value, String> {
-    yaml::parse(&file.text(), Dialect::Sigs).map_err(|e| format!("error converting YAML to JSON: yaml: {e}"))
+    yaml::parse(&file.text(), Dialect::Sigs).map_err(|e| format!("error converting YAML to JSON: {}", e.go_text()))
 }
 
 fn load(files: Vec<File>, budget: &mut Budget, depth: usize) -> Result<Chart, HelmError> {

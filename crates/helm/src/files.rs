@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use druse_gotemplate::funcs::bytes::from_bytes;
 use druse_gotemplate::{Env, FuncError, GoObject, Val};
 use druse_object::{Map, Str, Value, yaml};
 
@@ -29,7 +30,7 @@ impl Files {
     }
 
     fn text(&self, name: &str) -> Str {
-        Str::from(String::from_utf8_lossy(self.bytes(name)))
+        from_bytes(self.bytes(name))
     }
 
     fn glob(&self, pattern: &str) -> Self {

@@ -290,7 +290,7 @@ pub(crate) fn sort(files: &[(Arc<str>, String)]) -> Result<(Vec<Hook>, Vec<Manif
         }
         for text in split(content) {
             let value = yaml::parse(text, Dialect::Sigs)
-                .map_err(|e| (path.to_string(), format!("error converting YAML to JSON: yaml: {e}")))?;
+                .map_err(|e| (path.to_string(), format!("error converting YAML to JSON: {}", e.go_text())))?;
             let head = Head::read(&value).map_err(|e| (path.to_string(), e))?;
             let manifest = Manifest { template: Arc::clone(path), text: text.to_owned(), value };
             let Some(types) = head.annotation(HOOK_ANNOTATION) else {

@@ -286,7 +286,7 @@ impl Metadata {
         if self.version.is_empty() {
             return fail("chart.metadata.version is required".into());
         }
-        if Version::parse(&self.version).is_none() {
+        if Version::parse(&self.version).is_err() {
             return fail(format!("chart.metadata.version {:?} is invalid", self.version));
         }
         if !matches!(self.chart_type.as_str(), "" | "application" | "library") {

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, OnceLock};
 
 use druse_gotemplate::Val;
+use druse_object::Value;
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{Retrieve, Uri, ValidationError, Validator};
 use serde_json::Value as Json;
@@ -68,7 +69,7 @@ fn check(node: &Node, values: &Val, out: &mut String) {
     if let Some(compiled) = compile(&node.chart) {
         let message = match compiled {
             Ok(validator) => {
-                let instance = Json::from(values.to_value());
+                let instance = Json::from(whole_numbers(values.to_value()));
                 let errors: Vec<_> = validator.iter_errors(&instance).collect();
                 render(&errors)
             }
@@ -92,6 +93,17 @@ fn check(node: &Node, values: &Val, out: &mut String) {
                 );
             }
         }
+    }
+}
+
+/// Whole floats as integers: Helm's library takes `3.0` for an integer whatever the draft says.
+fn whole_numbers(v: Value) -> Value {
+    match v {
+        #[allow(clippy::cast_possible_truncation)]
+        Value::Float(f) if f.fract() == 0.0 && f.abs() < 9e15 => Value::Int(f as i64),
+        Value::Array(a) => Value::Array(a.into_iter().map(whole_numbers).collect()),
+        Value::Map(m) => Value::Map(m.into_iter().map(|(k, v)| (k, whole_numbers(v))).collect()),
+        v => v,
     }
 }
 

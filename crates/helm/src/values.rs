@@ -5,6 +5,8 @@
 //! differently (`1e+06`, `1000000`). [`Values`] keeps that difference: floats for what came from documents, integers for
 //! what was set.
 
+use std::borrow::Cow;
+
 use druse_object::yaml::{self, Dialect};
 use druse_object::{Map, Value};
 
@@ -137,10 +139,15 @@ fn not_a_map(v: &Value) -> String {
 /// Reads a values file: all documents merged into one map, numbers as floats.
 pub(crate) fn load(text: &str) -> Result<Value, String> {
     let mut out = Map::new();
-    for doc in yaml::documents(text, Dialect::Sigs) {
-        let doc =
-            doc.map_err(|e| format!("cannot unmarshal yaml document: error converting YAML to JSON: yaml: {e}"))?;
-        match doc.value {
+    for doc in yaml::split_documents(text) {
+        // Helm's line reader ends every line, the last one too: it matters to a block of text at the end.
+        let mut text = Cow::Borrowed(doc.text);
+        if !text.ends_with('\n') {
+            text.to_mut().push('\n');
+        }
+        let value = yaml::parse(&text, Dialect::Sigs)
+            .map_err(|e| format!("cannot unmarshal yaml document: error converting YAML to JSON: {}", e.go_text()))?;
+        match value {
             Value::Null => {}
             Value::Map(m) => merge_maps(&mut out, m.into_iter().map(|(k, v)| (k, into_floats(v))).collect()),
             v => return Err(not_a_map(&v)),

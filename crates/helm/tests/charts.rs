@@ -301,3 +301,65 @@ fn broken_charts_say_what_is_broken() {
         load(&[("Chart.yaml", &good), ("charts/s.tgz", "not gzip")]).contains("error unpacking subchart s.tgz in c")
     );
 }
+
+#[test]
+fn binary_files_keep_their_bytes() {
+    let meta = meta("c", "");
+    let gzip = [0x1f, 0x8b, 0x08, 0x00, 0xff, 0xfe, b'a'];
+    let chart = Chart::from_files(vec![
+        File::new("Chart.yaml", meta.into_bytes()),
+        File::new("data.gz", gzip.to_vec()),
+        File::new("templates/a.yaml", b"d: {{ .Files.Get \"data.gz\" | b64enc }}\n".to_vec()),
+    ])
+    .expect("a chart");
+    let r = render(
+        &Arc::new(chart),
+        &Values::default(),
+        &Release::install("rel", "ns"),
+        &Capabilities::default(),
+        &SeededHost::new("u"),
+        &RenderOptions::default(),
+    )
+    .expect("renders");
+    assert_eq!(text(&r, "a.yaml"), "d: H4sIAP/+YQ==");
+}
+
+#[test]
+fn the_last_line_of_a_values_file_is_ended() {
+    assert_eq!(one("v: {{ .Values | toJson }}", "a: |\n  x", &[]).as_deref(), Ok(r#"v: {"a":"x\n"}"#));
+}
+
+#[test]
+fn whole_numbers_are_integers_to_every_draft_of_schemas() {
+    let meta = meta("c", "");
+    let schema =
+        r#"{"$schema": "http://json-schema.org/draft-04/schema#", "properties": {"count": {"type": "integer"}}}"#;
+    let files = |values| {
+        [("Chart.yaml", meta.as_str()), ("values.schema.json", schema), ("values.yaml", values)].map(|(n, t)| (n, t))
+    };
+    assert!(run(&files("count: 3"), &[]).is_ok());
+    assert!(run(&files("count: 3.5"), &[]).is_err());
+}
+
+#[test]
+fn folders_that_hold_no_chart_are_named_as_helm_names_them() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let at = dir.path().display().to_string();
+    let load = || Chart::from_dir(dir.path()).map(|_| ()).unwrap_err().to_string();
+    assert_eq!(
+        load(),
+        format!("unable to detect chart at {at}/Chart.yaml: open {at}/Chart.yaml: no such file or directory")
+    );
+    std::fs::write(dir.path().join("Chart.yaml"), "apiVersion: v7\nname: a\nversion: 1.0.0\n").expect("is written");
+    assert_eq!(load(), "unsupported chart version");
+    #[cfg(unix)]
+    {
+        std::fs::write(dir.path().join("Chart.yaml"), meta("a", "")).expect("is written");
+        std::os::unix::fs::symlink("../nowhere/x", dir.path().join("link")).expect("is linked");
+        let parent = dir.path().parent().expect("has a parent").display().to_string();
+        assert_eq!(
+            load(),
+            format!("error evaluating symlink {at}/link: lstat {parent}/nowhere: no such file or directory")
+        );
+    }
+}

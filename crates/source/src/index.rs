@@ -49,7 +49,7 @@ impl Index {
                     let version = text(v, "version");
                     let urls = v["urls"].items().iter().filter_map(Value::as_str).map(str::to_string).collect();
                     let digest = text(v, "digest").trim_start_matches("sha256:").to_string();
-                    (Version::parse(&version), ChartVersion { version, urls, digest })
+                    (Version::parse(&version).ok(), ChartVersion { version, urls, digest })
                 })
                 .collect();
             list.sort_by(|a, b| b.0.cmp(&a.0));
@@ -82,8 +82,8 @@ pub fn pick<'a>(versions: impl Iterator<Item = &'a str> + Clone, wanted: &str) -
         return Ok(Some(i));
     }
     let constraint = Constraint::parse(if wanted.is_empty() { "*" } else { wanted })
-        .ok_or_else(|| SourceError::Version(wanted.to_string()))?;
-    Ok(versions.into_iter().position(|v| Version::parse(v).is_some_and(|v| constraint.check(&v))))
+        .map_err(|_| SourceError::Version(wanted.to_string()))?;
+    Ok(versions.into_iter().position(|v| Version::parse(v).is_ok_and(|v| constraint.check(&v))))
 }
 
 #[cfg(test)]

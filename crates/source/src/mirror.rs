@@ -134,9 +134,9 @@ impl Mirror {
                     .into_iter()
                     .flatten()
                     .filter_map(|e| e.ok()?.file_name().into_string().ok())
-                    .filter(|n| druse_helm::version::Version::parse(n).is_some())
+                    .filter(|n| druse_helm::version::Version::parse(n).is_ok())
                     .collect();
-                names.sort_by_key(|n| std::cmp::Reverse(druse_helm::version::Version::parse(n)));
+                names.sort_by_key(|n| std::cmp::Reverse(druse_helm::version::Version::parse(n).ok()));
                 pick(names.iter().map(String::as_str), range)?.and_then(|i| names.get(i).cloned())
             }
         };

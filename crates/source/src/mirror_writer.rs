@@ -91,7 +91,7 @@ impl MirrorWriter {
         let mut put = Put::Written;
         let mut names = vec![version.clone()];
         let wanted = request.version.trim();
-        if !wanted.is_empty() && wanted != version && druse_helm::version::Constraint::parse(wanted).is_none() {
+        if !wanted.is_empty() && wanted != version && druse_helm::version::Constraint::parse(wanted).is_err() {
             names.push(wanted.to_string());
         }
         let file = format!("{}-{version}.tgz", request.name);
@@ -224,7 +224,7 @@ impl MirrorWriter {
         let charts = self.charts.lock().unwrap_or_else(PoisonError::into_inner);
         let entries = charts.iter().map(|(name, versions)| {
             let mut versions: Vec<(&String, &Value)> = versions.iter().collect();
-            versions.sort_by_key(|(v, _)| std::cmp::Reverse(druse_helm::version::Version::parse(v)));
+            versions.sort_by_key(|(v, _)| std::cmp::Reverse(druse_helm::version::Version::parse(v).ok()));
             (name.as_str(), Value::from(versions.into_iter().map(|(_, e)| e.clone()).collect::<Vec<_>>()))
         });
         let index =

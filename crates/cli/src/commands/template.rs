@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::ArgAction;
 use druse_helm::output::{Show, template_text};
 use druse_helm::render::{name_from_template, validate_release_name};
 use druse_helm::{Capabilities, Chart, HelmError, KubeVersion, Release, RenderOptions, SeededHost, Values, render};
@@ -90,11 +89,93 @@ pub struct Args {
     #[arg(long, hide = true)]
     pub validate: bool,
     /// Only `client` is possible here
-    #[arg(long, hide = true, value_name = "WHERE", num_args = 0..=1, default_missing_value = "client")]
+    #[arg(long, hide = true, value_name = "WHERE", num_args = 0..=1, require_equals = true, default_missing_value = "client")]
     pub dry_run: Option<String>,
-    /// Accepted, without effect, as in Helm
-    #[arg(long, hide = true, action = ArgAction::SetTrue)]
+    /// Refused when a dependency is missing: charts are not fetched here
+    #[arg(long, hide = true)]
     pub dependency_update: bool,
+    /// Refused: post-renderers are plugins of Helm
+    #[arg(long, hide = true, value_name = "PLUGIN")]
+    pub post_renderer: Option<String>,
+    /// Refused: the chart is a folder or a file
+    #[arg(long, hide = true, value_name = "URL")]
+    pub repo: Option<String>,
+    /// Refused: output would depend on the network
+    #[arg(long, hide = true)]
+    pub enable_dns: bool,
+    /// Refused: provenance files are not read
+    #[arg(long, hide = true)]
+    pub verify: bool,
+    #[command(flatten)]
+    pub unused: Unused,
+}
+
+/// Flags of `helm template` that cannot change what it prints for a chart at hand.
+#[derive(clap::Args, Clone, Debug)]
+#[allow(dead_code, clippy::struct_excessive_bools)] // accepted, never looked at
+pub struct Unused {
+    #[arg(long, hide = true)]
+    atomic: bool,
+    #[arg(long, hide = true)]
+    ca_file: Option<String>,
+    #[arg(long, hide = true)]
+    cert_file: Option<String>,
+    #[arg(long, hide = true)]
+    create_namespace: bool,
+    #[arg(long, hide = true)]
+    description: Option<String>,
+    #[arg(long, hide = true)]
+    devel: bool,
+    #[arg(long, hide = true)]
+    disable_openapi_validation: bool,
+    #[arg(long, hide = true)]
+    force: bool,
+    #[arg(long, hide = true)]
+    force_conflicts: bool,
+    #[arg(long, hide = true)]
+    force_replace: bool,
+    #[arg(long, hide = true)]
+    hide_notes: bool,
+    #[arg(long, hide = true)]
+    insecure_skip_tls_verify: bool,
+    #[arg(long, hide = true)]
+    key_file: Option<String>,
+    #[arg(long, hide = true)]
+    keyring: Option<String>,
+    #[arg(short, long, hide = true)]
+    labels: Vec<String>,
+    #[arg(long, hide = true)]
+    pass_credentials: bool,
+    #[arg(long, hide = true)]
+    password: Option<String>,
+    #[arg(long, hide = true)]
+    plain_http: bool,
+    #[arg(long, hide = true)]
+    post_renderer_args: Vec<String>,
+    #[arg(long, hide = true)]
+    render_subchart_notes: bool,
+    #[arg(long, hide = true)]
+    replace: bool,
+    #[arg(long, hide = true)]
+    rollback_on_failure: bool,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    server_side: Option<bool>,
+    #[arg(long, hide = true)]
+    take_ownership: bool,
+    #[arg(long, hide = true)]
+    timeout: Option<String>,
+    #[arg(long, hide = true)]
+    username: Option<String>,
+    #[arg(long = "version", hide = true)]
+    chart_version: Option<String>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "watcher")]
+    wait: Option<String>,
+    #[arg(long, hide = true)]
+    wait_for_jobs: bool,
+    #[arg(long, hide = true)]
+    kube_context: Option<String>,
+    #[arg(long, hide = true)]
+    kubeconfig: Option<String>,
 }
 
 impl From<HelmError> for CliError {
@@ -120,6 +201,28 @@ pub fn run(args: &Args, _globals: &Globals) -> Result<ExitCode, CliError> {
         )
         .help("drop the flag; `druse check` checks rendered objects against the published schemas"));
     }
+    for (given, message, help) in [
+        (
+            args.post_renderer.is_some(),
+            "--post-renderer is not supported: post-renderers are plugins of Helm",
+            "pipe the output through the program instead",
+        ),
+        (
+            args.repo.is_some(),
+            "--repo is not supported: charts are rendered from a folder or a .tgz",
+            "fetch the chart first, or let `druse mirror` fetch what a tree needs",
+        ),
+        (
+            args.enable_dns,
+            "--enable-dns is not supported: output would depend on the network",
+            "without it getHostByName gives an empty text, as in Helm",
+        ),
+        (args.verify, "--verify is not supported: provenance files are not read", "verify the chart when you fetch it"),
+    ] {
+        if given {
+            return Err(CliError::new(message).help(help));
+        }
+    }
     let kube_version = args.kube_version.as_deref().map(KubeVersion::parse).transpose()?;
     let (name, path) = name_and_chart(args)?;
     let values = values(args)?;
@@ -129,7 +232,12 @@ pub fn run(args: &Args, _globals: &Globals) -> Result<ExitCode, CliError> {
             .help("give a chart's folder or .tgz; charts are fetched by name with `druse mirror`"));
     }
     let chart = Arc::new(Chart::from_path(path)?);
-    chart.check_installable()?;
+    chart.check_installable().map_err(|e| match e {
+        HelmError::Dependencies(_) if args.dependency_update => {
+            CliError::new(e).help("--dependency-update is not supported: dependencies are not fetched here")
+        }
+        e => e.into(),
+    })?;
     if chart.metadata.deprecated {
         tracing::warn!("this chart is deprecated");
     }

@@ -1,5 +1,7 @@
 //! Maps: sprig's `dict.go`.
 
+use druse_object::Str;
+
 use crate::env::{Env, FuncError};
 use crate::val::{MapRef, Val};
 
@@ -183,9 +185,9 @@ pub(crate) fn copy(v: &Val, depth: usize) -> Result<Val, FuncError> {
     Ok(match v {
         Val::List(l) => Val::list(l.iter().map(|v| copy(v, depth + 1)).collect::<Result<_, _>>()?),
         Val::Map(m) => {
-            let entries =
-                m.borrow().iter().map(|(k, v)| Ok((k.clone(), copy(v, depth + 1)?))).collect::<Result<_, _>>()?;
-            Val::Map(MapRef::new(entries))
+            let copied = |(k, v): (&Str, &Val)| Ok((k.clone(), copy(v, depth + 1)?));
+            let entries: Result<_, FuncError> = m.borrow().iter().map(copied).collect();
+            Val::Map(MapRef::new(entries?))
         }
         other => other.clone(),
     })

@@ -175,7 +175,7 @@ impl<'a> Reader<'a> {
                 return self.fail("did not find expected node content");
             }
             b'-' if self.blankz(self.pos + 1) => {
-                return self.fail("block sequence entries are not allowed in this context");
+                return self.fail("did not find expected node content");
             }
             _ => Atom::Scalar(Scalar { text: self.plain_flow()?, plain: true }),
         };

@@ -68,6 +68,20 @@ pub struct YamlError {
     pub column: u32,
     /// What is wrong, in go-yaml's words where it has them.
     pub message: String,
+    /// The line go-yaml v2 would name, if it would name one.
+    go_line: Option<u32>,
+}
+
+impl YamlError {
+    /// The error as `go.yaml.in/yaml/v2` words it (`yaml: line 7: did not find expected key`): its parser counts lines
+    /// from 0, its scanner looks at the token after the broken one, and the first line has no number.
+    #[must_use]
+    pub fn go_text(&self) -> String {
+        match self.go_line {
+            Some(line) => format!("yaml: line {line}: {}", self.message),
+            None => format!("yaml: {}", self.message),
+        }
+    }
 }
 
 /// Reads a stream of documents; a broken one does not stop those after it (reading goes on at the next `---` line).

@@ -35,7 +35,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn anchor_name(&mut self) -> Res<&'a str> {
+    pub(super) fn anchor_name(&mut self) -> Res<&'a str> {
         let start = self.pos + 1;
         let mut end = start;
         while matches!(self.b(end), b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'_' | b'-') {

@@ -25,11 +25,19 @@ pub(super) struct Fail {
     pub(super) message: Cow<'static, str>,
     /// Where the thing was first defined, for messages that end in "at line N".
     pub(super) first: Option<usize>,
+    /// Where go-yaml's scanner notices, when that is further on.
+    pub(super) noticed: Option<usize>,
 }
 
 impl Fail {
     pub(super) fn new(pos: usize, message: impl Into<Cow<'static, str>>) -> Box<Self> {
-        Box::new(Self { pos, message: message.into(), first: None })
+        Box::new(Self { pos, message: message.into(), first: None, noticed: None })
+    }
+
+    /// The same, noticed by go-yaml only at `pos`.
+    pub(super) fn noticed_at(mut self: Box<Self>, pos: usize) -> Box<Self> {
+        self.noticed = Some(pos);
+        self
     }
 }
 
@@ -91,6 +99,9 @@ pub(super) struct Reader<'a> {
     pub(super) handles: Vec<(&'a str, &'a str)>,
     pub(super) nodes: u64,
     pub(super) alias_nodes: u64,
+    /// The first thing in the document that is YAML but cannot be decoded: go-yaml decodes after it has parsed, so what
+    /// does not parse counts more.
+    deferred: Option<Box<Fail>>,
     /// Positions of the keys of all open maps, kept while keys must be unique.
     pub(super) key_positions: Vec<usize>,
     /// The previous document ended without `...`, so only `---` can follow.
@@ -116,6 +127,7 @@ impl<'a> Reader<'a> {
             handles: Vec::new(),
             nodes: 0,
             alias_nodes: 0,
+            deferred: None,
             key_positions: Vec::new(),
             need_marker: false,
             begun: false,
@@ -219,6 +231,7 @@ impl<'a> Reader<'a> {
         self.handles.clear();
         self.nodes = 0;
         self.alias_nodes = 0;
+        self.deferred = None;
         let mut directives = false;
         let explicit = loop {
             self.skip(false, false);
@@ -279,6 +292,9 @@ impl<'a> Reader<'a> {
             self.need_marker = false;
             self.skip(true, false);
         }
+        if let Some(fail) = self.deferred.take() {
+            return Err(fail);
+        }
         end = end.max(stop);
         let from = if explicit { from } else { from.min(start) };
         Ok(Some(Read { value, start, range: from.min(end)..end }))
@@ -297,7 +313,17 @@ impl<'a> Reader<'a> {
                 (Some(handle), Some(prefix)) => self.handles.push((handle, prefix)),
                 _ => return self.fail("did not find expected tag prefix"),
             },
-            _ => return self.fail("found unknown directive name"),
+            Some(name) => {
+                let name = name.get(1..).unwrap_or_default();
+                let letters =
+                    name.bytes().take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')).count();
+                return self.fail(match letters {
+                    0 => "could not find expected directive name",
+                    n if n < name.len() => "found unexpected non-alphabetical character",
+                    _ => "found unknown directive name",
+                });
+            }
+            None => return self.fail("could not find expected directive name"),
         }
         self.pos = self.eol(self.pos);
         Ok(())
@@ -421,7 +447,14 @@ impl<'a> Reader<'a> {
             }
             let col = self.col();
             if !self.crossed || col > indent || (col == indent && !indentless && !self.is_dash()) {
-                return self.fail("did not find expected '-' indicator");
+                if self.crossed && col == indent {
+                    self.key_or_fail(indent, depth)?;
+                }
+                // A list at its parent's column ends at anything else, and its parent complains.
+                return self.unexpected(
+                    indent,
+                    if indentless { "did not find expected key" } else { "did not find expected '-' indicator" },
+                );
             }
             if col < indent || !self.is_dash() {
                 // Another token at this column belongs to the map around a list that is not indented; that map
@@ -480,12 +513,12 @@ impl<'a> Reader<'a> {
             }
             let col = self.col();
             if !self.crossed || col > indent {
-                return self.fail("did not find expected key");
+                return self.unexpected(indent, "did not find expected key");
             }
             if col < indent {
                 break;
             }
-            if self.is_dash() {
+            if self.is_dash() || matches!(self.b(self.pos), b']' | b'}' | b',') {
                 return self.fail("did not find expected key");
             }
         }
@@ -508,13 +541,45 @@ impl<'a> Reader<'a> {
             self.pos += 1;
         }
         if self.line_start > start || self.b(self.pos) != b':' || !self.blankz(self.pos + 1) {
-            return Err(Fail::new(
-                if self.line_start > start { start } else { self.pos },
-                "could not find expected ':'",
-            ));
+            let place = if self.line_start > start { start } else { self.pos };
+            self.skip(true, false);
+            return Err(Fail::new(place, "could not find expected ':'").noticed_at(self.pos));
         }
         self.check_key_length(start, after)?;
         Ok((self.key(atom, props, start, before)?, start))
+    }
+
+    /// What stands at the column of a block collection has to be a key: fails as go-yaml's scanner does, which notices
+    /// before the parser, when it is a scalar without a `:`.
+    fn key_or_fail(&mut self, indent: isize, depth: usize) -> Res<()> {
+        let start = self.pos;
+        let other = matches!(self.b(start), b']' | b'}' | b',')
+            || matches!(self.b(start), b'?' | b':') && self.blankz(start + 1);
+        if !other {
+            let place = (self.line_start, self.crossed);
+            self.implicit_key(indent, depth)?;
+            self.pos = start;
+            (self.line_start, self.crossed) = place;
+        }
+        Ok(())
+    }
+
+    /// A token that does not belong here: refused with `message`, unless it is no token at all, which go-yaml's scanner
+    /// finds before its parser looks.
+    fn unexpected<T>(&mut self, indent: isize, message: &'static str) -> Res<T> {
+        let start = self.pos;
+        match self.b(start) {
+            b'@' | b'`' | b'%' => return self.fail("found character that cannot start any token"),
+            b'"' => drop(self.double_quoted()?),
+            b'\'' => drop(self.single_quoted()?),
+            b'|' | b'>' => drop(self.block_scalar(indent)?),
+            b'&' | b'*' => drop(self.anchor_name()?),
+            b'-' if !self.crossed && self.blankz(start + 1) => {
+                return self.fail("block sequence entries are not allowed in this context");
+            }
+            _ => {}
+        }
+        Err(Fail::new(start, message))
     }
 
     /// A scalar, alias or flow collection in block context.
@@ -532,6 +597,10 @@ impl<'a> Reader<'a> {
                 Ok(Atom::Value(value))
             }
             b'*' => Ok(Atom::Value(self.alias()?)),
+            b'%' if self.pos == self.line_start => {
+                self.directive()?;
+                self.fail("did not find expected <document start>")
+            }
             b'@' | b'`' | b'%' | b'\t' => self.fail("found character that cannot start any token"),
             b',' | b']' | b'}' | b'|' | b'>' | b'&' | b'!' => self.fail("did not find expected node content"),
             _ => Ok(Atom::Scalar(Scalar { text: self.plain_block(indent)?, plain: true })),
@@ -553,7 +622,7 @@ impl<'a> Reader<'a> {
         {
             Value::String(scalar.into_str())
         } else {
-            resolve(scalar, props.tag, self.options.dialect).map_err(|m| Fail::new(self.token, m))?
+            resolve(scalar, props.tag, self.options.dialect).or_else(|m| self.defer(self.token, m))?
         };
         self.finish(value, props, before)
     }
@@ -586,15 +655,25 @@ impl<'a> Reader<'a> {
         match raw {
             // v3 decodes into string keys: the text as written, whatever it looks like.
             Some(raw) => Ok(Key::Text(raw)),
-            None => Ok(Key::Text(key_of(value).map_err(fail)?)),
+            None => Ok(Key::Text(key_of(value).or_else(|m| self.defer(start, m))?)),
         }
     }
 
-    pub(super) fn key_text(&self, value: Value, start: usize) -> Res<Str> {
+    /// Keeps a failure of decoding for the end of the document, and goes on with nothing. (kyaml decodes as it goes.)
+    fn defer<T: Default>(&mut self, pos: usize, message: String) -> Res<T> {
+        let fail = Fail::new(pos, message);
+        if self.options.dialect == Dialect::Kyaml {
+            return Err(fail);
+        }
+        self.deferred.get_or_insert(fail);
+        Ok(T::default())
+    }
+
+    pub(super) fn key_text(&mut self, value: Value, start: usize) -> Res<Str> {
         if self.options.dialect == Dialect::Kyaml && value.is_null() {
             return Ok(Str::default());
         }
-        key_of(value).map_err(|m| Fail::new(start, m))
+        key_of(value).or_else(|m| self.defer(start, m))
     }
 
     /// Adds an entry to a map being read.

@@ -129,6 +129,31 @@ fn errors_say_where() {
 }
 
 #[test]
+fn errors_are_worded_and_placed_as_go_yaml_does_on_request() {
+    for (text, want) in [
+        ("a: b: c\n", "yaml: mapping values are not allowed in this context"),
+        ("a: b\nc: d: e\n", "yaml: line 2: mapping values are not allowed in this context"),
+        ("a: b\nfoo\nbar: x\n", "yaml: line 3: could not find expected ':'"),
+        ("a:\n- b\nfoo\n- c\n", "yaml: line 4: could not find expected ':'"),
+        ("a:\n  b: c\n d: e\n", "yaml: line 2: did not find expected key"),
+        ("a:\n- b\n  c: d\n", "yaml: line 3: mapping values are not allowed in this context"),
+        ("a:\n- \"b\"\n  c: d\n", "yaml: line 2: did not find expected key"),
+        ("- \"b\"\n  c: d\n", "yaml: line 1: did not find expected '-' indicator"),
+        ("a: b\n]\n", "yaml: line 1: did not find expected key"),
+        ("a: \"b\" @c\n", "yaml: found character that cannot start any token"),
+        ("a: b\n%x\n", "yaml: line 2: found unknown directive name"),
+        ("a: [- b]\n", "yaml: did not find expected node content"),
+        ("a: b\nc: 'd\ne: f\n", "yaml: line 4: found unexpected end of stream"),
+        ("a: b\nc: *d\n", "yaml: unknown anchor 'd' referenced"),
+        ("a: {{ .b }}\nc: d\n", "yaml: invalid map key: map[interface {}]interface {}{\".b\":interface {}(nil)}"),
+        ("a: {{ .b }}-c\n", "yaml: did not find expected key"),
+    ] {
+        let got = parse(text, Dialect::Sigs).map_err(|e| e.go_text());
+        assert_eq!(got, Err(want.to_string()), "{text}");
+    }
+}
+
+#[test]
 fn a_broken_document_does_not_stop_the_next() {
     let text = "a: 1\n---\nb: [\n---\nc: 3\n--- # empty\n---\nd: \"x\n...\n---\n  e: 5\n";
     let docs = documents(text, Dialect::Sigs);

@@ -262,7 +262,28 @@ pub(super) fn key_of(value: Value) -> Result<Str, String> {
         Value::Float(f) => Ok(number::format_g32(f).into()),
         Value::UInt(u) => Err(format!("unsupported map key of type: uint64, key: {u}")),
         Value::Null => Err("unsupported map key of type: %!s(<nil>), key: <nil>".into()),
-        Value::Array(_) | Value::Map(_) => Err("invalid map key: only scalars can be keys".into()),
+        Value::Array(_) | Value::Map(_) => Err(format!("invalid map key: {}", go_syntax(&value))),
+    }
+}
+
+/// Go's `%#v` of a value as go-yaml v2 decodes it: what is shown when a template's braces were left where YAML sees a map.
+fn go_syntax(value: &Value) -> String {
+    match value {
+        Value::Null => "interface {}(nil)".into(),
+        Value::Bool(b) => b.to_string(),
+        Value::Int(i) => i.to_string(),
+        Value::UInt(u) => format!("{u:#x}"),
+        Value::Float(f) => {
+            let mut out = String::new();
+            number::write_g(&mut out, *f);
+            out
+        }
+        Value::String(s) => format!("{s:?}"),
+        Value::Array(a) => format!("[]interface {{}}{{{}}}", a.iter().map(go_syntax).collect::<Vec<_>>().join(", ")),
+        Value::Map(m) => {
+            let entries: Vec<String> = m.iter().map(|(k, v)| format!("{k:?}:{}", go_syntax(v))).collect();
+            format!("map[interface {{}}]interface {{}}{{{}}}", entries.join(", "))
+        }
     }
 }
 
@@ -355,7 +376,7 @@ fn parse_timestamp(text: &str) -> Option<String> {
     }
     match zone {
         "Z" | "+00:00" | "-00:00" => out.push('Z'),
-        z if z.len() == 6 && z.get(3..4) == Some(":") => {
+        z if z.len() == 6 && z.starts_with(['+', '-']) && z.get(3..4) == Some(":") => {
             small(z.get(1..3)?, 0, 24)?;
             small(z.get(4..6)?, 0, 60)?;
             out.push_str(z);

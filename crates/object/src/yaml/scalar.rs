@@ -177,7 +177,7 @@ impl<'a> Reader<'a> {
             let from = self.pos;
             let rest = self.s.get(from..).unwrap_or_default();
             let Some(i) = memchr::memchr2(b'\'', b'\n', rest) else {
-                return Err(Fail::new(open, "found unexpected end of stream"));
+                return Err(Fail::new(open, "found unexpected end of stream").noticed_at(self.s.len()));
             };
             let p = from + i;
             self.pos = p;
@@ -213,7 +213,7 @@ impl<'a> Reader<'a> {
             let from = self.pos;
             let rest = self.s.get(from..).unwrap_or_default();
             let Some(i) = memchr::memchr3(b'"', b'\\', b'\n', rest) else {
-                return Err(Fail::new(open, "found unexpected end of stream"));
+                return Err(Fail::new(open, "found unexpected end of stream").noticed_at(self.s.len()));
             };
             let p = from + i;
             self.pos = p;

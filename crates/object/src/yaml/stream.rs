@@ -174,5 +174,44 @@ fn error(text: &str, lines: &mut Lines<'_>, fail: &Fail) -> YamlError {
         let first = 1 + memchr::memchr_iter(b'\n', before.as_bytes().get(..first).unwrap_or_default()).count();
         message.push_str(&format!(" at line {first}"));
     }
-    YamlError { line: lines.line_of(at), column: u32::try_from(column + 1).unwrap_or(u32::MAX), message }
+    let line = lines.line_of(at);
+    let go_line = match source(&fail.message) {
+        Source::Scanner => {
+            let noticed = fail.noticed.unwrap_or(at).min(text.len());
+            let breaks = memchr::memchr_iter(b'\n', text.as_bytes().get(at..noticed).unwrap_or_default()).count();
+            Some(line.saturating_add(u32::try_from(breaks).unwrap_or(u32::MAX))).filter(|l| *l > 1)
+        }
+        Source::Parser => Some(line - 1).filter(|l| *l > 0),
+        Source::Decoder => None,
+    };
+    YamlError { line, column: u32::try_from(column + 1).unwrap_or(u32::MAX), message, go_line }
+}
+
+/// The part of go-yaml that finds an error: each counts lines in its own way.
+enum Source {
+    Scanner,
+    Parser,
+    Decoder,
+}
+
+fn source(message: &str) -> Source {
+    const PARSER: [&str; 8] = [
+        "did not find expected key",
+        "did not find expected '-' indicator",
+        "did not find expected node content",
+        "did not find expected ',' or ']'",
+        "did not find expected ',' or '}'",
+        "did not find expected <document start>",
+        "found undefined tag handle",
+        "found incompatible YAML document",
+    ];
+    const SCANNER: [&str; 5] =
+        ["found ", "did not find ", "could not find ", "mapping ", "block sequence entries are not allowed"];
+    if PARSER.contains(&message) {
+        Source::Parser
+    } else if SCANNER.iter().any(|s| message.starts_with(s)) && !message.starts_with("mapping key \"") {
+        Source::Scanner
+    } else {
+        Source::Decoder
+    }
 }

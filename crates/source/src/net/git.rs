@@ -353,8 +353,12 @@ impl<'a> Server<'a> {
 
 /// The newest of some tags in a range.
 fn newest<'t>(tags: impl Iterator<Item = &'t str>, range: &str) -> Result<Option<&'t str>, SourceError> {
-    let constraint = Constraint::parse(range).ok_or_else(|| SourceError::Version(range.to_string()))?;
-    Ok(tags.filter_map(|t| Some((Version::parse(t)?, t))).filter(|(v, _)| constraint.check(v)).max().map(|(_, t)| t))
+    let constraint = Constraint::parse(range).map_err(|_| SourceError::Version(range.to_string()))?;
+    Ok(tags
+        .filter_map(|t| Some((Version::parse(t).ok()?, t)))
+        .filter(|(v, _)| constraint.check(v))
+        .max()
+        .map(|(_, t)| t))
 }
 
 /// A repository on this machine.

@@ -115,7 +115,7 @@ impl Registries {
         let mut found = None;
         if wanted.starts_with("sha256:") {
             found = self.manifest(http, &place, wanted)?.map(|m| (wanted.to_string(), m));
-        } else if is_fixed(wanted) || (!wanted.is_empty() && Constraint::parse(wanted).is_none()) {
+        } else if is_fixed(wanted) || (!wanted.is_empty() && Constraint::parse(wanted).is_err()) {
             found = self.manifest(http, &place, &to_tag(wanted))?.map(|m| (wanted.to_string(), m));
         }
         if found.is_none() {
@@ -124,7 +124,7 @@ impl Registries {
             }
             let tags = self.tags(http, &place)?;
             let versions = versions(&tags);
-            if Constraint::parse(if wanted.is_empty() { "*" } else { wanted }).is_none() {
+            if Constraint::parse(if wanted.is_empty() { "*" } else { wanted }).is_err() {
                 return Ok(Answer::Lacks(has(&place, &versions, &tags)));
             }
             let Some(version) = pick(versions.iter().map(String::as_str), wanted)?.and_then(|i| versions.get(i)) else {
@@ -155,7 +155,7 @@ impl Registries {
             ));
         }
         // A tag or digest does not say the chart's version.
-        let revision = if Version::parse(&version).is_some() {
+        let revision = if Version::parse(&version).is_ok() {
             version.clone()
         } else {
             let chart = druse_helm::Chart::from_archive(&bytes).map_err(|e| broken(&place.shown, e.to_string()))?;
@@ -497,7 +497,7 @@ fn to_tag(version: &str) -> String {
 /// The tags that are versions, newest first.
 fn versions(tags: &[String]) -> Vec<String> {
     let mut versions: Vec<(Version, String)> =
-        tags.iter().map(|t| t.replace('_', "+")).filter_map(|t| Some((Version::parse(&t)?, t))).collect();
+        tags.iter().map(|t| t.replace('_', "+")).filter_map(|t| Some((Version::parse(&t).ok()?, t))).collect();
     versions.sort_by(|a, b| b.cmp(a));
     versions.into_iter().map(|(_, t)| t).collect()
 }

@@ -1,0 +1,180 @@
+#!/usr/bin/env python3
+"""Renders every chart below the given folders with the real helm and with druse, and says how the two compare.
+
+  tools/compare_charts.py [options] PATH...
+
+A PATH is a chart (a folder with Chart.yaml, or a .tgz) or a folder in which charts are looked for. Each chart is
+rendered with its default values and once with each values file it carries for its own tests (ci/*.yaml and
+values-*.yaml); --variants adds runs with other flags.
+
+A comparison ends in one of these:
+
+  equal      the same bytes on standard output
+  random     the same bytes but for what differs between two runs of helm itself
+  object     the same objects in the same order, in other bytes
+  failed     both fail, with the same error
+  reason     both fail, with errors that differ
+  DIFFERENT  other objects, or one of the two fails
+"""
+import argparse
+import concurrent.futures
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+
+VARIANTS = [
+    ["--include-crds"],
+    ["--skip-tests", "--no-hooks"],
+    ["--is-upgrade", "--namespace", "another", "--kube-version", "1.30.2"],
+    ["--api-versions", "monitoring.coreos.com/v1,cert-manager.io/v1,gateway.networking.k8s.io/v1"],
+]
+ORDER = ["equal", "random", "object", "failed", "reason", "DIFFERENT"]
+
+
+def charts(path):
+    """Charts at or below a path; charts packed in charts are not looked for."""
+    if os.path.isfile(os.path.join(path, "Chart.yaml")) or path.endswith(".tgz"):
+        yield path
+    elif os.path.isdir(path):
+        for name in sorted(os.listdir(path)):
+            yield from charts(os.path.join(path, name))
+
+
+def values_files(chart):
+    """The values files a chart carries for its own tests."""
+    if os.path.isdir(chart):
+        ci = os.path.join(chart, "ci")
+        for folder, wanted in ((ci, r".*\.ya?ml$"), (chart, r"values[-_.].+\.ya?ml$|.+values\.ya?ml$")):
+            for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+                path = os.path.join(folder, name)
+                if re.match(wanted, name) and os.path.isfile(path):
+                    yield path
+
+
+def cases(options):
+    for root in options.paths:
+        for chart in charts(root):
+            if options.match and not re.search(options.match, chart):
+                continue
+            args = ["template", "release-name", chart, *options.arg]
+            yield args
+            if not options.defaults_only:
+                for path in values_files(chart):
+                    yield [*args, "--values", path]
+            if options.variants:
+                for flags in VARIANTS:
+                    yield [*args, *flags]
+
+
+def run(binary, args, timeout):
+    try:
+        done = subprocess.run([binary, *args], capture_output=True, timeout=timeout, stdin=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired:
+        return {"rc": 124, "out": "", "err": "timed out"}
+    text = lambda b: b.decode("utf-8", "replace")
+    return {"rc": done.returncode, "out": text(done.stdout), "err": text(done.stderr)}
+
+
+def error_of(result):
+    """The error without warnings, prefix and advice."""
+    text = re.split(r"^[Ee]rror: ", result["err"], maxsplit=1, flags=re.M)[-1]
+    text = re.split(r"^\s*(?:Use --debug flag|help: )", text, maxsplit=1, flags=re.M)[0]
+    return text.strip()
+
+
+def helm_twice(options, args):
+    """What helm says: cached when asked for, run again to see what is random."""
+    key = hashlib.sha256(json.dumps(args).encode()).hexdigest()
+    path = os.path.join(options.cache, key + ".json") if options.cache else None
+    if path and os.path.isfile(path):
+        with open(path, encoding="utf-8") as f:
+            return json.load(f)
+    first = run(options.helm, args, options.timeout)
+    again = run(options.helm, args, options.timeout) if first["rc"] == 0 else first
+    first["lines"] = None
+    if again["out"] != first["out"]:
+        a, b = first["out"].splitlines(), again["out"].splitlines()
+        first["lines"] = [i for i, (x, y) in enumerate(zip(a, b)) if x != y] if len(a) == len(b) else []
+    if path:
+        with open(path, "w", encoding="utf-8") as f:
+            json.dump(first, f)
+    return first
+
+
+def objects(text):
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return [d for d in yaml.load_all(text, Loader=loader) if d is not None]
+
+
+def first_difference(want, got):
+    w, g = want.splitlines(), got.splitlines()
+    source = ""
+    for i in range(max(len(w), len(g))):
+        x, y = (w[i] if i < len(w) else None), (g[i] if i < len(g) else None)
+        if x != y:
+            return f"line {i + 1} ({source})\n    helm:  {x!r:.300}\n    druse: {y!r:.300}"
+        if x.startswith("# Source: "):
+            source = x[len("# Source: "):]
+    return "line ends differ"
+
+
+def compare(options, args):
+    want = helm_twice(options, args)
+    got = run(options.druse, args, options.timeout)
+    if want["rc"] != 0 and got["rc"] != 0:
+        a, b = error_of(want), error_of(got)
+        return ("failed", "") if a == b else ("reason", f"    helm:  {a[:1500]}\n    druse: {b[:1500]}")
+    if want["rc"] != 0 or got["rc"] != 0:
+        who, result = ("helm", want) if want["rc"] != 0 else ("druse", got)
+        return "DIFFERENT", f"    only {who} fails: {error_of(result)[:1500]}"
+    if want["out"] == got["out"]:
+        return "equal", ""
+    w, g = want["out"].splitlines(), got["out"].splitlines()
+    if want["lines"] is not None and len(w) == len(g):
+        loose = set(want["lines"])
+        if all(x == y or i in loose for i, (x, y) in enumerate(zip(w, g))):
+            return "random", ""
+        mask = lambda lines: "\n".join("?" if i in loose else l for i, l in enumerate(lines))
+        return "DIFFERENT", "    " + first_difference(mask(w), mask(g))
+    try:
+        same = objects(want["out"]) == objects(got["out"])
+    except Exception:  # not YAML that this reader takes
+        same = False
+    return "object" if same else "DIFFERENT", "    " + first_difference(want["out"], got["out"])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("paths", nargs="+", metavar="PATH")
+    parser.add_argument("--helm", default=os.environ.get("DRUSE_HELM", "helm"))
+    parser.add_argument("--druse", default="target/release/druse")
+    parser.add_argument("--cache", metavar="DIR", help="keep what helm printed here, and take it from here")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--timeout", type=int, default=120, help="seconds for one run")
+    parser.add_argument("--match", help="only charts whose path matches")
+    parser.add_argument("--arg", action="append", default=[], help="another argument for both, as --arg=--skip-tests")
+    parser.add_argument("--defaults-only", action="store_true", help="no values files")
+    parser.add_argument("--variants", action="store_true", help="with other flags too")
+    parser.add_argument("--show", default="reason,DIFFERENT,object", help="which endings to print in full")
+    options = parser.parse_args()
+    if options.cache:
+        os.makedirs(options.cache, exist_ok=True)
+    shown, counts, seen = options.show.split(","), dict.fromkeys(ORDER, 0), set()
+    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+        todo = list(cases(options))
+        for args, (ending, detail) in zip(todo, pool.map(lambda a: compare(options, a), todo)):
+            counts[ending] += 1
+            seen.add(args[2])
+            if ending in shown:
+                print(f"{ending}: {' '.join(args[2:])}\n{detail}", flush=True)
+    print(f"{len(seen)} charts, {len(todo)} renders: " + ", ".join(f"{counts[e]} {e}" for e in ORDER))
+    return 1 if counts["DIFFERENT"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
