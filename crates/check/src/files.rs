@@ -180,6 +180,16 @@ pub fn is_kustomization(path: &str) -> bool {
     druse_kustomize::FILE_NAMES.contains(&path.rsplit('/').next().unwrap_or_default())
 }
 
+/// Whether a path is in a folder whose name says that what is in it is not in use.
+#[must_use]
+pub fn is_put_aside(path: &str) -> bool {
+    let folders = path.rsplit_once('/').map_or("", |(d, _)| d);
+    folders.split('/').any(|name| {
+        name.starts_with(['.', '_']) && name.len() > 1
+            || matches!(name, "archive" | "archived" | "deprecated" | "old" | "disabled" | "unused" | "attic")
+    })
+}
+
 fn walk(tree: &dyn FileTree, dir: &str, depth: usize, out: &mut Vec<String>) {
     let Ok(names) = tree.list(dir) else { return };
     for name in names {

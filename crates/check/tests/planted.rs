@@ -202,6 +202,13 @@ fn an_object_of_two_units_is_found() {
         replaced("apps/web/kustomization.yaml", "  - access.yaml", "  - access.yaml\n  - ../base/namespaces.yaml");
     let got = found(&check_tree(&tree));
     assert_eq!(got, ["DR042 apps/base/namespaces.yaml:4"]);
+    let worst = |tree: &Tree| check_tree(tree).worst();
+    assert_eq!(worst(&tree), Some(Severity::Warning), "units that agree");
+    let mut tree = tree;
+    tree.insert("apps/web/own.yaml".into(), tree["apps/base/classes.yaml"].replace("value: 1000", "value: 2000"));
+    let list = tree.get_mut("apps/web/kustomization.yaml").unwrap();
+    *list = list.replace("  - ../base/namespaces.yaml", "  - own.yaml");
+    assert_eq!(worst(&tree), Some(Severity::Error), "units that do not");
 }
 
 #[test]

@@ -23,17 +23,14 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
         // Said where the tree says it: at a manifest rather than at a release.
         let at = all.iter().rev().find(|e| e.origin == Origin::Tree).or(all.last()).unwrap_or(first);
         let names: Vec<String> = all.iter().map(|e| e.unit.id.to_string()).collect();
-        let same = all.iter().all(|e| plain(e.object) == plain(first.object));
+        let same = all.iter().all(|e| !conflict(&plain(e.object), &plain(first.object)));
         // Helm leaves definitions that are there alone.
         let definitions = key.kind == "CustomResourceDefinition" && all.iter().all(|e| e.origin == Origin::Chart);
-        let message = format!(
-            "{key} is applied by {}{}",
-            names.join(" and "),
-            if same { "" } else { ", with different content" }
-        );
+        let message =
+            format!("{key} is applied by {}{}", names.join(" and "), if same { "" } else { ", which disagree" });
         let path = ["metadata", "name"].map(Step::from);
         let mut finding = cx.at(at, &path, &[], "DR042", message);
-        // The same text from two units changes nothing until one of them goes.
+        // Units that agree change nothing until one of them goes.
         let harmless = same || definitions;
         if harmless {
             finding = finding.severity(Severity::Warning);
@@ -53,12 +50,20 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
     }
 }
 
-/// An object without what units write on it.
+/// What an object is for: without labels and annotations, which units put on it.
 fn plain(object: &Object) -> Value {
     let mut value = object.value.clone();
-    if let Some(labels) = value.make_map_at(["metadata", "labels"]) {
-        labels.retain(|k, _| !k.contains(".toolkit.fluxcd.io/"));
+    if let Some(meta) = value.make_map_at(["metadata"]) {
+        meta.remove("labels");
+        meta.remove("annotations");
     }
-    value.sort_keys();
     value
+}
+
+/// Whether two objects set a field to different values; fields that only one of them sets live side by side.
+fn conflict(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Map(a), Value::Map(b)) => a.iter().any(|(k, v)| b.get(k).is_some_and(|other| conflict(v, other))),
+        (a, b) => a != b,
+    }
 }

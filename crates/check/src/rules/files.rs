@@ -7,7 +7,7 @@ use druse_object::{Value, yaml};
 use druse_plan::{UnitKind, UnitState};
 
 use crate::context::Context;
-use crate::files::{File, is_kustomization};
+use crate::files::{File, is_kustomization, is_put_aside};
 use crate::finding::{Finding, Place, Severity};
 use crate::position::{Step, locate};
 
@@ -67,6 +67,9 @@ fn unread(cx: &Context<'_>, out: &mut Vec<Finding>) {
         }
         // What a unit that does not render would have read is not known.
         if units.iter().any(|(folder, unknown)| *unknown && within(&file.path, folder)) {
+            continue;
+        }
+        if is_put_aside(&file.path) {
             continue;
         }
         if file.path.split('/').any(|p| {

@@ -1,11 +1,12 @@
 //! DR001, DR002, DR004–DR008, DR033–DR035, DR040, DR044: why units do not render, or are not applied.
 
 use druse_flux::api::HelmRelease;
+use druse_kustomize::Kind;
 use druse_object::Value;
 use druse_plan::{Fault, Unit, UnitError, UnitId, UnitKind, UnitState};
 
 use crate::context::{Context, line_with};
-use crate::files::is_kustomization;
+use crate::files::{is_kustomization, is_put_aside};
 use crate::finding::{Finding, Place, Severity};
 use crate::index::Existence;
 use crate::position::Step;
@@ -21,6 +22,10 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
                 out.push(cx.unit(unit, &source_path(unit), "DR008", reason.clone()).severity(Severity::Info));
             }
             _ => {}
+        }
+        // Of what is put aside, and applied by nobody, nothing is expected.
+        if unit.is_root && is_put_aside(unit.definition.provenance.file.as_deref().unwrap_or_default()) {
+            continue;
         }
         for e in &unit.errors {
             fault(cx, unit, e, out);
@@ -58,10 +63,14 @@ fn fault(cx: &Context<'_>, unit: &Unit, e: &UnitError, out: &mut Vec<Finding>) {
     let spec = &unit.definition.value["spec"];
     match &e.fault {
         Fault::Yaml => out.push(at_file("DR001")),
-        Fault::Build => out.push(at_file(build_code(&e.message))),
+        Fault::Build => out.push(build(cx, unit, at_file(build_code(&e.message)), &e.message)),
         Fault::Path => {
             let message = format!("the tree has no folder {}", spec.str_at(["path"]).unwrap_or("/"));
-            out.push(finished(cx.unit(unit, &steps(&["spec", "path"]), "DR004", message), e));
+            let finding = finished(cx.unit(unit, &steps(&["spec", "path"]), "DR004", message), e);
+            // One of several that nobody is known to apply may be left over.
+            let others = cx.plan.units.iter().filter(|u| u.is_root && u.id != unit.id && !u.objects.is_empty()).count();
+            let left_over = unit.is_root && unit.made_by.is_empty() && others > 0;
+            out.push(if left_over { finding.severity(Severity::Warning) } else { finding });
         }
         Fault::Source => {
             let path: &[&str] =
@@ -138,6 +147,26 @@ fn named_in(cx: &Context<'_>, file: &str, message: &str) -> Option<u32> {
 fn finished(mut finding: Finding, e: &UnitError) -> Finding {
     finding.remedy = e.remedy.clone().or(finding.remedy);
     finding
+}
+
+/// A failed build that may be no fault of the tree is said to be so.
+fn build(cx: &Context<'_>, unit: &Unit, finding: Finding, message: &str) -> Finding {
+    if message.contains("remote resource") {
+        return Finding { code: crate::codes::get("DR008"), ..finding }.severity(Severity::Info);
+    }
+    let missing = message.rsplit_once("open ").and_then(|(_, rest)| rest.split_once(": no such file"));
+    let Some((path, _)) = missing.filter(|(path, _)| cx.files.tree().kind(path) == Some(Kind::File)) else {
+        return finding;
+    };
+    let finding = finding.help(format!(
+        "{path} is there, but Flux leaves it out of the source: name it in spec.ignore or .sourceignore (!*.png); \
+         images and archives are left out by default"
+    ));
+    // A source that somebody else makes may have other rules.
+    let reference = &unit.definition.value["spec"]["sourceRef"];
+    let text = |k: &str| reference.str_at([k]).unwrap_or_default();
+    let known = cx.sources.scanned().iter().any(|o| o.kind() == text("kind") && o.name() == text("name"));
+    if known { finding } else { finding.severity(Severity::Warning) }
 }
 
 /// What a kustomize error is about, by its words.

@@ -9,9 +9,11 @@ use druse_apiserver::schema::{Format, Node, Quantity, SchemaSet, Shape, TypeSche
 use druse_apiserver::validate::{NameRule, validate_create, validate_metadata};
 use druse_object::{Gvk, Object, Value};
 use druse_plan::kinds::crd_kind;
+use druse_plan::{Fault, Unit};
 use rayon::prelude::*;
 
 use crate::context::Context;
+use crate::files::is_put_aside;
 use crate::finding::{Finding, Severity};
 use crate::index::{Entry, Origin};
 use crate::position::{self, Step};
@@ -33,8 +35,12 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
         })
         .collect();
     out.extend(found);
-    // What was applied by hand to begin with is in no unit.
-    for unit in cx.plan.units.iter().filter(|u| u.is_root && u.made_by.is_empty()) {
+    // What was applied by hand to begin with is in no unit. Where it leads nowhere, nobody may have applied it.
+    let led = |u: &Unit| u.errors.iter().all(|e| !matches!(e.fault, Fault::Source | Fault::Path));
+    for unit in cx.plan.units.iter().filter(|u| u.is_root && u.made_by.is_empty() && led(u)) {
+        if is_put_aside(unit.definition.provenance.file.as_deref().unwrap_or_default()) {
+            continue;
+        }
         let entry =
             Entry { unit, object: &unit.definition, gvk: unit.definition.gvk(), origin: Origin::Tree, hook: false };
         judge(cx, &schemas, &entry, out);
@@ -156,7 +162,7 @@ fn values(cx: &Context<'_>, schema: &Arc<TypeSchema>, entry: &Entry<'_>, secret:
     }
 }
 
-struct Fault {
+struct Misfit {
     code: &'static str,
     path: Vec<Step>,
     message: String,
@@ -166,7 +172,7 @@ struct Fault {
 struct Walk {
     /// Flux' types keep what they do not name; here they are taken at their word.
     flux: bool,
-    found: Vec<Fault>,
+    found: Vec<Misfit>,
     path: Vec<Step>,
 }
 
@@ -174,7 +180,7 @@ impl Walk {
     fn wrong(&mut self, value: &Value, wanted: &str) {
         let message =
             format!("{}: {} is needed here, and this is {}", position::show(&self.path), wanted, article(value));
-        self.found.push(Fault { code: "DR011", path: self.path.clone(), message });
+        self.found.push(Misfit { code: "DR011", path: self.path.clone(), message });
     }
 
     fn node(&mut self, value: &Value, node: &Node, depth: usize) {
@@ -250,7 +256,7 @@ impl Walk {
                     let holder = self.path.get(..self.path.len() - 1).unwrap_or_default();
                     let holder = if holder.is_empty() { "the object".to_string() } else { position::show(holder) };
                     let message = format!("{holder} has no field {key}{hint}");
-                    self.found.push(Fault { code: "DR010", path: self.path.clone(), message });
+                    self.found.push(Misfit { code: "DR010", path: self.path.clone(), message });
                 }
             }
             self.path.pop();
@@ -310,7 +316,10 @@ fn not_served(cx: &Context<'_>, schemas: &SchemaSet, out: &mut Vec<Finding>) {
             let versions: Vec<&str> = cx.plan.kinds.versions(group, kind).collect();
             let message =
                 format!("{kind} is not served as {}, only as {}", entry.gvk.api_version(), versions.join(", "));
-            out.push(cx.at(entry, &path, &[], "DR015", message));
+            let finding = cx.at(entry, &path, &[], "DR015", message);
+            // Versions on trial can be switched on.
+            let trial = version.contains("alpha") || version.contains("beta");
+            out.push(if trial { finding.severity(Severity::Warning) } else { finding });
         }
     }
 }
