@@ -25,9 +25,12 @@ pub struct Globals {
     /// Never use the network: what is neither in a mirror nor in the cache is reported by name
     #[arg(long, global = true)]
     pub offline: bool,
-    /// Where fetched charts and sources are kept [default: the user's cache folder]
+    /// Where fetched charts and sources, and what units render to, are kept [default: the user's cache folder]
     #[arg(long, global = true, value_name = "DIR", env = "DRUSE_CACHE")]
     pub cache: Option<PathBuf>,
+    /// Use no cache and keep nothing
+    #[arg(long, global = true)]
+    pub no_cache: bool,
     /// Say less
     #[arg(short, long, global = true)]
     pub quiet: bool,
@@ -40,8 +43,12 @@ pub struct Globals {
 }
 
 impl Globals {
-    /// Where fetched artifacts are kept: `--cache`, else `$XDG_CACHE_HOME/druse`, else `~/.cache/druse`.
+    /// Where fetched artifacts are kept: `--cache`, else `$XDG_CACHE_HOME/druse`, else `~/.cache/druse`; nowhere with
+    /// `--no-cache`.
     pub fn cache_dir(&self) -> Option<PathBuf> {
+        if self.no_cache {
+            return None;
+        }
         self.cache.clone().or_else(|| {
             let base = std::env::var_os("XDG_CACHE_HOME")
                 .filter(|v| !v.is_empty())

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use druse_plan::sources::Sources;
 use druse_plan::{
-    Plan, PlanOptions, ServedKind, StandIn, StandIns, TreeInput, UnitState, locate, locate_revision, plan,
+    Memo, Plan, PlanOptions, SecretValues, ServedKind, StandIn, StandIns, TreeInput, UnitState, locate,
+    locate_revision, plan_with,
 };
 use druse_source::{Fetcher, FetcherOptions};
 
@@ -57,10 +59,25 @@ impl TreeArgs {
     ///
     /// # Errors
     /// When the tree cannot be read at all, or a mirror is none. Failed units are part of the plan.
-    pub fn plan(&self, globals: &Globals) -> Result<Plan, CliError> {
-        let fetcher = fetcher(globals)?;
-        Ok(plan(&self.input()?, &fetcher, &self.options()?))
+    pub fn plan(&self, globals: &Globals, secrets: SecretValues) -> Result<Plan, CliError> {
+        let sources = Sources::with_memo(self.input()?, fetcher(globals)?, memo(globals));
+        Ok(plan_with(&sources, &PlanOptions { secrets, ..self.options()? }))
     }
+}
+
+/// What units rendered to in earlier runs, where there is a cache.
+pub fn memo(globals: &Globals) -> Arc<Memo> {
+    Arc::new(match (globals.cache_dir(), build()) {
+        (Some(folder), Some(build)) => Memo::in_folder(&folder, &build),
+        _ => Memo::default(),
+    })
+}
+
+/// What tells this program from another build of it: its version, and the length and time of its file.
+fn build() -> Option<String> {
+    let file = std::env::current_exe().and_then(std::fs::metadata).ok()?;
+    let at = file.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(format!("{} {} {}", env!("CARGO_PKG_VERSION"), file.len(), at.as_nanos()))
 }
 
 /// Where artifacts come from, as the global options and the environment say.

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use druse_kustomize::tree::{FileTree, Kind, TreeError};
+use druse_kustomize::tree::{ContentId, FileTree, Kind, TreeError};
 
 use crate::glob;
 
@@ -273,6 +273,13 @@ impl<T: FileTree> FileTree for ArtifactTree<T> {
 
     fn canonical(&self, path: &str) -> String {
         self.inner.canonical(path)
+    }
+
+    fn content_id(&self, path: &str) -> Result<ContentId, TreeError> {
+        match druse_kustomize::tree::join("", path) {
+            Some(clean) if self.matcher.ignores(&clean, false) => Err(TreeError::NotFound { path: path.to_string() }),
+            _ => self.inner.content_id(path),
+        }
     }
 }
 

@@ -32,6 +32,7 @@ mod resource;
 mod scalar;
 mod schema;
 mod selector;
+pub mod snapshot;
 mod sort;
 mod transform;
 pub mod tree;
@@ -48,4 +49,5 @@ pub use kustomization::{
 };
 pub use loader::{LoadRestriction, Remote, RemoteContent, is_remote};
 pub use schema::{Schema, Schemas};
-pub use tree::{DiskTree, FileTree, Kind, MemoryTree, OverlayTree, TreeError};
+pub use snapshot::SnapshotTree;
+pub use tree::{ContentId, DiskTree, FileTree, Kind, MemoryTree, OverlayTree, TreeError};

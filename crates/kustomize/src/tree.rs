@@ -1,14 +1,17 @@
 //! File trees: the only way this product reads a repository.
 //!
 //! A path is relative to the tree's root, with `/` between its parts; the root is the empty path. A tree never shows
-//! anything outside its root. Trees: a folder on disk ([`DiskTree`]), files in memory ([`MemoryTree`]: tests, Git
-//! revisions, generated files) and one tree laid over another ([`OverlayTree`]).
+//! anything outside its root. Trees: a folder on disk ([`DiskTree`]), the same as it was when first looked at
+//! ([`SnapshotTree`](crate::snapshot::SnapshotTree)), files in memory ([`MemoryTree`]: tests, generated files) and one
+//! tree laid over another ([`OverlayTree`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+
+use sha1::{Digest as _, Sha1};
 
 /// The largest file a tree reads unless told otherwise: far above any manifest, far below any memory.
 pub const DEFAULT_MAX_FILE: u64 = 32 * 1024 * 1024;
@@ -69,6 +72,21 @@ pub enum TreeError {
     },
 }
 
+/// What names a file's content, whatever tree it is in: the id that Git gives it as a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContentId(pub [u8; 20]);
+
+impl ContentId {
+    /// The id of some content.
+    #[must_use]
+    pub fn of(content: &[u8]) -> Self {
+        let mut hash = Sha1::new();
+        hash.update(format!("blob {}\0", content.len()));
+        hash.update(content);
+        Self(hash.finalize().into())
+    }
+}
+
 /// A tree of files at one revision. Reading the same path twice gives the same answer as far as the caller can tell.
 pub trait FileTree: Send + Sync {
     /// The whole content of a file; links are followed inside the root.
@@ -90,6 +108,14 @@ pub trait FileTree: Send + Sync {
     fn canonical(&self, path: &str) -> String {
         path.to_string()
     }
+
+    /// What names a file's content. Trees that know it without reading the file say so here.
+    ///
+    /// # Errors
+    /// As [`FileTree::read`].
+    fn content_id(&self, path: &str) -> Result<ContentId, TreeError> {
+        self.read(path).map(|content| ContentId::of(&content))
+    }
 }
 
 impl<T: FileTree + ?Sized> FileTree for &T {
@@ -105,6 +131,9 @@ impl<T: FileTree + ?Sized> FileTree for &T {
     fn canonical(&self, path: &str) -> String {
         (**self).canonical(path)
     }
+    fn content_id(&self, path: &str) -> Result<ContentId, TreeError> {
+        (**self).content_id(path)
+    }
 }
 
 impl<T: FileTree + ?Sized> FileTree for Arc<T> {
@@ -119,6 +148,9 @@ impl<T: FileTree + ?Sized> FileTree for Arc<T> {
     }
     fn canonical(&self, path: &str) -> String {
         (**self).canonical(path)
+    }
+    fn content_id(&self, path: &str) -> Result<ContentId, TreeError> {
+        (**self).content_id(path)
     }
 }
 
@@ -157,7 +189,7 @@ fn not_found(path: &str) -> TreeError {
 }
 
 /// Where a rehearsal keeps its state by default: never part of a tree, wherever it lies.
-const STATE_DIR: &str = ".druse";
+pub(crate) const STATE_DIR: &str = ".druse";
 
 /// A folder on disk. Links are followed as long as they stay inside it.
 #[derive(Clone, Debug)]
@@ -403,6 +435,13 @@ impl<U: FileTree, L: FileTree> FileTree for OverlayTree<U, L> {
         match self.upper.kind(path) {
             Some(_) => self.upper.canonical(path),
             None => self.lower.canonical(path),
+        }
+    }
+
+    fn content_id(&self, path: &str) -> Result<ContentId, TreeError> {
+        match self.upper.kind(path) {
+            Some(Kind::File) => self.upper.content_id(path),
+            _ => self.lower.content_id(path),
         }
     }
 }

@@ -10,24 +10,22 @@ use std::sync::Arc;
 
 use druse_flux::api::{HelmRelease, Kustomization};
 use druse_flux::generator::clean_path;
-use druse_flux::graph::Graph;
-use druse_object::Object;
+use druse_object::{Object, ObjectKey};
 use druse_source::Fetcher;
 use rayon::prelude::*;
 
 use crate::clusters::{self, Rivals};
+use crate::finish::{self, DEFAULT_NAMESPACE};
 use crate::kinds::Kinds;
 use crate::locate::TreeInput;
-use crate::model::{Fault, Plan, PlanOptions, ServedKind, Unit, UnitError, UnitId, UnitKind, UnitState};
-use crate::render::{Context, Output, chart_kinds, render_unit, unit_id};
+use crate::model::{Plan, PlanOptions, SecretValues, ServedKind, Unit, UnitId, UnitKind, UnitState};
+use crate::render::{Context, Done, Output, Recall, chart_kinds, render_unit, unit_id};
 use crate::scan::Scan;
 use crate::sources::Sources;
 use crate::world::{Name, World, same_content};
 
 /// After so many rounds the plan is what it is. Each level of units in units takes a round, so that is deep.
 const MAX_ROUNDS: usize = 64;
-/// The namespace of objects that name none where nothing else says one.
-const DEFAULT_NAMESPACE: &str = "default";
 
 type Definitions = BTreeMap<UnitId, (Arc<Object>, Vec<UnitId>)>;
 
@@ -42,13 +40,14 @@ pub fn plan(input: &TreeInput, fetcher: &Arc<Fetcher>, options: &PlanOptions) ->
 pub fn plan_with(sources: &Sources, options: &PlanOptions) -> Plan {
     let scan = &sources.scan;
     let tree_sources = sources.tree_sources().to_vec();
-    let context = Context { sources, options, documents: druse_kustomize::DocCache::new() };
+    let context = Context { sources, options };
     let mut state = State {
         context: &context,
         base: base_kinds(options),
         roots: BTreeMap::new(),
         scanned: HashMap::new(),
         outputs: BTreeMap::new(),
+        clear: BTreeSet::new(),
     };
     let mut warnings = Vec::new();
     if tree_sources.is_empty() && scan.objects.iter().any(|o| Kustomization::is(o)) {
@@ -82,7 +81,9 @@ struct State<'a> {
     roots: BTreeMap<UnitId, Arc<Object>>,
     /// Sources that roots name, as scanned; they count while no unit renders them.
     scanned: HashMap<Name, Arc<Object>>,
-    outputs: BTreeMap<UnitId, Output>,
+    outputs: BTreeMap<UnitId, Done>,
+    /// Units whose Secrets others read: their values must be there.
+    clear: BTreeSet<UnitId>,
 }
 
 impl State<'_> {
@@ -121,17 +122,18 @@ impl State<'_> {
         let kinds = Arc::new(self.base.clone());
         let world = World {
             named: Arc::new(all_sources.clone()),
+            withheld: Arc::default(),
             api_versions: Arc::new(kinds.api_versions(&self.context.options.api_versions)),
             kinds,
         };
-        let outputs: BTreeMap<UnitId, Output> =
-            candidates.par_iter().map(|(id, def)| (id.clone(), render_unit(self.context, id, def, &world))).collect();
+        let outputs: BTreeMap<UnitId, Done> =
+            candidates.par_iter().map(|(id, def)| (id.clone(), self.render(id, def, &world))).collect();
         // Who renders whom: by id, or by place where the id changes on the way (a namespace or prefix set).
         let by_place: HashMap<(&str, &str), &UnitId> =
             candidates.iter().filter_map(|(id, o)| Some(((o.provenance.file.as_deref()?, o.name()), id))).collect();
         let mut renders: BTreeMap<&UnitId, BTreeSet<&UnitId>> = BTreeMap::new();
-        for (id, output) in &outputs {
-            for (made, object) in &output.units {
+        for (id, done) in &outputs {
+            for (made, object) in &done.output.units {
                 let place = object.provenance.file.as_deref().and_then(|f| by_place.get(&(f, object.name())).copied());
                 for target in candidates.get_key_value(made).map(|(k, _)| k).into_iter().chain(place) {
                     if target != id {
@@ -143,13 +145,15 @@ impl State<'_> {
         // What could not be rendered yet (its variables come from another unit) or at all renders what lies in its
         // folder, for all that is known. Where it would change that on the way (variables, patches, …) it must not come
         // up unchanged; where it would not, the fault keeps nothing else from coming up.
-        for (id, output) in outputs.iter().filter(|(_, out)| out.objects.is_empty() && !out.errors.is_empty()) {
+        for (id, done) in
+            outputs.iter().filter(|(_, done)| done.output.heads.is_empty() && !done.output.errors.is_empty())
+        {
             let Some(definition) = candidates.get(id) else { continue };
             if !changes_what_it_renders(definition) {
                 continue;
             }
             let folder = clean_path(definition.value.str_at(["spec", "path"]).unwrap_or_default());
-            let in_tree = output.source.as_ref().is_some_and(|s| s.is_tree);
+            let in_tree = done.source.as_ref().is_some_and(|s| s.is_tree);
             for (target, o) in candidates.iter().filter(|(target, _)| *target != id && in_tree && !folder.is_empty()) {
                 if o.provenance.file.as_deref().is_some_and(|f| clusters::lies_in(f, &folder)) {
                     renders.entry(id).or_default().insert(target);
@@ -168,7 +172,7 @@ impl State<'_> {
         }
         rivals.narrow(&mut self.roots, focus, warnings);
         for root in self.roots.keys() {
-            for name in outputs.get(root).into_iter().flat_map(|o| o.reads.named.keys()) {
+            for name in outputs.get(root).into_iter().flat_map(|o| o.output.reads.named.keys()) {
                 if let Some(o) = all_sources.get(name) {
                     self.scanned.insert(name.clone(), Arc::clone(o));
                 }
@@ -186,7 +190,7 @@ impl State<'_> {
                 !self
                     .outputs
                     .values()
-                    .any(|out| out.units.iter().any(|(_, o)| o.provenance.file.as_deref() == Some(*f)))
+                    .any(|done| done.output.units.iter().any(|(_, o)| o.provenance.file.as_deref() == Some(*f)))
             })
             .collect();
         if !unread.is_empty() {
@@ -209,7 +213,7 @@ impl State<'_> {
                     .collect()
             };
             let kustomizations = dirty(UnitKind::Kustomization);
-            let rendered: Vec<(UnitId, Output)> = if kustomizations.is_empty() {
+            let rendered: Vec<(UnitId, Done)> = if kustomizations.is_empty() {
                 let releases = dirty(UnitKind::HelmRelease);
                 if releases.is_empty() {
                     return true;
@@ -224,22 +228,47 @@ impl State<'_> {
                 let world = self.world(&fresh);
                 releases
                     .par_iter()
-                    .map(|(id, definition)| ((*id).clone(), render_unit(self.context, id, definition, &world)))
+                    .map(|(id, definition)| ((*id).clone(), self.render(id, definition, &world)))
                     .collect()
             } else {
                 kustomizations
                     .par_iter()
-                    .map(|(id, definition)| ((*id).clone(), render_unit(self.context, id, definition, &world)))
+                    .map(|(id, definition)| ((*id).clone(), self.render(id, definition, &world)))
                     .collect()
             };
-            self.outputs.extend(rendered);
+            for (id, done) in rendered {
+                if !done.output.reads.withheld.is_empty() {
+                    self.clear.extend(self.makers_of(&done.output.reads.withheld));
+                }
+                if let Some(before) = self.outputs.insert(id.clone(), done) {
+                    // Another revision goes the same way.
+                    before.keep(self.context.sources.memo(), &id, None);
+                }
+            }
         }
         false
     }
 
+    fn render(&self, id: &UnitId, definition: &Arc<Object>, world: &World) -> Done {
+        let clear = match &self.context.options.secrets {
+            SecretValues::Needed => true,
+            SecretValues::NeededOf(units) => units.contains(id),
+            SecretValues::NotNeeded => false,
+        };
+        let recall = if clear || self.clear.contains(id) { Recall::Clear } else { Recall::Allowed };
+        render_unit(self.context, id, definition, world, recall)
+    }
+
+    /// The units that make Secrets of these names.
+    fn makers_of(&self, names: &BTreeSet<Name>) -> Vec<UnitId> {
+        let makes = |output: &Output| output.named.iter().any(|(name, _)| names.contains(&with_namespace(name)));
+        self.outputs.iter().filter(|(_, done)| makes(&done.output)).map(|(id, _)| id.clone()).collect()
+    }
+
     fn is_dirty(&self, id: &UnitId, definition: &Arc<Object>, world: &World) -> bool {
-        self.outputs.get(id).is_none_or(|out| {
-            !out.definition.as_ref().is_some_and(|d| Arc::ptr_eq(d, definition) || same_content(d, definition))
+        self.outputs.get(id).is_none_or(|Done { output: out, .. }| {
+            out.withheld && self.clear.contains(id)
+                || !out.definition.as_ref().is_some_and(|d| Arc::ptr_eq(d, definition) || same_content(d, definition))
                 || !out.reads.hold_in(world)
         })
     }
@@ -252,7 +281,7 @@ impl State<'_> {
         let mut seen: BTreeSet<UnitId> = queue.iter().cloned().collect();
         let mut rendered: BTreeMap<UnitId, BTreeMap<UnitId, Arc<Object>>> = BTreeMap::new();
         while let Some(id) = queue.pop() {
-            for (made, object) in self.outputs.get(&id).into_iter().flat_map(|o| &o.units) {
+            for (made, object) in self.outputs.get(&id).into_iter().flat_map(|o| &o.output.units) {
                 rendered.entry(made.clone()).or_default().insert(id.clone(), Arc::clone(object));
                 if seen.insert(made.clone()) {
                     queue.push(made.clone());
@@ -270,33 +299,48 @@ impl State<'_> {
     fn world(&self, more: &[ServedKind]) -> World {
         let mut named = self.scanned.clone();
         let mut kinds = self.base.clone();
-        for output in self.outputs.values().rev() {
+        let mut withheld = BTreeSet::new();
+        for Done { output, .. } in self.outputs.values().rev() {
             // In reverse, so that of several units with the same object the first has the last word.
             named.extend(output.named.iter().map(|(name, o)| (with_namespace(name), Arc::clone(o))));
             output.kinds.iter().for_each(|k| kinds.add(k));
+            if output.withheld {
+                let secrets = output.named.iter().filter(|(name, _)| name.0 == "Secret");
+                withheld.extend(secrets.map(|(name, _)| with_namespace(name)));
+            }
         }
         more.iter().for_each(|k| kinds.add(k));
         let api_versions = Arc::new(kinds.api_versions(&self.context.options.api_versions));
-        World { named: Arc::new(named), kinds: Arc::new(kinds), api_versions }
+        World { named: Arc::new(named), kinds: Arc::new(kinds), api_versions, withheld: Arc::new(withheld) }
     }
 
     fn finish(mut self) -> Plan {
         let definitions = self.definitions();
-        let kinds = self.world(&[]).kinds;
-        let mut outputs = std::mem::take(&mut self.outputs);
+        let world = self.world(&[]);
         let mut units: BTreeMap<UnitId, Unit> = BTreeMap::new();
+        let mut keys: Vec<(&UnitId, Vec<ObjectKey>)> = Vec::new();
         for (id, (definition, made_by)) in &definitions {
-            let output = outputs.remove(id).unwrap_or_default();
-            let is_root = self.roots.contains_key(id);
-            units.insert(id.clone(), unit(id, definition, made_by, is_root, output, &kinds));
+            let mut done = self.outputs.remove(id).unwrap_or_default();
+            let mut finish = finish::finish(&done.output, &world.kinds);
+            if done.fixes.as_ref().is_some_and(|applied| *applied != finish.fixes) {
+                // Kept from where other kinds were served: its objects are not those that were rendered.
+                done = render_unit(self.context, id, definition, &world, Recall::Never);
+                finish = finish::finish(&done.output, &world.kinds);
+            }
+            if done.fixes.is_none() {
+                finish::apply(&mut done.output, &finish.fixes);
+            }
+            keys.push((id, finish::keys(&done.output, &finish.fixes)));
+            done.keep(self.context.sources.memo(), id, Some(&finish.fixes));
+            units.insert(id.clone(), finish::unit(id, definition, made_by, self.roots.contains_key(id), &done, finish));
         }
-        check_dependencies(&mut units);
-        let warnings = note_duplicates(&mut units);
+        finish::check_dependencies(&mut units);
+        let warnings = finish::duplicates(keys.iter().map(|(id, keys)| (*id, keys.as_slice())));
         for unit in units.values_mut().filter(|u| !u.errors.is_empty()) {
             unit.state = UnitState::Failed;
         }
-        spread_waiting(&mut units);
-        Plan { units: in_order(units), tree_sources: Vec::new(), warnings, kinds }
+        finish::spread_waiting(&mut units);
+        Plan { units: finish::in_order(units), tree_sources: Vec::new(), warnings, kinds: world.kinds }
     }
 }
 
@@ -320,194 +364,6 @@ fn reachable<'a>(from: &'a UnitId, edges: &BTreeMap<&'a UnitId, BTreeSet<&'a Uni
         }
     }
     seen
-}
-
-/// Puts a unit together and gives its objects their final identity: what has no namespace in the file gets the unit's,
-/// what can have none loses it.
-fn unit(
-    id: &UnitId,
-    definition: &Arc<Object>,
-    made_by: &[UnitId],
-    is_root: bool,
-    output: Output,
-    kinds: &Kinds,
-) -> Unit {
-    let mut objects = output.objects;
-    let mut hooks = output.hooks;
-    let mut errors = output.errors;
-    let mut warnings = output.warnings;
-    let mut not_served: BTreeMap<String, String> = BTreeMap::new();
-    for o in objects.iter_mut().chain(hooks.iter_mut().map(|h| &mut h.object)) {
-        let gvk = o.gvk();
-        let namespaced = kinds.is_namespaced(&gvk.group, &gvk.kind);
-        if namespaced.is_none() {
-            not_served.entry(gvk.to_string()).or_insert_with(|| o.provenance.to_string());
-        } else if !kinds.serves(&gvk.group, &gvk.version, &gvk.kind) {
-            let versions: Vec<&str> = kinds.versions(&gvk.group, &gvk.kind).collect();
-            warnings.push(format!(
-                "{}: {} is not served in version {}, only in {}",
-                o.provenance,
-                gvk.kind,
-                gvk.version,
-                versions.join(", ")
-            ));
-        }
-        let has_namespace = !o.namespace().is_empty();
-        match namespaced {
-            Some(false) if has_namespace => {
-                if let Some(meta) = o.metadata_mut() {
-                    meta.remove("namespace");
-                }
-            }
-            Some(true) if !has_namespace => {
-                let namespace = if output.default_namespace.is_empty() {
-                    // What Flux' server-side apply says when a Kustomization leaves the namespace open.
-                    errors.push(
-                        UnitError::new(format!("{}/{} namespace not specified: an empty namespace may not be set when a resource name is provided", o.kind(), o.name()))
-                            .at(&o.provenance)
-                            .help("set metadata.namespace, or namespace in the kustomization, or spec.targetNamespace")
-                            .fault(Fault::NoNamespace),
-                    );
-                    DEFAULT_NAMESPACE
-                } else {
-                    &output.default_namespace
-                };
-                if let Some(meta) = o.metadata_mut() {
-                    meta.insert("namespace", namespace);
-                }
-            }
-            None if !has_namespace && !output.default_namespace.is_empty() => {}
-            _ => {}
-        }
-    }
-    for (gvk, place) in not_served {
-        warnings.push(format!(
-            "{gvk} (first in {place}) is served by nothing in the plan: no CustomResourceDefinition defines it"
-        ));
-    }
-    let state = match (output.stand_in, output.suspended) {
-        (_, true) => UnitState::Suspended,
-        (Some((stand_in, reason)), _) => UnitState::StandIn { component: stand_in.component, reason },
-        _ => UnitState::Ok,
-    };
-    Unit {
-        id: id.clone(),
-        definition: Arc::clone(definition),
-        made_by: made_by.to_vec(),
-        is_root,
-        depends_on: output.depends_on,
-        source: output.source,
-        chart: output.chart,
-        state,
-        objects,
-        hooks,
-        errors,
-        warnings,
-        unresolved: output.unresolved,
-    }
-}
-
-/// Dependencies on nothing and in circles are errors of the units that have them.
-fn check_dependencies(units: &mut BTreeMap<UnitId, Unit>) {
-    let mut graph = Graph::default();
-    for (id, unit) in units.iter() {
-        graph.node(id.clone());
-        for on in &unit.depends_on {
-            graph.edge(id.clone(), on.clone());
-        }
-    }
-    let order = graph.order();
-    let known: BTreeSet<UnitId> = units.keys().cloned().collect();
-    for unit in units.values_mut() {
-        for on in unit.depends_on.iter().filter(|on| !known.contains(on)) {
-            unit.errors.push(
-                UnitError::new(format!("dependsOn names {on}, which no unit of the tree defines"))
-                    .at(&unit.definition.provenance)
-                    .help("correct the name or namespace (its own by default), or add the unit")
-                    .fault(Fault::Dependency(on.clone())),
-            );
-        }
-    }
-    for cycle in order.cycles {
-        let mut names: Vec<String> = cycle.iter().map(ToString::to_string).collect();
-        names.extend(names.first().cloned());
-        for id in &cycle {
-            if let Some(unit) = units.get_mut(id) {
-                unit.errors.push(
-                    UnitError::new(format!("dependsOn goes round in a circle: {}", names.join(" -> ")))
-                        .at(&unit.definition.provenance)
-                        .help("remove one of these dependencies")
-                        .fault(Fault::Cycle(cycle.clone())),
-                );
-            }
-        }
-    }
-}
-
-/// Objects that several units apply are fought over.
-fn note_duplicates(units: &mut BTreeMap<UnitId, Unit>) -> Vec<String> {
-    let mut owners: HashMap<druse_object::ObjectKey, Vec<UnitId>> = HashMap::new();
-    for (id, unit) in units.iter() {
-        for o in &unit.objects {
-            let owners = owners.entry(o.key()).or_default();
-            if owners.last() != Some(id) {
-                owners.push(id.clone());
-            }
-        }
-    }
-    let mut out: Vec<String> = owners
-        .into_iter()
-        .filter(|(_, owners)| owners.len() > 1)
-        .map(|(key, owners)| {
-            let names: Vec<String> = owners.iter().map(ToString::to_string).collect();
-            format!("{key} is applied by {}", names.join(" and "))
-        })
-        .collect();
-    out.sort();
-    out
-}
-
-/// Units wait for what fails or waits itself.
-fn spread_waiting(units: &mut BTreeMap<UnitId, Unit>) {
-    loop {
-        let unready: BTreeSet<UnitId> = units
-            .values()
-            .filter(|u| matches!(u.state, UnitState::Failed | UnitState::Waiting { .. } | UnitState::Suspended))
-            .map(|u| u.id.clone())
-            .collect();
-        let mut changed = false;
-        for unit in units.values_mut() {
-            let on: Vec<UnitId> = unit.depends_on.iter().filter(|d| unready.contains(d)).cloned().collect();
-            let waits = match &unit.state {
-                UnitState::Ok | UnitState::StandIn { .. } => !on.is_empty(),
-                UnitState::Waiting { on: before } => *before != on,
-                UnitState::Failed | UnitState::Suspended => false,
-            };
-            if waits {
-                unit.state = UnitState::Waiting { on };
-                changed = true;
-            }
-        }
-        if !changed {
-            return;
-        }
-    }
-}
-
-/// Units in the order in which they can go: after what they depend on, and after what makes them.
-fn in_order(mut units: BTreeMap<UnitId, Unit>) -> Vec<Unit> {
-    let mut graph = Graph::default();
-    for (id, unit) in &units {
-        graph.node(id.clone());
-        for on in unit.depends_on.iter().chain(&unit.made_by).filter(|on| *on != id) {
-            graph.edge(id.clone(), on.clone());
-        }
-    }
-    let order = graph.order();
-    let mut out: Vec<Unit> = order.sorted.iter().filter_map(|id| units.remove(id)).collect();
-    // What is on a circle, or behind one, in id order.
-    out.extend(units.into_values());
-    out
 }
 
 /// Whether a Kustomization does more to the objects in its folder than to apply them.

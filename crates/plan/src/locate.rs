@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use druse_flux::api::Kustomization;
 use druse_flux::generator::clean_path;
-use druse_kustomize::tree::{DiskTree, FileTree, Kind};
+use druse_kustomize::snapshot::SnapshotTree;
+use druse_kustomize::tree::{FileTree, Kind};
 use druse_source::git_tree::{GitTree, RepositoryInfo, repository_info};
 
+use crate::memo::Memo;
 use crate::scan::scan;
 
 /// A tree to plan.
@@ -69,7 +71,7 @@ pub enum PlanError {
 pub fn locate(path: &Path) -> Result<TreeInput, PlanError> {
     let (root, info) = root_of(path)?;
     let fail = |message: String| PlanError::Path { path: root.display().to_string(), message };
-    let tree = DiskTree::new(&root).map_err(|e| fail(e.to_string()))?;
+    let tree = SnapshotTree::new(&root).map_err(|e| fail(e.to_string()))?;
     let (remotes, focus) = (remotes(&root, info.as_ref()), focus(path, &root));
     Ok(TreeInput { tree: Arc::new(tree), remotes, revision: "worktree".into(), root, focus })
 }
@@ -117,8 +119,8 @@ fn root_of(path: &Path) -> Result<(PathBuf, Option<RepositoryInfo>), PlanError> 
     }
     let Some(info) = repository_info(&start) else { return Ok((start, None)) };
     let Ok(git_root) = std::fs::canonicalize(&info.root) else { return Ok((start, None)) };
-    let tree = DiskTree::new(&start).map_err(|e| fail(e.to_string()))?;
-    let paths: Vec<String> = scan(&tree)
+    let tree = SnapshotTree::new(&start).map_err(|e| fail(e.to_string()))?;
+    let paths: Vec<String> = scan(&tree, &Memo::default())
         .objects
         .iter()
         .filter(|o| Kustomization::is(o))
@@ -130,7 +132,7 @@ fn root_of(path: &Path) -> Result<(PathBuf, Option<RepositoryInfo>), PlanError> 
     }
     let mut best = (0, start.clone());
     for folder in start.ancestors().take_while(|f| f.starts_with(&git_root)) {
-        let Ok(tree) = DiskTree::new(folder) else { continue };
+        let Ok(tree) = SnapshotTree::new(folder) else { continue };
         let score = paths.iter().filter(|p| tree.kind(p) == Some(Kind::Dir)).count();
         if score > best.0 {
             best = (score, folder.to_path_buf());

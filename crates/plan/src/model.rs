@@ -9,6 +9,7 @@ use druse_object::{Object, Provenance, Str};
 use serde::Serialize;
 
 use crate::kinds::Kinds;
+use crate::shared::Objects;
 
 /// The two kinds of units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -201,7 +202,7 @@ pub struct SourceInfo {
 }
 
 /// A release's chart.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ChartInfo {
     /// Its name.
     pub name: String,
@@ -235,8 +236,11 @@ pub struct Unit {
     pub chart: Option<ChartInfo>,
     /// How it stands.
     pub state: UnitState,
-    /// Its objects as they would be applied, CRDs of a chart first.
-    pub objects: Vec<Object>,
+    /// Its objects as they would be applied, CRDs of a chart first. Those of two plans made with one
+    /// [`Memo`](crate::Memo) are the same list where the unit rendered to the same.
+    pub objects: Objects,
+    /// Whether the values of its Secrets are empty, as it came from the cache and they were not asked for.
+    pub secrets_withheld: bool,
     /// A release's hooks.
     pub hooks: Vec<ReleaseHook>,
     /// What keeps it from rendering or applying.
@@ -345,6 +349,19 @@ impl StandIns for NoStandIns {
     }
 }
 
+/// Whether the values of Secrets must be in a plan. They are never kept on disk: where they are needed, units that make
+/// Secrets are rendered anew in every run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SecretValues {
+    /// In all units.
+    #[default]
+    Needed,
+    /// In these units; in all others they may be empty ([`Unit::secrets_withheld`] says where they are).
+    NeededOf(Arc<std::collections::BTreeSet<UnitId>>),
+    /// Nowhere.
+    NotNeeded,
+}
+
 /// How a tree is planned.
 #[derive(Clone)]
 pub struct PlanOptions {
@@ -354,6 +371,8 @@ pub struct PlanOptions {
     pub stand_ins: Arc<dyn StandIns>,
     /// Whether a variable without value and default is an error, as it is in Flux unless switched off.
     pub strict_substitution: bool,
+    /// Whose Secrets must have their values.
+    pub secrets: SecretValues,
     /// API versions served besides those of Kubernetes and of the tree: `group/version` or `group/version/Kind`.
     pub api_versions: Vec<String>,
 }
@@ -367,6 +386,7 @@ impl Default for PlanOptions {
             kube_version: KubeVersion::parse(DEFAULT_KUBE_VERSION).unwrap_or_default(),
             stand_ins: Arc::new(NoStandIns),
             strict_substitution: true,
+            secrets: SecretValues::Needed,
             api_versions: Vec::new(),
         }
     }

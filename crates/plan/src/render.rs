@@ -8,26 +8,34 @@ use druse_flux::release::{CrdsPolicy, ReleaseHook, compose_values};
 use druse_flux::{FluxError, generator, graph, labels, release, substitute};
 use druse_gotemplate::env::Host;
 use druse_helm::{Capabilities, Release, SeededHost};
-use druse_kustomize::DocCache;
+use druse_kustomize::tree::FileTree;
 use druse_object::{Map, Object, Value};
 
+use crate::charts::FoundChart;
+use crate::finish::{Fix, Head};
 use crate::kinds::crd_kind;
+use crate::memo::{Entry, Memo, Sought};
 use crate::model::{ChartInfo, Fault, PlanOptions, ServedKind, SourceInfo, StandIn, UnitError, UnitId, UnitKind};
+use crate::shared::Objects;
 use crate::sources::{SourceFailure, SourceTree, Sources};
+use crate::trace::{Trace, Watched};
 use crate::world::{Name, Reads, Recorder, World};
 
 /// What all renders of a plan share.
 pub(crate) struct Context<'a> {
     pub(crate) sources: &'a Sources,
     pub(crate) options: &'a PlanOptions,
-    pub(crate) documents: DocCache,
 }
 
 /// What one render of a unit gave.
 #[derive(Clone, Default)]
 pub(crate) struct Output {
     pub(crate) definition: Option<Arc<Object>>,
-    pub(crate) objects: Vec<Object>,
+    pub(crate) objects: Objects,
+    /// Whether the values of its Secrets are not among its objects: they are never kept on disk.
+    pub(crate) withheld: bool,
+    /// What its objects, then its hooks, said of themselves when they were rendered.
+    pub(crate) heads: Vec<Head>,
     pub(crate) hooks: Vec<ReleaseHook>,
     pub(crate) errors: Vec<UnitError>,
     pub(crate) warnings: Vec<String>,
@@ -61,8 +69,73 @@ pub(crate) fn unit_id(object: &Object, default_namespace: &str) -> Option<UnitId
     Some(UnitId { kind, namespace: namespace.into(), name: object.name().into() })
 }
 
+/// Whether a unit may be given what it rendered to before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recall {
+    /// Yes, even without the values of its Secrets.
+    Allowed,
+    /// Yes, if the values of its Secrets are there.
+    Clear,
+    /// No.
+    Never,
+}
+
+/// A unit as it was rendered, now or before.
+#[derive(Default)]
+pub(crate) struct Done {
+    pub(crate) output: Arc<Output>,
+    /// Its source, as it is now: the tree's revision is no part of what was rendered.
+    pub(crate) source: Option<SourceInfo>,
+    /// What was already changed in its objects, where it was rendered before.
+    pub(crate) fixes: Option<Vec<Fix>>,
+    /// Under what it can be given out again, where it was rendered now.
+    story: Option<Story>,
+}
+
+#[derive(Clone)]
+struct Story {
+    definition: Arc<Object>,
+    setting: String,
+    trace: Trace,
+}
+
+impl Done {
+    /// Keeps what was rendered for other plans.
+    pub(crate) fn keep(&self, memo: &Memo, id: &UnitId, fixes: Option<&[Fix]>) {
+        if let Some(Story { definition, setting, trace }) = self.story.clone() {
+            let fixes = fixes.map(<[Fix]>::to_vec);
+            memo.keep(id, Entry { definition, setting, trace, output: Arc::clone(&self.output), fixes });
+        }
+    }
+}
+
+/// What a unit's source reference led to; all that is left is to render.
+enum Prepared {
+    Kustomization(Kustomization, SourceTree),
+    Release(HelmRelease, CrdsPolicy, FoundChart),
+}
+
+impl Prepared {
+    /// All that rendering depends on besides the definition, the world and the tree; `None` when that is not known.
+    fn setting(&self, options: &PlanOptions, out: &Output) -> Option<String> {
+        // The tree's own revision changes nothing.
+        let source = out.source.as_ref().map(|s| (&s.id, &s.url, (!s.is_tree).then_some(&s.revision)));
+        let rest = match self {
+            Self::Kustomization(_, source) => format!("{}\n{}", source.prefix, source.identity),
+            Self::Release(_, _, chart) => format!("{}\n{:?}\n{:?}", chart.identity.as_ref()?, out.chart, out.kinds),
+        };
+        Some(format!("{}\n{}\n{source:?}\n{rest}", options.kube_version.version, options.strict_substitution))
+    }
+}
+
 /// Renders a unit.
-pub(crate) fn render_unit(context: &Context<'_>, id: &UnitId, definition: &Arc<Object>, world: &World) -> Output {
+pub(crate) fn render_unit(
+    context: &Context<'_>,
+    id: &UnitId,
+    definition: &Arc<Object>,
+    world: &World,
+    recall: Recall,
+) -> Done {
     let recorder = Recorder::new(world);
     // A definition that names no namespace lies in that of its id.
     let mut named = (**definition).clone();
@@ -71,38 +144,92 @@ pub(crate) fn render_unit(context: &Context<'_>, id: &UnitId, definition: &Arc<O
     {
         meta.insert("namespace", id.namespace.clone());
     }
-    let mut out = match id.kind {
-        UnitKind::Kustomization => render_kustomization(context, &named, &recorder),
-        UnitKind::HelmRelease => render_release(context, id, &named, &recorder, world),
+    let mut out = Output::default();
+    let prepared = match id.kind {
+        UnitKind::Kustomization => prepare_kustomization(context, &named, &recorder, &mut out),
+        UnitKind::HelmRelease => prepare_release(context, &named, &recorder, &mut out),
     };
+    let memo = context.sources.memo();
+    let setting = match &prepared {
+        Some(prepared) if memo.keeps_units() => prepared.setting(context.options, &out),
+        _ => None,
+    };
+    let tree = match &prepared {
+        Some(Prepared::Kustomization(_, source)) if source.info.is_tree => Some(Arc::clone(&source.tree)),
+        _ => None,
+    };
+    if let Some(setting) = setting.as_deref().filter(|_| recall != Recall::Never) {
+        let sought = Sought { id, definition, setting, tree: tree.as_deref(), world, clear: recall == Recall::Clear };
+        let revive = |mut kept: Output| {
+            // What preparing gave is no part of what is kept.
+            kept.definition = Some(Arc::clone(definition));
+            kept.depends_on.clone_from(&out.depends_on);
+            kept.default_namespace.clone_from(&out.default_namespace);
+            let app_version = kept.chart.take().unwrap_or_default().app_version;
+            kept.chart = out.chart.clone().map(|info| ChartInfo { app_version, ..info });
+            index_named(&mut kept);
+            kept
+        };
+        if let Some(entry) = memo.find(&sought, revive) {
+            let (output, fixes) = (Arc::clone(&entry.output), entry.fixes.clone());
+            return Done { output, source: out.source, fixes, story: None };
+        }
+    }
+    let watched = tree.as_deref().filter(|_| setting.is_some()).map(Watched::new);
+    if prepared.is_some() {
+        memo.note_rendered(id);
+    }
+    match prepared {
+        None => {}
+        Some(Prepared::Kustomization(ks, source)) => {
+            let tree = watched.as_ref().map_or(&*source.tree, |w| w as &dyn FileTree);
+            render_kustomization(context, &ks, &source, tree, &recorder, &mut out);
+        }
+        Some(Prepared::Release(hr, crds, chart)) => {
+            render_release(context, id, &hr, crds, &chart, &recorder, world, &mut out)
+        }
+    }
     let (api, all_api) = (std::mem::take(&mut out.reads.api), out.reads.all_api.take());
-    out.reads = Reads { api, all_api, ..recorder.into_reads() };
+    let secret = out.reads.secret;
+    out.reads = Reads { api, all_api, secret, ..recorder.into_reads() };
     out.definition = Some(Arc::clone(definition));
     let errors = std::mem::take(&mut out.errors);
     out.errors = errors.into_iter().map(|e| e.at(&definition.provenance)).collect();
     let name: Arc<str> = id.to_string().into();
-    for o in out.objects.iter_mut().chain(out.hooks.iter_mut().map(|h| &mut h.object)) {
+    for o in out.objects.make_mut().iter_mut().chain(out.hooks.iter_mut().map(|h| &mut h.object)) {
         o.provenance.unit = Some(Arc::clone(&name));
     }
     index(&mut out);
-    out
+    let source = out.source.clone();
+    let story = setting.map(|setting| {
+        let trace = watched.map(Watched::into_trace).unwrap_or_default();
+        memo.store(id, definition, &setting, &out, &trace, world);
+        Story { definition: Arc::clone(definition), setting, trace }
+    });
+    Done { output: Arc::new(out), source, fixes: None, story }
 }
 
 fn index(out: &mut Output) {
-    for object in &out.objects {
-        out.kinds.extend(crd_kind(object));
-        let namespace = if object.namespace().is_empty() { out.default_namespace.as_str() } else { object.namespace() };
-        let unit = unit_id(object, namespace);
-        if unit.is_none() && !World::keeps(object) {
+    out.heads = out.objects.iter().chain(out.hooks.iter().map(|h| &h.object)).map(Head::of).collect();
+    out.kinds.extend(out.objects.iter().filter_map(crd_kind));
+    index_named(out);
+}
+
+/// Finds what others look up among a unit's objects.
+fn index_named(out: &mut Output) {
+    for (at, head) in out.heads.iter().enumerate().take(out.objects.len()) {
+        if !World::may_keep(&head.gvk) && !matches!(head.gvk.kind.as_str(), "Kustomization" | "HelmRelease") {
             continue;
         }
-        let shared = Arc::new(object.clone());
-        match unit {
-            Some(id) => out.units.push((id, shared)),
-            None => {
-                let name = (object.kind().to_string(), namespace.to_string(), object.name().to_string());
-                out.named.push((name, shared));
+        let Some(object) = out.objects.one(at) else { continue };
+        let namespace = if head.namespace.is_empty() { out.default_namespace.as_str() } else { &head.namespace };
+        match unit_id(&object, namespace) {
+            Some(id) => out.units.push((id, Arc::new(object))),
+            None if World::keeps(&object) => {
+                let name = (head.gvk.kind.to_string(), namespace.to_string(), head.name.to_string());
+                out.named.push((name, Arc::new(object)));
             }
+            None => {}
         }
     }
 }
@@ -170,33 +297,48 @@ fn note_unresolved(out: &mut Output, e: &FluxError) {
     }
 }
 
-fn render_kustomization(context: &Context<'_>, definition: &Object, recorder: &Recorder<'_>) -> Output {
-    let mut out = Output::default();
+fn prepare_kustomization(
+    context: &Context<'_>,
+    definition: &Object,
+    recorder: &Recorder<'_>,
+    out: &mut Output,
+) -> Option<Prepared> {
     let ks = match Kustomization::read(definition) {
         Ok(ks) => ks,
         Err(e) => {
             out.errors.push(flux_error(e, ""));
-            return out;
+            return None;
         }
     };
     out.depends_on = depends_on(UnitKind::Kustomization, &ks.namespace, &ks.spec.depends_on);
     if ks.spec.suspend {
         out.suspended = true;
-        return out;
+        return None;
     }
     let source = match context.sources.tree(recorder, &ks.spec.source_ref, &ks.namespace) {
         Ok(source) => source,
         Err(failure) => {
             let stand_in = failure.source.as_ref().and_then(|s| context.options.stand_ins.for_source(&s.url));
-            fail_source(&mut out, failure, stand_in);
-            return out;
+            fail_source(out, failure, stand_in);
+            return None;
         }
     };
     out.source = Some(source.info.clone());
-    match build_kustomization(context, &ks, &source, recorder, &mut out) {
-        Ok(objects) => out.objects = objects,
+    Some(Prepared::Kustomization(ks, source))
+}
+
+fn render_kustomization(
+    context: &Context<'_>,
+    ks: &Kustomization,
+    source: &SourceTree,
+    tree: &dyn FileTree,
+    recorder: &Recorder<'_>,
+    out: &mut Output,
+) {
+    match build_kustomization(context, ks, tree, recorder, out) {
+        Ok(objects) => out.objects = objects.into(),
         Err(e) => {
-            note_unresolved(&mut out, &e);
+            note_unresolved(out, &e);
             out.errors.push(flux_error(e, &source.prefix));
         }
     }
@@ -205,7 +347,6 @@ fn render_kustomization(context: &Context<'_>, definition: &Object, recorder: &R
             o.provenance.file = o.provenance.file.as_deref().map(|f| format!("{}{f}", source.prefix).into());
         }
     }
-    out
 }
 
 fn fail_source(out: &mut Output, failure: SourceFailure, stand_in: Option<StandIn>) {
@@ -223,11 +364,11 @@ fn fail_source(out: &mut Output, failure: SourceFailure, stand_in: Option<StandI
 fn build_kustomization(
     context: &Context<'_>,
     ks: &Kustomization,
-    source: &SourceTree,
+    tree: &dyn FileTree,
     recorder: &Recorder<'_>,
     out: &mut Output,
 ) -> Result<Vec<Object>, FluxError> {
-    let mut objects = generator::build_cached(&*source.tree, &ks.spec, Some(&context.documents))?;
+    let mut objects = generator::build_cached(tree, &ks.spec, Some(&context.sources.memo().documents))?;
     for o in objects.iter().filter(|o| o.value.get("sops").is_some()) {
         if let Some(decryption) = &ks.spec.decryption {
             out.unresolved.push(format!(
@@ -309,48 +450,75 @@ impl Host for PlanHost {
     }
 }
 
-fn render_release(
+fn prepare_release(
     context: &Context<'_>,
-    id: &UnitId,
     definition: &Object,
     recorder: &Recorder<'_>,
-    world: &World,
-) -> Output {
-    let mut out = Output::default();
+    out: &mut Output,
+) -> Option<Prepared> {
     let hr = match HelmRelease::read(definition) {
         Ok(hr) => hr,
         Err(e) => {
             out.errors.push(flux_error(e, ""));
-            return out;
+            return None;
         }
     };
     out.default_namespace = hr.release_namespace().to_string();
     out.depends_on = depends_on(UnitKind::HelmRelease, &hr.namespace, &hr.spec.depends_on);
     if hr.spec.suspend {
         out.suspended = true;
-        return out;
+        return None;
     }
     let Some(crds) = CrdsPolicy::on_install(&hr.spec) else {
         out.errors.push(UnitError::new("spec.install.crds is no CRD policy").help("use Skip, Create or CreateReplace"));
-        return out;
+        return None;
     };
-    let chart = match context.sources.chart(recorder, &hr) {
+    let chart = match context.sources.find_chart(recorder, &hr) {
         Ok(chart) => chart,
         Err(failure) => {
-            let stand_in = failure.chart.as_ref().and_then(|c| context.options.stand_ins.for_chart(&c.name));
-            fail_source(&mut out, failure, stand_in);
-            return out;
+            fail_chart(context, out, failure);
+            return None;
         }
     };
     out.kinds.extend(context.options.stand_ins.registered_by(&chart.info.name));
-    out.source = Some(chart.source);
-    out.chart = Some(chart.info);
-    let composed = match compose_values(&hr, recorder) {
+    out.source = Some(chart.source.clone());
+    out.chart = Some(chart.info.clone());
+    Some(Prepared::Release(hr, crds, chart))
+}
+
+fn fail_chart(context: &Context<'_>, out: &mut Output, failure: SourceFailure) {
+    let stand_in = failure.chart.as_ref().and_then(|c| context.options.stand_ins.for_chart(&c.name));
+    fail_source(out, failure, stand_in);
+}
+
+#[allow(clippy::too_many_arguments, reason = "all that a release is rendered from")]
+fn render_release(
+    context: &Context<'_>,
+    id: &UnitId,
+    hr: &HelmRelease,
+    crds: CrdsPolicy,
+    chart: &FoundChart,
+    recorder: &Recorder<'_>,
+    world: &World,
+    out: &mut Output,
+) {
+    let chart = match context.sources.load_chart(chart) {
+        Ok(chart) => chart,
+        Err(failure) => {
+            out.kinds.clear();
+            fail_chart(context, out, failure);
+            return;
+        }
+    };
+    if let Some(info) = &mut out.chart {
+        info.app_version.clone_from(&chart.metadata.app_version);
+    }
+    let composed = match compose_values(hr, recorder) {
         Ok(composed) => composed,
         Err(e) => {
-            note_unresolved(&mut out, &e);
+            note_unresolved(out, &e);
             out.errors.push(flux_error(e, ""));
-            return out;
+            return;
         }
     };
     out.warnings.extend(composed.skipped.iter().map(|s| format!("valuesFrom: {s} does not exist and is optional")));
@@ -360,12 +528,11 @@ fn render_release(
         api_versions: Arc::clone(&world.api_versions),
     };
     let release = Release::install(hr.release_name(), hr.release_namespace());
-    match release::render(&hr, &chart.chart, &composed.values, &release, &capabilities, &host) {
+    match release::render(hr, &chart, &composed.values, &release, &capabilities, &host) {
         Ok(rendered) => {
-            if crds != CrdsPolicy::Skip {
-                out.objects.extend(rendered.crds);
-            }
-            out.objects.extend(rendered.objects);
+            let mut objects = if crds == CrdsPolicy::Skip { Vec::new() } else { rendered.crds };
+            objects.extend(rendered.objects);
+            out.objects = objects.into();
             out.hooks = rendered.hooks;
             out.warnings.extend(rendered.warnings);
             for asked in rendered.asked_api_versions {
@@ -390,7 +557,6 @@ fn render_release(
     looked_up.sort();
     looked_up.dedup();
     out.unresolved.extend(looked_up.into_iter().map(|l| format!("lookup of {l}")));
-    out
 }
 
 /// The kinds that a release's chart defines in `crds/`, as far as they can be known before rendering.
@@ -411,18 +577,22 @@ pub(crate) fn chart_kinds(
     if hr.spec.suspend || CrdsPolicy::on_install(&hr.spec) == Some(CrdsPolicy::Skip) {
         return Vec::new();
     }
-    let Ok(chart) = context.sources.chart(&recorder, &hr) else { return Vec::new() };
-    let mut out = Vec::new();
-    let mut charts = vec![&*chart.chart];
-    while let Some(chart) = charts.pop() {
-        charts.extend(chart.dependencies.iter().map(|d| &**d));
-        for file in chart.files.iter().filter(|f| f.name.starts_with("crds/")) {
-            for doc in
-                druse_object::yaml::documents(&file.text(), druse_object::yaml::Dialect::Sigs).into_iter().flatten()
-            {
-                out.extend(crd_kind(&Object::new(doc.value)));
+    let Ok(found) = context.sources.find_chart(&recorder, &hr) else { return Vec::new() };
+    let kinds = || {
+        let Ok(chart) = context.sources.load_chart(&found) else { return Vec::new() };
+        let mut out = Vec::new();
+        let mut charts = vec![&*chart];
+        while let Some(chart) = charts.pop() {
+            charts.extend(chart.dependencies.iter().map(|d| &**d));
+            for file in chart.files.iter().filter(|f| f.name.starts_with("crds/")) {
+                let documents = druse_object::yaml::documents(&file.text(), druse_object::yaml::Dialect::Sigs);
+                out.extend(documents.into_iter().flatten().filter_map(|doc| crd_kind(&Object::new(doc.value))));
             }
         }
+        out
+    };
+    match &found.identity {
+        Some(key) => context.sources.memo().kinds_of_chart(key, kinds).to_vec(),
+        None => kinds(),
     }
-    out
 }

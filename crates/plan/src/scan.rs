@@ -5,6 +5,9 @@ use std::sync::Arc;
 use druse_flux::api::{HELM_GROUP, KUSTOMIZE_GROUP, SOURCE_GROUP};
 use druse_kustomize::tree::{FileTree, Kind};
 use druse_object::{Object, Provenance, yaml};
+use rayon::prelude::*;
+
+use crate::memo::{Memo, once};
 
 /// How deep folders are looked into.
 const MAX_DEPTH: usize = 64;
@@ -21,13 +24,14 @@ pub struct Scan {
 /// Reads all YAML of a tree. Files and documents that are not YAML are passed over: only the units that read them can
 /// say whether that matters (templates of charts are no YAML either).
 #[must_use]
-pub fn scan(tree: &dyn FileTree) -> Scan {
-    let mut out = Scan::default();
-    walk(tree, "", 0, &mut out);
-    out
+pub fn scan(tree: &dyn FileTree, memo: &Memo) -> Scan {
+    let mut paths = Vec::new();
+    walk(tree, "", 0, &mut paths);
+    let objects: Vec<Arc<Vec<Arc<Object>>>> = paths.par_iter().filter_map(|path| read(tree, path, memo)).collect();
+    Scan { objects: objects.iter().flat_map(|o| o.iter().cloned()).collect(), files: paths.len() }
 }
 
-fn walk(tree: &dyn FileTree, dir: &str, depth: usize, out: &mut Scan) {
+fn walk(tree: &dyn FileTree, dir: &str, depth: usize, out: &mut Vec<String>) {
     let Ok(names) = tree.list(dir) else { return };
     for name in names {
         if matches!(name.as_str(), ".git" | ".druse" | "node_modules" | ".terraform") {
@@ -36,21 +40,29 @@ fn walk(tree: &dyn FileTree, dir: &str, depth: usize, out: &mut Scan) {
         let path = if dir.is_empty() { name } else { format!("{dir}/{name}") };
         match tree.kind(&path) {
             Some(Kind::Dir) if depth < MAX_DEPTH && tree.canonical(&path) == path => walk(tree, &path, depth + 1, out),
-            Some(Kind::File) if path.ends_with(".yaml") || path.ends_with(".yml") => read(tree, &path, out),
+            Some(Kind::File) if path.ends_with(".yaml") || path.ends_with(".yml") => out.push(path),
             _ => {}
         }
     }
 }
 
-fn read(tree: &dyn FileTree, path: &str, out: &mut Scan) {
-    out.files += 1;
-    let Ok(bytes) = tree.read(path) else { return };
-    let Ok(text) = std::str::from_utf8(&bytes) else { return };
+/// The Flux objects of a file; the same file in another revision is not read again.
+fn read(tree: &dyn FileTree, path: &str, memo: &Memo) -> Option<Arc<Vec<Arc<Object>>>> {
+    let id = tree.content_id(path).ok()?;
+    let objects = once(&memo.scans, &(path.to_string(), id), || {
+        let found = tree.read(path).ok().and_then(|bytes| Some(flux_objects(std::str::from_utf8(&bytes).ok()?, path)));
+        Arc::new(found.unwrap_or_default())
+    });
+    Some(objects)
+}
+
+fn flux_objects(text: &str, path: &str) -> Vec<Arc<Object>> {
     // Parsing is the expensive part, and few files hold Flux objects.
     if ![KUSTOMIZE_GROUP, HELM_GROUP, SOURCE_GROUP].iter().any(|g| text.contains(g)) {
-        return;
+        return Vec::new();
     }
     let file: Arc<str> = path.into();
+    let mut out = Vec::new();
     for doc in yaml::documents(text, yaml::Dialect::Sigs).into_iter().flatten() {
         let object = Object {
             value: doc.value,
@@ -58,7 +70,8 @@ fn read(tree: &dyn FileTree, path: &str, out: &mut Scan) {
         };
         let group = object.gvk().group;
         if [KUSTOMIZE_GROUP, HELM_GROUP, SOURCE_GROUP].contains(&group.as_str()) && !object.name().is_empty() {
-            out.objects.push(Arc::new(object));
+            out.push(Arc::new(object));
         }
     }
+    out
 }

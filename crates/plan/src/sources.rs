@@ -1,33 +1,24 @@
-//! From a unit's source reference to files or a chart: which sources are the tree itself, artifacts under their ignore
-//! rules, charts parsed once and shared.
+//! From a unit's source reference to files: which sources are the tree itself, artifacts under their ignore rules.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::Hash;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use druse_flux::api::{
-    Bucket, FluxSpec as _, GitRepository, GitRepositorySpec, HelmChart, HelmChartSpec, HelmRelease, HelmRepository,
-    Kustomization, OciRepository, OciRepositorySpec, SourceRef,
+    Bucket, FluxSpec as _, GitRepository, GitRepositorySpec, Kustomization, OciRepository, OciRepositorySpec, SourceRef,
 };
 use druse_flux::config::ConfigData;
 use druse_flux::generator::clean_path;
 use druse_flux::sourceignore::ArtifactTree;
-use druse_helm::{Chart, File, Values};
+use druse_helm::Chart;
 use druse_kustomize::tree::{FileTree, Kind};
-use druse_object::{Object, Value};
+use druse_object::Object;
 use druse_source::mirror::source_folder;
-use druse_source::{
-    Auth, ChartRequest, Fetcher, GitReference, GitRequest, OciReference, OciRequest, Origin, SourceError,
-};
+use druse_source::{Auth, Fetcher, GitReference, GitRequest, OciReference, OciRequest, SourceError, TreeArtifact};
 
 use crate::locate::TreeInput;
+use crate::memo::{Cells, Memo, once};
 use crate::model::{ChartInfo, Fault, SourceInfo, TreeSource, UnitError};
 use crate::scan::{Scan, scan};
-
-/// The largest chart read from a folder, in bytes.
-const MAX_CHART_FOLDER: u64 = 64 * 1024 * 1024;
-/// How deep a chart's folders may be.
-const MAX_DEPTH: usize = 32;
 
 /// Where source objects are looked up: the plan's own objects, or a cluster's.
 pub trait Lookup: Sync {
@@ -46,6 +37,9 @@ pub struct SourceTree {
     pub tree: Arc<dyn FileTree>,
     /// Put before file names in provenances, where they are not the tree's own.
     pub prefix: String,
+    /// What tells its files from others: its digest and ignore rules. Of the tree itself, which is at hand to compare,
+    /// only the rules.
+    pub(crate) identity: String,
 }
 
 /// A chart for a HelmRelease.
@@ -73,11 +67,11 @@ pub struct SourceFailure {
 }
 
 impl SourceFailure {
-    fn new(error: UnitError) -> Self {
+    pub(crate) fn new(error: UnitError) -> Self {
         Self { error, not_at_hand: false, chart: None, source: None }
     }
 
-    fn fetch(e: &SourceError) -> Self {
+    pub(crate) fn fetch(e: &SourceError) -> Self {
         let mut error = UnitError::new(e);
         if e.is_not_at_hand() {
             error = error.help("fetch it while online, or give a mirror that has it (--mirror DIR)");
@@ -87,22 +81,16 @@ impl SourceFailure {
     }
 }
 
-type Result<T> = std::result::Result<T, SourceFailure>;
-type Memo<K, V> = Mutex<HashMap<K, Arc<OnceLock<V>>>>;
+pub(crate) type Result<T> = std::result::Result<T, SourceFailure>;
 
 /// How sources become files and charts, for one tree. Answers are kept; [`Sources::forget`] asks anew.
 pub struct Sources {
     input: TreeInput,
-    fetcher: Arc<Fetcher>,
+    pub(crate) fetcher: Arc<Fetcher>,
     pub(crate) scan: Scan,
     pub(crate) is_tree: TreeUrls,
-    artifacts: Memo<String, Arc<dyn FileTree>>,
-    charts: Memo<String, std::result::Result<Arc<Chart>, UnitError>>,
-}
-
-fn memo<K: Eq + Hash + Clone, V: Clone>(memo: &Memo<K, V>, key: &K, make: impl FnOnce() -> V) -> V {
-    let cell = Arc::clone(memo.lock().unwrap_or_else(PoisonError::into_inner).entry(key.clone()).or_default());
-    cell.get_or_init(make).clone()
+    artifacts: Cells<String, Arc<dyn FileTree>>,
+    memo: Arc<Memo>,
 }
 
 /// Which sources are the tree itself.
@@ -194,9 +182,20 @@ impl Sources {
     /// The sources of a tree: reads all its YAML to find out which of them are the tree itself.
     #[must_use]
     pub fn new(input: TreeInput, fetcher: Arc<Fetcher>) -> Self {
-        let scan = scan(&*input.tree);
+        Self::with_memo(input, fetcher, Arc::new(Memo::default()))
+    }
+
+    /// As [`Sources::new`], sharing with others what a memo keeps: of two revisions of a tree, the second renders only
+    /// what it reads otherwise.
+    #[must_use]
+    pub fn with_memo(input: TreeInput, fetcher: Arc<Fetcher>, memo: Arc<Memo>) -> Self {
+        let scan = scan(&*input.tree, &memo);
         let is_tree = identify_tree(&input, &scan);
-        Self { input, fetcher, scan, is_tree, artifacts: Mutex::default(), charts: Mutex::default() }
+        Self { input, fetcher, scan, is_tree, artifacts: Mutex::default(), memo }
+    }
+
+    pub(crate) fn memo(&self) -> &Memo {
+        &self.memo
     }
 
     /// The tree.
@@ -241,7 +240,7 @@ impl Sources {
         let Some(object) = lookup.get(&reference.kind, namespace, &reference.name) else {
             let key = (reference.kind.to_string(), namespace.to_string(), reference.name.to_string());
             if self.is_tree.undefined.contains(&key) {
-                return Ok(self.own(id, String::new(), self.artifact("tree", &self.input.tree, None)));
+                return Ok(self.own(id, String::new(), None));
             }
             return Err(SourceFailure::new(
                 UnitError::new(format!("sourceRef names {id}, which no unit of the tree defines"))
@@ -269,9 +268,10 @@ impl Sources {
         }
     }
 
-    fn own(&self, id: String, url: String, tree: Arc<dyn FileTree>) -> SourceTree {
+    fn own(&self, id: String, url: String, ignore: Option<&str>) -> SourceTree {
         let info = SourceInfo { id, url, revision: self.input.revision.clone(), is_tree: true };
-        SourceTree { info, tree, prefix: String::new() }
+        let tree = self.artifact("tree", &self.input.tree, ignore);
+        SourceTree { info, tree, prefix: String::new(), identity: format!("tree\n{}", ignore.unwrap_or_default()) }
     }
 
     fn git(&self, lookup: &dyn Lookup, object: &Arc<Object>, id: String) -> Result<SourceTree> {
@@ -289,8 +289,7 @@ impl Sources {
         let url = git.spec.url.to_string();
         let fixed = reference.commit.is_some() || reference.semver.is_some() || reference.tag.is_some();
         if !fixed && source_folder(&url).is_some_and(|f| self.is_tree.urls.contains(&f)) {
-            let tree = self.artifact("tree", &self.input.tree, git.spec.ignore.as_deref());
-            return Ok(self.own(id, url, tree));
+            return Ok(self.own(id, url, git.spec.ignore.as_deref()));
         }
         let failed_info = SourceInfo { id: id.clone(), url: url.clone(), revision: String::new(), is_tree: false };
         if !git.spec.include.is_empty() {
@@ -301,8 +300,16 @@ impl Sources {
         let auth = self.auth(lookup, git.spec.secret_ref.as_ref().map(|r| r.name.as_str()), object.namespace());
         let request = GitRequest { url: url.clone(), reference: reference.clone(), auth };
         let found = self.fetcher.git(&request).map_err(|e| self.failed(&e, object, failed_info))?;
-        let tree = self.artifact(&found.artifact.digest, &found.tree, git.spec.ignore.as_deref());
-        Ok(fetched(id, url, found.artifact.revision, tree))
+        Ok(self.fetched(id, url, &found, git.spec.ignore.as_deref()))
+    }
+
+    fn fetched(&self, id: String, url: String, found: &TreeArtifact, ignore: Option<&str>) -> SourceTree {
+        let (digest, revision) = (&found.artifact.digest, found.artifact.revision.clone());
+        let folder = source_folder(&url).unwrap_or_else(|| url.clone());
+        let prefix = format!("{folder}@{}:", revision.split('@').next().unwrap_or_default());
+        let tree = self.artifact(digest, &found.tree, ignore);
+        let identity = format!("{digest}\n{}", ignore.unwrap_or_default());
+        SourceTree { info: SourceInfo { id, url, revision, is_tree: false }, tree, prefix, identity }
     }
 
     fn oci(&self, lookup: &dyn Lookup, object: &Arc<Object>, id: String) -> Result<SourceTree> {
@@ -310,11 +317,14 @@ impl Sources {
         let failed_info =
             SourceInfo { id: id.clone(), url: request.url.clone(), revision: String::new(), is_tree: false };
         let found = self.fetcher.oci(&request).map_err(|e| self.failed(&e, object, failed_info))?;
-        let tree = self.artifact(&found.artifact.digest, &found.tree, spec.ignore.as_deref());
-        Ok(fetched(id, request.url, found.artifact.revision, tree))
+        Ok(self.fetched(id, request.url, &found, spec.ignore.as_deref()))
     }
 
-    fn oci_request(&self, lookup: &dyn Lookup, object: &Arc<Object>) -> Result<(OciRequest, OciRepositorySpec)> {
+    pub(crate) fn oci_request(
+        &self,
+        lookup: &dyn Lookup,
+        object: &Arc<Object>,
+    ) -> Result<(OciRequest, OciRepositorySpec)> {
         let oci =
             OciRepository::read(object).map_err(|e| SourceFailure::new(UnitError::new(e).at(&object.provenance)))?;
         let reference = oci.spec.reference.clone().unwrap_or_default();
@@ -342,340 +352,15 @@ impl Sources {
 
     /// An artifact: a tree under its ignore rules, which are read once.
     fn artifact(&self, digest: &str, tree: &Arc<dyn FileTree>, ignore: Option<&str>) -> Arc<dyn FileTree> {
-        memo(&self.artifacts, &format!("{digest}\n{}", ignore.unwrap_or_default()), || {
+        once(&self.artifacts, &format!("{digest}\n{}", ignore.unwrap_or_default()), || {
             Arc::new(ArtifactTree::new(Arc::clone(tree), ignore))
         })
     }
 
-    fn auth(&self, lookup: &dyn Lookup, secret: Option<&str>, namespace: &str) -> Option<Auth> {
+    pub(crate) fn auth(&self, lookup: &dyn Lookup, secret: Option<&str>, namespace: &str) -> Option<Auth> {
         let data = lookup.secret(namespace, secret?)?;
         let text = |key: &str| data.get(key).map(|v| String::from_utf8_lossy(v).into_owned()).unwrap_or_default();
         let auth = Auth { username: text("username"), password: text("password") };
         (!auth.username.is_empty() || !auth.password.is_empty()).then_some(auth)
     }
-
-    /// The chart of a HelmRelease.
-    ///
-    /// # Errors
-    /// When its source is not defined, or the chart cannot be fetched or loaded.
-    pub fn chart(&self, lookup: &dyn Lookup, hr: &HelmRelease) -> Result<SourceChart> {
-        if let Some(reference) = &hr.spec.chart_ref {
-            let namespace = reference.namespace.as_deref().filter(|n| !n.is_empty()).unwrap_or(&hr.namespace);
-            let id = format!("{}/{namespace}/{}", reference.kind, reference.name);
-            let object = lookup.get(&reference.kind, namespace, &reference.name).ok_or_else(|| {
-                SourceFailure::new(
-                    UnitError::new(format!("chartRef names {id}, which no unit of the tree defines"))
-                        .help("add it to the tree, or correct the reference's kind, name or namespace")
-                        .fault(Fault::Source),
-                )
-            })?;
-            return match reference.kind.as_str() {
-                "HelmChart" => {
-                    let chart = HelmChart::read(&object)
-                        .map_err(|e| SourceFailure::new(UnitError::new(e).at(&object.provenance)))?;
-                    self.helm_chart(lookup, &chart.spec, namespace)
-                }
-                "OCIRepository" => self.oci_chart(lookup, &object, id),
-                other => Err(SourceFailure::new(
-                    UnitError::new(format!("chartRef names {id}: charts from a {other} are not supported"))
-                        .help("use a HelmChart or an OCIRepository")
-                        .fault(Fault::Source),
-                )),
-            };
-        }
-        match &hr.spec.chart {
-            Some(template) => self.helm_chart(lookup, &template.spec, &hr.namespace),
-            None => Err(SourceFailure::new(
-                UnitError::new("the HelmRelease names no chart").help("set spec.chart or spec.chartRef"),
-            )),
-        }
-    }
-
-    fn oci_chart(&self, lookup: &dyn Lookup, object: &Arc<Object>, id: String) -> Result<SourceChart> {
-        let (request, _) = self.oci_request(lookup, object)?;
-        let (repository, name) = request.url.rsplit_once('/').unwrap_or((&request.url, ""));
-        let version = match (&request.reference.digest, &request.reference.semver, &request.reference.tag) {
-            (Some(v), ..) | (_, Some(v), _) | (_, _, Some(v)) => v.clone(),
-            _ => "latest".to_string(),
-        };
-        let chart = ChartRequest {
-            repository: repository.to_string(),
-            name: name.to_string(),
-            version,
-            auth: request.auth.clone(),
-            pass_credentials: false,
-            insecure: request.insecure,
-        };
-        self.fetch_chart(&chart, &[], false, id)
-    }
-
-    fn helm_chart(&self, lookup: &dyn Lookup, spec: &HelmChartSpec, namespace: &str) -> Result<SourceChart> {
-        let reference = &spec.source_ref;
-        let namespace = reference.namespace.as_deref().filter(|n| !n.is_empty()).unwrap_or(namespace);
-        let id = format!("{}/{namespace}/{}", reference.kind, reference.name);
-        let version = spec.version.as_deref().unwrap_or_default().to_string();
-        let files: Vec<String> = spec
-            .values_files
-            .iter()
-            .chain(&spec.values_file)
-            .map(ToString::to_string)
-            .filter(|f| !f.is_empty())
-            .collect();
-        if matches!(reference.kind.as_str(), "GitRepository" | "Bucket" | "OCIRepository") {
-            let source = self.tree(lookup, reference, namespace)?;
-            return self.chart_in_tree(source, spec, &files);
-        }
-        if reference.kind != "HelmRepository" {
-            return Err(SourceFailure::new(
-                UnitError::new(format!(
-                    "the chart's sourceRef names {id}: charts do not come from a {}",
-                    reference.kind
-                ))
-                .help("use a HelmRepository, GitRepository or Bucket")
-                .fault(Fault::Source),
-            ));
-        }
-        let info = ChartInfo {
-            name: spec.chart.to_string(),
-            wanted: version.clone(),
-            version: String::new(),
-            digest: String::new(),
-            app_version: String::new(),
-        };
-        let object = lookup.get("HelmRepository", namespace, &reference.name).ok_or_else(|| SourceFailure {
-            chart: Some(info),
-            ..SourceFailure::new(
-                UnitError::new(format!("the chart's sourceRef names {id}, which no unit of the tree defines"))
-                    .help("add it to the tree, or correct the reference's name or namespace")
-                    .fault(Fault::Source),
-            )
-        })?;
-        let repository =
-            HelmRepository::read(&object).map_err(|e| SourceFailure::new(UnitError::new(e).at(&object.provenance)))?;
-        let auth = self.auth(lookup, repository.spec.secret_ref.as_ref().map(|r| r.name.as_str()), object.namespace());
-        let request = ChartRequest {
-            repository: repository.spec.url.to_string(),
-            name: spec.chart.to_string(),
-            version,
-            auth,
-            pass_credentials: repository.spec.pass_credentials,
-            insecure: repository.spec.insecure,
-        };
-        self.fetch_chart(&request, &files, spec.ignore_missing_values_files, id)
-    }
-
-    fn fetch_chart(
-        &self,
-        request: &ChartRequest,
-        values_files: &[String],
-        ignore_missing: bool,
-        id: String,
-    ) -> Result<SourceChart> {
-        let mut info = ChartInfo {
-            name: request.name.clone(),
-            wanted: request.version.clone(),
-            version: String::new(),
-            digest: String::new(),
-            app_version: String::new(),
-        };
-        let mut source = SourceInfo { id, url: request.repository.clone(), revision: String::new(), is_tree: false };
-        let found = self.fetcher.chart(request).map_err(|e| SourceFailure {
-            chart: Some(info.clone()),
-            source: Some(source.clone()),
-            ..SourceFailure::fetch(&e)
-        })?;
-        info.version.clone_from(&found.artifact.revision);
-        info.digest.clone_from(&found.artifact.digest);
-        source.revision.clone_from(&found.artifact.revision);
-        let key = format!("{}\n{}", found.artifact.digest, values_files.join("\n"));
-        let chart = memo(&self.charts, &key, || {
-            let broken = |message: String| {
-                let from = match &found.artifact.origin {
-                    Origin::Mirror(dir) => format!("mirror {dir}"),
-                    Origin::Network(url) => url.clone(),
-                    Origin::Cache => "the cache".to_string(),
-                    Origin::Tree => "the tree".to_string(),
-                };
-                UnitError::new(format!("chart {} {} from {from}: {message}", request.name, found.artifact.revision))
-                    .help("replace the archive with the one that the chart's repository publishes")
-            };
-            let mut chart = Chart::from_archive(&found.bytes).map_err(|e| broken(e.to_string()))?;
-            use_values_files(&mut chart, values_files, ignore_missing).map_err(broken)?;
-            Ok(Arc::new(chart))
-        })
-        .map_err(|e| SourceFailure {
-            chart: Some(info.clone()),
-            source: Some(source.clone()),
-            ..SourceFailure::new(e)
-        })?;
-        info.app_version.clone_from(&chart.metadata.app_version);
-        Ok(SourceChart { info, source, chart })
-    }
-
-    /// A chart that is a folder (or archive) of a file source.
-    fn chart_in_tree(&self, source: SourceTree, spec: &HelmChartSpec, values_files: &[String]) -> Result<SourceChart> {
-        let dir = clean_path(&spec.chart);
-        let mut info = ChartInfo {
-            name: spec.chart.to_string(),
-            wanted: String::new(),
-            version: String::new(),
-            digest: String::new(),
-            app_version: String::new(),
-        };
-        let fail = |e: UnitError| SourceFailure {
-            chart: Some(info.clone()),
-            source: Some(source.info.clone()),
-            ..SourceFailure::new(e)
-        };
-        let tree = &*source.tree;
-        let files = match tree.kind(&dir) {
-            Some(Kind::File) => None,
-            Some(Kind::Dir) => Some(chart_files(tree, &dir).map_err(|e| fail(UnitError::new(e)))?),
-            None => {
-                return Err(fail(
-                    UnitError::new(format!("{} has no chart {dir:?}", source.info.id))
-                        .help("correct spec.chart: a path in the source")
-                        .fault(Fault::Source),
-                ));
-            }
-        };
-        let key = match &files {
-            Some(files) => {
-                let memory: druse_kustomize::tree::MemoryTree =
-                    files.iter().map(|f| (f.name.as_str(), f.data.clone())).collect();
-                druse_source::cache::tree_digest(&memory).map_err(|e| fail(UnitError::new(e)))?
-            }
-            None => String::new(),
-        };
-        let place = format!("{}{dir}", source.prefix);
-        let chart = memo(&self.charts, &format!("{key}\n{place}\n{}", values_files.join("\n")), || {
-            let broken = |message: String| UnitError { file: Some(place.clone()), ..UnitError::new(message) };
-            let mut chart = match files {
-                None => {
-                    let bytes = tree.read(&dir).map_err(|e| broken(e.to_string()))?;
-                    Chart::from_archive(&bytes).map_err(|e| e.to_string())
-                }
-                Some(files) => self.with_dependencies(tree, &dir, files),
-            }
-            .map_err(broken)?;
-            use_values_files(&mut chart, values_files, spec.ignore_missing_values_files).map_err(broken)?;
-            Ok(Arc::new(chart))
-        })
-        .map_err(fail)?;
-        info.name = chart.name().to_string();
-        info.version.clone_from(&chart.metadata.version);
-        info.digest = key;
-        info.app_version.clone_from(&chart.metadata.app_version);
-        Ok(SourceChart { info, source: source.info, chart })
-    }
-
-    /// Loads a chart from its files; dependencies that are not packed in it are fetched, or taken from beside it.
-    fn with_dependencies(
-        &self,
-        tree: &dyn FileTree,
-        dir: &str,
-        mut files: Vec<File>,
-    ) -> std::result::Result<Chart, String> {
-        let chart = Chart::from_files(files.clone()).map_err(|e| e.to_string())?;
-        if chart.check_installable().is_ok() {
-            return Ok(chart);
-        }
-        let packed: BTreeSet<&str> = chart.dependencies.iter().map(|d| d.name()).collect();
-        let mut added = Vec::new();
-        for dependency in chart.metadata.dependencies.iter().flatten().filter(|d| !packed.contains(d.name.as_str())) {
-            if let Some(path) = dependency.repository.strip_prefix("file://") {
-                let beside = druse_kustomize::tree::join(dir, path)
-                    .ok_or_else(|| format!("dependency {}: {path} leads out of the source", dependency.name))?;
-                for file in chart_files(tree, &beside)? {
-                    added.push(File { name: format!("charts/{}/{}", dependency.name, file.name), data: file.data });
-                }
-                continue;
-            }
-            let request = ChartRequest {
-                repository: dependency.repository.clone(),
-                name: dependency.name.clone(),
-                version: dependency.version.clone(),
-                ..ChartRequest::default()
-            };
-            let found = self.fetcher.chart(&request).map_err(|e| format!("dependency {}: {e}", dependency.name))?;
-            added.push(File { name: format!("charts/{}.tgz", dependency.name), data: found.bytes.to_vec() });
-        }
-        files.extend(added);
-        Chart::from_files(files).map_err(|e| e.to_string())
-    }
-}
-
-fn fetched(id: String, url: String, revision: String, tree: Arc<dyn FileTree>) -> SourceTree {
-    let folder = source_folder(&url).unwrap_or_else(|| url.clone());
-    let reference = revision.split('@').next().unwrap_or_default();
-    let prefix = format!("{folder}@{reference}:");
-    SourceTree { info: SourceInfo { id, url, revision, is_tree: false }, tree, prefix }
-}
-
-/// The files of a chart's folder, `.helmignore` obeyed, named relative to it.
-fn chart_files(tree: &dyn FileTree, dir: &str) -> std::result::Result<Vec<File>, String> {
-    let path_in = |name: &str| if dir.is_empty() { name.to_string() } else { format!("{dir}/{name}") };
-    let ignore = tree.read(&path_in(".helmignore")).ok();
-    let ignore = ignore.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-    let rules = druse_helm::ignore::Rules::parse(&ignore).map_err(|e| e.to_string())?;
-    let mut out = Vec::new();
-    let mut left = MAX_CHART_FOLDER;
-    collect(tree, dir, "", &rules, 0, &mut left, &mut out)?;
-    Ok(out)
-}
-
-fn collect(
-    tree: &dyn FileTree,
-    dir: &str,
-    shown: &str,
-    rules: &druse_helm::ignore::Rules,
-    depth: usize,
-    left: &mut u64,
-    out: &mut Vec<File>,
-) -> std::result::Result<(), String> {
-    if depth > MAX_DEPTH {
-        return Err(format!("{dir}: folders are nested more than {MAX_DEPTH} deep"));
-    }
-    for name in tree.list(dir).map_err(|e| e.to_string())? {
-        let path = if dir.is_empty() { name.clone() } else { format!("{dir}/{name}") };
-        let relative = if shown.is_empty() { name } else { format!("{shown}/{name}") };
-        match tree.kind(&path) {
-            Some(Kind::Dir) if !rules.ignores(&relative, true) => {
-                collect(tree, &path, &relative, rules, depth + 1, left, out)?;
-            }
-            Some(Kind::File) if !rules.ignores(&relative, false) => {
-                let bytes = tree.read(&path).map_err(|e| e.to_string())?;
-                *left = left
-                    .checked_sub(bytes.len() as u64)
-                    .ok_or_else(|| format!("{dir}: a chart of more than {MAX_CHART_FOLDER} bytes is not read"))?;
-                out.push(File::new(relative, bytes.to_vec()));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// Replaces a chart's default values by its values files, merged in order.
-fn use_values_files(chart: &mut Chart, files: &[String], ignore_missing: bool) -> std::result::Result<(), String> {
-    if files.is_empty() {
-        return Ok(());
-    }
-    let mut merged = Values::default();
-    for name in files {
-        let name = clean_path(name);
-        let values = if name == "values.yaml" {
-            Values::from_document(&chart.values).map_err(|e| e.to_string())?
-        } else if let Some(file) = chart.files.iter().find(|f| f.name == name) {
-            Values::from_yaml(&file.text()).map_err(|e| format!("{name}: {e}"))?
-        } else if ignore_missing {
-            continue;
-        } else {
-            return Err(format!("it has no values file {name:?}"));
-        };
-        merged.merge(values);
-    }
-    let values: Value = merged.to_value();
-    chart.values = values;
-    Ok(())
 }

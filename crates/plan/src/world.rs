@@ -1,12 +1,12 @@
 //! What units see of each other while a plan is made: sources, ConfigMaps and Secrets, served kinds.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use druse_flux::api::SOURCE_GROUP;
 use druse_flux::config::{ConfigData, ConfigSource, config_data};
 use druse_helm::ApiVersions;
-use druse_object::Object;
+use druse_object::{Gvk, Object, Value};
 
 use crate::kinds::Kinds;
 
@@ -19,15 +19,20 @@ pub(crate) struct World {
     pub(crate) named: Arc<HashMap<Name, Arc<Object>>>,
     pub(crate) kinds: Arc<Kinds>,
     pub(crate) api_versions: Arc<ApiVersions>,
+    /// Secrets whose values are not there: what makes them came from the cache.
+    pub(crate) withheld: Arc<BTreeSet<Name>>,
 }
 
 impl World {
     /// Whether units look objects like this one up. What SOPS encrypted says nothing: its text is not the value.
     pub(crate) fn keeps(object: &Object) -> bool {
-        matches!(object.kind(), "ConfigMap" | "Secret")
-            && object.api_version() == "v1"
-            && object.value.get("sops").is_none()
-            || object.gvk().group == SOURCE_GROUP
+        Self::may_keep(&object.gvk()) && (object.value.get("sops").is_none() || object.gvk().group == SOURCE_GROUP)
+    }
+
+    /// Whether objects of a kind are among those.
+    pub(crate) fn may_keep(gvk: &Gvk) -> bool {
+        matches!(gvk.kind.as_str(), "ConfigMap" | "Secret") && gvk.group.is_empty() && gvk.version == "v1"
+            || gvk.group == SOURCE_GROUP
     }
 
     pub(crate) fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<&Arc<Object>> {
@@ -40,6 +45,20 @@ pub(crate) fn same_content(a: &Object, b: &Object) -> bool {
     ["spec", "data", "stringData", "binaryData"].iter().all(|field| a.value.get(field) == b.value.get(field))
 }
 
+/// Whether two objects are the same in everything, the order of keys and the place included.
+pub(crate) fn identical(a: &Object, b: &Object) -> bool {
+    fn same(a: &Value, b: &Value) -> bool {
+        match (a, b) {
+            (Value::Map(a), Value::Map(b)) => {
+                a.len() == b.len() && a.iter().zip(b.iter()).all(|((k, v), (l, w))| k == l && same(v, w))
+            }
+            (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(v, w)| same(v, w)),
+            _ => a == b,
+        }
+    }
+    a.provenance == b.provenance && same(&a.value, &b.value)
+}
+
 /// What a unit read while it rendered, to know when it must be rendered again.
 #[derive(Clone, Default)]
 pub(crate) struct Reads {
@@ -48,6 +67,10 @@ pub(crate) struct Reads {
     pub(crate) api: BTreeMap<String, bool>,
     /// The whole list, when all of it was looked at.
     pub(crate) all_api: Option<Arc<ApiVersions>>,
+    /// Whether it read something secret besides objects: what it rendered to is kept in memory only.
+    pub(crate) secret: bool,
+    /// Secrets it read whose values were withheld.
+    pub(crate) withheld: BTreeSet<Name>,
 }
 
 impl Reads {
@@ -58,8 +81,21 @@ impl Reads {
             (Some(a), Some(b)) => Arc::ptr_eq(a, b) || same_content(a, b),
             _ => false,
         };
-        self.named.iter().all(|(name, read)| same(read, world.named.get(name)))
-            && self.api.iter().all(|(v, served)| world.api_versions.has(v) == *served)
+        self.named.iter().all(|(name, read)| same(read, world.named.get(name))) && self.same_api(world)
+    }
+
+    /// Whether what was read is in this world to the letter, with the places it is at: errors name those.
+    pub(crate) fn hold_exactly_in(&self, world: &World) -> bool {
+        let same = |a: &Option<Arc<Object>>, b: Option<&Arc<Object>>| match (a, b) {
+            (None, None) => true,
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b) || identical(a, b),
+            _ => false,
+        };
+        self.named.iter().all(|(name, read)| same(read, world.named.get(name))) && self.same_api(world)
+    }
+
+    fn same_api(&self, world: &World) -> bool {
+        self.api.iter().all(|(v, served)| world.api_versions.has(v) == *served)
             && self.all_api.as_ref().is_none_or(|all| all.iter().eq(world.api_versions.iter()))
     }
 }
@@ -77,15 +113,15 @@ impl<'a> Recorder<'a> {
 
     pub(crate) fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<Arc<Object>> {
         let found = self.world.get(kind, namespace, name).cloned();
-        self.reads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert((kind.to_string(), namespace.to_string(), name.to_string()), found.clone());
+        let name = (kind.to_string(), namespace.to_string(), name.to_string());
+        self.reads.lock().unwrap_or_else(PoisonError::into_inner).insert(name, found.clone());
         found
     }
 
     pub(crate) fn into_reads(self) -> Reads {
-        Reads { named: self.reads.into_inner().unwrap_or_else(PoisonError::into_inner), ..Reads::default() }
+        let named = self.reads.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let withheld = self.world.withheld.iter().filter(|name| named.contains_key(*name)).cloned().collect();
+        Reads { named, withheld, ..Reads::default() }
     }
 }
 

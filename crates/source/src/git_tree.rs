@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use druse_kustomize::tree::{DEFAULT_MAX_FILE, FileTree, Kind, TreeError, join, parent};
+use druse_kustomize::tree::{ContentId, DEFAULT_MAX_FILE, FileTree, Kind, TreeError, join, parent};
 
 use crate::error::SourceError;
 
@@ -222,5 +222,13 @@ impl FileTree for GitTree {
 
     fn canonical(&self, path: &str) -> String {
         self.resolve(path).unwrap_or_else(|| path.to_string())
+    }
+
+    fn content_id(&self, path: &str) -> Result<ContentId, TreeError> {
+        // Links are resolved here, so that a blob is always the content that reading gives.
+        match self.resolve(path).and_then(|clean| self.files.get(&clean)) {
+            Some(Entry { id: gix::ObjectId::Sha1(id), .. }) => Ok(ContentId(*id)),
+            _ => self.read(path).map(|content| ContentId::of(&content)),
+        }
     }
 }

@@ -40,7 +40,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
-    let plan = args.tree.plan(globals)?;
+    let plan = args.tree.plan(globals, druse_plan::SecretValues::Needed)?;
     if let Some(missing) = args.unit.iter().find(|id| plan.unit(id).is_none()) {
         return Err(CliError::new(format!("{missing} is no unit of the tree")).help("`druse tree` lists the units"));
     }

@@ -36,7 +36,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
-    let plan = args.tree.plan(globals)?;
+    let plan = args.tree.plan(globals, druse_plan::SecretValues::NotNeeded)?;
     let text = match args.output {
         Output::Table => table(&plan, globals),
         Output::Json => json(&plan),
