@@ -111,8 +111,8 @@ impl Done {
 
 /// What a unit's source reference led to; all that is left is to render.
 enum Prepared {
-    Kustomization(Kustomization, SourceTree),
-    Release(HelmRelease, CrdsPolicy, FoundChart),
+    Kustomization(Box<Kustomization>, SourceTree),
+    Release(Box<HelmRelease>, CrdsPolicy, Box<FoundChart>),
 }
 
 impl Prepared {
@@ -186,7 +186,7 @@ pub(crate) fn render_unit(
             render_kustomization(context, &ks, &source, tree, &recorder, &mut out);
         }
         Some(Prepared::Release(hr, crds, chart)) => {
-            render_release(context, id, &hr, crds, &chart, &recorder, world, &mut out)
+            render_release(context, id, &hr, crds, &chart, &recorder, world, &mut out);
         }
     }
     let (api, all_api) = (std::mem::take(&mut out.reads.api), out.reads.all_api.take());
@@ -324,7 +324,7 @@ fn prepare_kustomization(
         }
     };
     out.source = Some(source.info.clone());
-    Some(Prepared::Kustomization(ks, source))
+    Some(Prepared::Kustomization(Box::new(ks), source))
 }
 
 fn render_kustomization(
@@ -483,7 +483,7 @@ fn prepare_release(
     out.kinds.extend(context.options.stand_ins.registered_by(&chart.info.name));
     out.source = Some(chart.source.clone());
     out.chart = Some(chart.info.clone());
-    Some(Prepared::Release(hr, crds, chart))
+    Some(Prepared::Release(Box::new(hr), crds, Box::new(chart)))
 }
 
 fn fail_chart(context: &Context<'_>, out: &mut Output, failure: SourceFailure) {
