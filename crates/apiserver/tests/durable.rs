@@ -101,3 +101,38 @@ async fn concurrent_writers_lose_nothing() {
     let (_, list) = send(&s, "GET", maps, "").await;
     assert_eq!(list["items"].items().len(), 82);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_restores_and_tells_older_watches_to_start_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (dir.path().join("a"), dir.path().join("b"));
+    let maps = "/api/v1/namespaces/default/configmaps";
+    let (backup, kept, seen) = {
+        let server = open(&first).await;
+        let s = server.service();
+        let (_, kept) = send(&s, "POST", maps, r#"{"metadata":{"name":"kept"},"data":{"k":"v\t\n"}}"#).await;
+        let backup = druse_apiserver::store::snapshot(&*server.shared().store).unwrap();
+        let (_, lost) = send(&s, "POST", maps, r#"{"metadata":{"name":"lost"}}"#).await;
+        (backup, kept, lost.str_at(["metadata", "resourceVersion"]).unwrap().to_owned())
+    };
+    let mut cut = backup.clone();
+    let at = cut.len() / 2;
+    cut[at] ^= 1;
+    for damaged in [&cut[..], &backup[..backup.len() / 2], b"nonsense\n"] {
+        let refused = druse_apiserver::store::restore(&second, &mut &damaged[..]);
+        assert!(matches!(refused, Err(StoreError::Snapshot(_) | StoreError::Corrupt(_))), "{refused:?}");
+    }
+    druse_apiserver::store::restore(&second, &mut &backup[..]).unwrap();
+    let server = open(&second).await;
+    let s = server.service();
+    assert_eq!(send(&s, "GET", &format!("{maps}/kept"), "").await.1, kept);
+    assert_eq!(send(&s, "GET", &format!("{maps}/lost"), "").await.0, 404);
+    let (_, next) = send(&s, "POST", maps, r#"{"metadata":{"name":"next"}}"#).await;
+    let version = |v: &str| v.parse::<u64>().unwrap();
+    assert!(version(next.str_at(["metadata", "resourceVersion"]).unwrap()) > version(&seen));
+    for path in [maps, "/api/v1/namespaces/default/secrets"] {
+        let watch = format!("{path}?watch=1&timeoutSeconds=2&resourceVersion={seen}");
+        let events = common::until(&s, &watch, |_, _| true).await;
+        assert_eq!((events[0].0.as_str(), events[0].1["code"].as_i64()), ("ERROR", Some(410)), "{events:?}");
+    }
+}

@@ -27,7 +27,7 @@ pub async fn path(shared: &Arc<Shared>, info: &RequestInfo, method: &Method, hea
         });
     }
     let json = |v: &Value| -> Answer {
-        let accepted = negotiate::accept(headers, info.query.flag("pretty"))?;
+        let accepted = negotiate::accept(headers, info.query.flag("pretty"), false)?;
         Ok(response::value(200, v, accepted.format))
     };
     match segments.as_slice() {
@@ -54,6 +54,14 @@ pub async fn path(shared: &Arc<Shared>, info: &RequestInfo, method: &Method, hea
                 .map_err(Status::internal)?;
             let text = druse_object::json::to_string(&set);
             Ok(response::text(200, "application/jwk-set+json", text))
+        }
+        // No API of Kubernetes: a backup of a running server. Only who may get this path gets it.
+        ["druse", "snapshot"] => {
+            let store = shared.store.clone();
+            let made = tokio::task::spawn_blocking(move || crate::store::snapshot(&*store)).await;
+            let made =
+                made.map_err(Status::internal)?.map_err(|e| Status::new(503, "ServiceUnavailable", e.to_string()))?;
+            Ok(response::text(200, "application/octet-stream", made))
         }
         ["metrics"] => Ok(response::text(200, "text/plain; version=0.0.4; charset=utf-8", metrics(shared))),
         _ => Err(Status::no_path()),

@@ -178,7 +178,11 @@ fn run(state: &Arc<State>, disk: &Disk, jobs: &mpsc::Receiver<Job>) {
             }
             next = if answers.len() < BATCH { jobs.try_recv().ok() } else { None };
         }
-        let failed = if batch.accepted.is_empty() { None } else { disk.commit(&batch.accepted, batch.revision).err() };
+        let failed = if batch.accepted.is_empty() {
+            None
+        } else {
+            disk.commit(&batch.accepted, batch.revision, state.revision()).err()
+        };
         if failed.is_none() {
             batch.show(state);
         }

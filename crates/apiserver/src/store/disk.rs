@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use druse_object::Str;
+use parking_lot::Mutex;
 use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
 use super::commit::Accepted;
@@ -23,10 +24,12 @@ const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 const FORMAT: u64 = 1;
 const FIXED: usize = 14;
 
-/// An open file.
+/// An open file. After a write that failed (a full disk, most often) redb takes no other one: it is opened anew then,
+/// before the next write.
 #[derive(Debug)]
 pub(super) struct Disk {
-    db: Database,
+    path: PathBuf,
+    db: Mutex<Option<Database>>,
 }
 
 /// A type's objects, and the resource version of its last change.
@@ -36,6 +39,8 @@ type LoadedKind = (Str, BTreeMap<(Str, Str), Arc<Stored>>, u64);
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
     pub revision: u64,
+    /// The resource version a restored store began at; 0 otherwise.
+    pub floor: u64,
     pub kinds: Vec<LoadedKind>,
 }
 
@@ -97,13 +102,7 @@ impl Disk {
     fn open_here(dir: &Path) -> Result<(Self, Loaded), StoreError> {
         prepare(dir)?;
         let path: PathBuf = dir.join("store.redb");
-        let db = Database::builder().set_cache_size(8 << 20).create(&path).map_err(|e| match e {
-            DatabaseError::DatabaseAlreadyOpen => StoreError::Locked(dir.to_owned()),
-            DatabaseError::Storage(redb::StorageError::Io(e)) if e.kind() != std::io::ErrorKind::InvalidData => {
-                StoreError::Directory { path: path.clone(), cause: e.to_string() }
-            }
-            other => StoreError::Corrupt(format!("{}: {other}", path.display())),
-        })?;
+        let db = open_file(&path)?;
         let tx = db.begin_write().map_err(failed)?;
         {
             tx.open_table(OBJECTS).map_err(corrupt)?;
@@ -123,16 +122,15 @@ impl Disk {
             }
         }
         tx.commit().map_err(failed)?;
-        let disk = Self { db };
-        let loaded = disk.load()?;
-        Ok((disk, loaded))
+        let loaded = Self::load(&db)?;
+        Ok((Self { path, db: Mutex::new(Some(db)) }, loaded))
     }
 
-    fn load(&self) -> Result<Loaded, StoreError> {
-        let tx = self.db.begin_read().map_err(corrupt)?;
+    fn load(db: &Database) -> Result<Loaded, StoreError> {
+        let tx = db.begin_read().map_err(corrupt)?;
         let numbers = tx.open_table(NUMBERS).map_err(corrupt)?;
-        let mut loaded =
-            Loaded { revision: numbers.get("revision").map_err(corrupt)?.map_or(0, |v| v.value()), kinds: Vec::new() };
+        let number = |name: &str| numbers.get(name).map_err(corrupt).map(|v| v.map_or(0, |v| v.value()));
+        let mut loaded = Loaded { revision: number("revision")?, floor: number("restored")?, kinds: Vec::new() };
         let mut last: BTreeMap<Str, u64> = BTreeMap::new();
         for row in numbers.iter().map_err(corrupt)? {
             let (k, v) = row.map_err(corrupt)?;
@@ -164,31 +162,94 @@ impl Disk {
         Ok(loaded)
     }
 
-    /// Writes changes durably: all, or, on an error, none.
-    pub fn commit(&self, accepted: &[Accepted], revision: u64) -> Result<(), StoreError> {
-        let tx = self.db.begin_write().map_err(failed)?;
-        {
-            let mut objects = tx.open_table(OBJECTS).map_err(failed)?;
-            let mut numbers = tx.open_table(NUMBERS).map_err(failed)?;
-            for a in accepted {
-                let key = [a.key.resource.as_bytes(), a.key.namespace.as_bytes(), a.key.name.as_bytes()].join(&0);
-                let o = &a.change.object;
-                if a.change.kind == ChangeKind::Deleted {
-                    objects.remove(key.as_slice()).map_err(failed)?;
-                    numbers.insert(format!("deleted:{}", a.key.resource).as_str(), o.rv).map_err(failed)?;
-                } else {
-                    let mut record = Vec::with_capacity(o.json.len() + FIXED);
-                    record.extend_from_slice(&o.rv.to_be_bytes());
-                    record.extend_from_slice(&checksum(&o.json).to_be_bytes());
-                    record.extend_from_slice(&o.head.to_be_bytes());
-                    record.extend_from_slice(&o.json);
-                    objects.insert(key.as_slice(), record.as_slice()).map_err(failed)?;
+    /// Writes changes durably: all, or, on an error, none. `before` is the resource version they follow on.
+    pub fn commit(&self, accepted: &[Accepted], revision: u64, before: u64) -> Result<(), StoreError> {
+        self.with(before, |db| {
+            let tx = db.begin_write().map_err(failed)?;
+            {
+                let mut objects = tx.open_table(OBJECTS).map_err(failed)?;
+                let mut numbers = tx.open_table(NUMBERS).map_err(failed)?;
+                for a in accepted {
+                    let key = [a.key.resource.as_bytes(), a.key.namespace.as_bytes(), a.key.name.as_bytes()].join(&0);
+                    let o = &a.change.object;
+                    if a.change.kind == ChangeKind::Deleted {
+                        objects.remove(key.as_slice()).map_err(failed)?;
+                        numbers.insert(format!("deleted:{}", a.key.resource).as_str(), o.rv).map_err(failed)?;
+                    } else {
+                        objects.insert(key.as_slice(), record(o).as_slice()).map_err(failed)?;
+                    }
+                }
+                numbers.insert("revision", revision).map_err(failed)?;
+            }
+            tx.commit().map_err(failed)
+        })
+    }
+
+    /// Does something with the file, opened anew when it failed before. A write may have reached the disk although it
+    /// failed; then the file is ahead of what readers see, and only a new start takes it up.
+    fn with(&self, before: u64, f: impl FnOnce(&Database) -> Result<(), StoreError>) -> Result<(), StoreError> {
+        let mut slot = self.db.lock();
+        let db = match slot.take() {
+            Some(db) => db,
+            None => {
+                let db = open_file(&self.path).map_err(failed)?;
+                let tx = db.begin_read().map_err(failed)?;
+                let numbers = tx.open_table(NUMBERS).map_err(failed)?;
+                let is = numbers.get("revision").map_err(failed)?.map_or(0, |v| v.value());
+                if is != before {
+                    return Err(failed("a write that failed reached the disk after all; start the server anew"));
+                }
+                drop(numbers);
+                db
+            }
+        };
+        f(&db)?;
+        *slot = Some(db);
+        Ok(())
+    }
+}
+
+fn open_file(path: &Path) -> Result<Database, StoreError> {
+    Database::builder().set_cache_size(8 << 20).create(path).map_err(|e| match e {
+        DatabaseError::DatabaseAlreadyOpen => StoreError::Locked(path.parent().unwrap_or(path).to_owned()),
+        DatabaseError::Storage(redb::StorageError::Io(e)) if e.kind() != std::io::ErrorKind::InvalidData => {
+            StoreError::Directory { path: path.to_owned(), cause: e.to_string() }
+        }
+        other => StoreError::Corrupt(format!("{}: {other}", path.display())),
+    })
+}
+
+impl Disk {
+    /// Replaces everything by these objects, at a resource version before which nothing is known.
+    pub fn replace(&self, objects: &[(Str, Stored)], revision: u64) -> Result<(), StoreError> {
+        self.with(0, |db| {
+            let tx = db.begin_write().map_err(failed)?;
+            tx.delete_table(OBJECTS).map_err(failed)?;
+            tx.delete_table(NUMBERS).map_err(failed)?;
+            {
+                let mut table = tx.open_table(OBJECTS).map_err(failed)?;
+                for (resource, o) in objects {
+                    let key = [resource.as_bytes(), o.namespace.as_bytes(), o.name.as_bytes()].join(&0);
+                    table.insert(key.as_slice(), record(o).as_slice()).map_err(failed)?;
+                }
+                let mut numbers = tx.open_table(NUMBERS).map_err(failed)?;
+                for (name, n) in [("format", FORMAT), ("revision", revision), ("restored", revision)] {
+                    numbers.insert(name, n).map_err(failed)?;
                 }
             }
-            numbers.insert("revision", revision).map_err(failed)?;
-        }
-        tx.commit().map_err(failed)
+            tx.commit().map_err(failed)
+        })
     }
+}
+
+/// An object as it is written.
+fn record(o: &Stored) -> Vec<u8> {
+    let mut record = Vec::with_capacity(o.json.len() + FIXED);
+    record.extend_from_slice(&o.rv.to_be_bytes());
+    record.extend_from_slice(&checksum(&o.json).to_be_bytes());
+    record.extend_from_slice(&o.head.to_be_bytes());
+    record.extend_from_slice(&o.json);
+    record
 }
 
 fn read(key: &[u8], record: &[u8]) -> Result<(Str, Stored), StoreError> {

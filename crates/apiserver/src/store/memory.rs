@@ -29,6 +29,8 @@ pub(super) struct State {
     kinds: RwLock<HashMap<Str, Arc<Kind>, RandomState>>,
     /// The resource version of the last visible write.
     revision: AtomicU64,
+    /// Nothing is known of changes before this resource version: the store was restored then.
+    floor: AtomicU64,
 }
 
 impl State {
@@ -37,7 +39,8 @@ impl State {
             return k.clone();
         }
         let mut kinds = self.kinds.write();
-        kinds.entry(resource.into()).or_insert_with(|| Arc::new(Kind::new(0))).clone()
+        let floor = self.floor.load(Ordering::Acquire);
+        kinds.entry(resource.into()).or_insert_with(|| Arc::new(Kind::new(floor))).clone()
     }
 
     pub fn revision(&self) -> u64 {
@@ -70,13 +73,14 @@ impl MemStore {
         let (disk, loaded) = Disk::open(&dir)?;
         let state = Arc::new(State::default());
         state.set_revision(loaded.revision);
+        state.floor.store(loaded.floor, Ordering::Release);
         for (resource, objects, last_change) in loaded.kinds {
             let kind = state.kind(&resource);
             let mut inner = kind.inner.write();
             inner.objects = objects;
             // No change of this type happened between its last one and now, so a watch may go on from there.
-            inner.complete_after = last_change;
-            inner.seen = last_change;
+            inner.complete_after = last_change.max(loaded.floor);
+            inner.seen = inner.complete_after;
             drop(inner);
         }
         let committer = Committer::on_disk(state.clone(), disk)?;
@@ -118,6 +122,12 @@ impl Store for MemStore {
 
     fn count(&self, resource: &str) -> usize {
         self.state.kind(resource).inner.read().objects.len()
+    }
+
+    fn resources(&self) -> Vec<Str> {
+        let mut all: Vec<Str> = self.state.kinds.read().keys().cloned().collect();
+        all.sort();
+        all
     }
 
     fn close(&self) {

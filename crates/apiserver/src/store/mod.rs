@@ -13,6 +13,7 @@ mod disk;
 mod encode;
 mod index;
 mod memory;
+mod snapshot;
 mod watch;
 
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ use futures::future::BoxFuture;
 pub use encode::Encoded;
 pub use index::Page;
 pub use memory::{MemStore, Options};
+pub use snapshot::{restore, snapshot};
 pub use watch::{Change, ChangeKind, Watch, WatchError};
 
 /// The name of the thread that opens a store. A panic on it means damaged data and becomes [`StoreError::Corrupt`], so a
@@ -153,6 +155,9 @@ pub enum StoreError {
     /// What is stored is damaged.
     #[error("stored data is damaged: {0}; restore a snapshot, or start with an empty data directory")]
     Corrupt(String),
+    /// A backup cannot be read.
+    #[error("the backup cannot be restored: {0}")]
+    Snapshot(String),
     /// The store is shut down.
     #[error("the store is closed")]
     Closed,
@@ -192,6 +197,8 @@ pub trait Store: Send + Sync + 'static {
     fn last_change(&self, resource: &str) -> u64;
     /// How many objects of a type there are.
     fn count(&self, resource: &str) -> usize;
+    /// The stored types that hold or held objects, sorted.
+    fn resources(&self) -> Vec<Str>;
     /// Waits for queued writes and closes files; later writes fail.
     fn close(&self);
 }

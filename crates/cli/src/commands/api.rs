@@ -1,10 +1,11 @@
-//! `druse api`: serves the embedded Kubernetes API alone, for tests and tools.
+//! `druse api`: serves the embedded Kubernetes API alone, for tests and tools; makes and restores backups of its data.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use druse_apiserver::ApiServer;
+use druse_apiserver::store::{self, MemStore, Options};
 
 use crate::error::CliError;
 use crate::globals::Globals;
@@ -14,7 +15,10 @@ use crate::globals::Globals;
 /// What a Kubernetes API server does with nothing beside it: objects are kept, validated, defaulted and watched;
 /// namespaces are emptied, dependents collected, CRDs served. Nothing makes pods out of Deployments.
 #[derive(clap::Args, Clone, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[command(subcommand)]
+    command: Option<Backup>,
     /// Keep everything in this folder (it is made when missing); in memory when left out
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
@@ -32,8 +36,68 @@ pub struct Args {
     pub furnish: bool,
 }
 
+/// What is done with data that nobody serves.
+#[derive(clap::Subcommand, Clone, Debug)]
+enum Backup {
+    /// Write a backup of a data folder that nobody serves
+    ///
+    /// Of a server that runs, `kubectl get --raw /druse/snapshot > FILE` writes the same. Keys and tokens are no part of
+    /// it: they stay in the data folder.
+    Snapshot {
+        /// The data folder
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// The file to write
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+    },
+    /// Replace the objects of a data folder by those of a backup
+    ///
+    /// Resource versions go on past all that clients can have seen; older watches are told to start over.
+    Restore {
+        /// The data folder; made when missing
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// The backup
+        #[arg(long, value_name = "FILE")]
+        from: PathBuf,
+    },
+}
+
+impl Backup {
+    fn run(&self, globals: &Globals) -> Result<ExitCode, CliError> {
+        let said = match self {
+            Backup::Snapshot { data, to } => {
+                if !data.join("store.redb").is_file() {
+                    return Err(CliError::new(format!("{} holds no data of an API server", data.display()))
+                        .help("name the folder that --data named when it was served"));
+                }
+                let store = MemStore::open(Options { dir: Some(data.clone()) }).map_err(CliError::new)?;
+                let text = store::snapshot(&store).map_err(CliError::new)?;
+                druse_apiserver::serve::write_private(to, &text)
+                    .map_err(|e| CliError::new(format!("cannot write the backup {}: {e}", to.display())))?;
+                format!("backup of {} written to {}", data.display(), to.display())
+            }
+            Backup::Restore { data, from } => {
+                let file = std::fs::File::open(from)
+                    .map_err(|e| CliError::new(format!("cannot read the backup {}: {e}", from.display())))?;
+                let (count, revision) =
+                    store::restore(data, &mut std::io::BufReader::new(file)).map_err(CliError::new)?;
+                format!("{count} objects restored to {}, resource version {revision}", data.display())
+            }
+        };
+        if !globals.quiet {
+            crate::say::say!("{said}");
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
 /// Serves until interrupted.
 pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
+    if let Some(backup) = &args.command {
+        return backup.run(globals);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
