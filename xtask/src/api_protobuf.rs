@@ -86,6 +86,15 @@ fn definition_name(message: &str) -> String {
     )
 }
 
+/// The name a field has in JSON. The `.proto` files spell some differently: `Webhooks`, `uID`, `xKubernetesListType`.
+fn json_name<'a>(field: &'a str, properties: Option<&'a serde_json::Map<String, Value>>) -> &'a str {
+    let plain = |s: &str| s.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
+    match properties {
+        Some(p) if !p.contains_key(field) => p.keys().find(|k| plain(k) == plain(field)).map_or(field, String::as_str),
+        _ => field,
+    }
+}
+
 fn inner(kind: &str) -> &str {
     match kind.strip_prefix("map<").and_then(|k| k.strip_suffix('>')) {
         Some(kv) => kv.split_once(',').map_or(kv, |(_, v)| v),
@@ -130,6 +139,7 @@ pub fn run(openapi: &Path, to: &Path, modules: &[String]) -> Result<()> {
         out.push_str(&format!("M {name}\n"));
         let properties = definitions.get(&definition_name(name)).and_then(|d| d["properties"].as_object());
         for f in &messages[name] {
+            let json = json_name(&f.name, properties);
             let number = |k: &str| index.get(k).map_or_else(|| k.to_owned(), |i| format!("#{i}"));
             let kind = if f.kind.starts_with("map<") {
                 let (k, v) = f.kind[4..f.kind.len() - 1].split_once(',').unwrap_or_default();
@@ -137,9 +147,9 @@ pub fn run(openapi: &Path, to: &Path, modules: &[String]) -> Result<()> {
             } else {
                 number(&f.kind)
             };
-            let inlined = kind.starts_with('#') && !f.repeated && properties.is_some_and(|p| !p.contains_key(&f.name));
+            let inlined = kind.starts_with('#') && !f.repeated && properties.is_some_and(|p| !p.contains_key(json));
             let flags = format!("{}{}", if f.repeated { "r" } else { "" }, if inlined { "i" } else { "" });
-            out.push_str(&format!("{} {} {kind} {}\n", f.number, f.name, if flags.is_empty() { "-" } else { &flags }));
+            out.push_str(&format!("{} {json} {kind} {}\n", f.number, if flags.is_empty() { "-" } else { &flags }));
         }
     }
     let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());

@@ -62,6 +62,7 @@ pub struct Builder {
     addresses: Vec<IpAddr>,
     plugins: Vec<Box<dyn Plugin>>,
     bare: bool,
+    simulated_pods: bool,
 }
 
 impl std::fmt::Debug for Builder {
@@ -104,6 +105,14 @@ impl Builder {
     #[must_use]
     pub fn bare(mut self, bare: bool) -> Self {
         self.bare = bare;
+        self
+    }
+
+    /// Says that all pods of this cluster are simulated: webhooks behind a Service that has no real endpoint are not
+    /// called, and their configurations are marked as simulated.
+    #[must_use]
+    pub fn simulated_pods(mut self, simulated: bool) -> Self {
+        self.simulated_pods = simulated;
         self
     }
 
@@ -152,9 +161,11 @@ impl Builder {
             schemas: SchemaSet::builtin(),
             issuer: Issuer::open(dir, self.issuer.as_deref().unwrap_or(ISSUER)),
             admission,
+            callouts: crate::callout::Callouts::new(self.simulated_pods),
             allocators: crate::alloc::Allocators::default(),
             admin_token: Some(token.clone()),
             ca_pem: certificates.ca_pem.clone(),
+            certificates: certificates.clone(),
             furnish: !self.bare,
             address: parking_lot::RwLock::new("127.0.0.1:6443".into()),
             closing,
@@ -239,6 +250,7 @@ impl ApiServer {
     pub async fn serve(&self, listener: TcpListener) -> Result<(), Error> {
         if let Ok(a) = listener.local_addr() {
             *self.shared.address.write() = a.to_string();
+            crate::bootstrap::endpoints(&self.shared).await;
         }
         let service = self.service_as(User::anonymous());
         serve::run(listener, &self.certificates, service, self.shared.closing.subscribe()).await?;
@@ -284,6 +296,7 @@ where
         let default = self.default.clone();
         async move {
             let (mut parts, body) = request.into_parts();
+            let head = parts.method == http::Method::HEAD;
             let body = match Limited::new(body, MAX_BODY).collect().await {
                 Ok(b) => b.to_bytes(),
                 Err(e) => {
@@ -303,7 +316,12 @@ where
             parts.extensions.insert(Arc::new(info));
             let handlers = Handlers::new(shared.clone());
             let mut layers = Authenticate::new(Authorize::new(handlers, shared.clone()), shared, default);
-            layers.call(Request::from_parts(parts, body)).await
+            let mut answer = layers.call(Request::from_parts(parts, body)).await;
+            if head && let Ok(r) = &mut answer {
+                // HTTP/2 clients take a body after HEAD for a broken server.
+                *r.body_mut() = Body::empty();
+            }
+            answer
         }
         .boxed()
     }

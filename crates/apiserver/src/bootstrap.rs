@@ -2,73 +2,134 @@
 
 use std::sync::Arc;
 
-use druse_object::Gvk;
 use druse_object::yaml::{self, Dialect};
+use druse_object::{Gvk, Value};
 
-use crate::handlers::{Call, insert};
+use crate::handlers::{Call, Mode, change, insert};
 use crate::server::Shared;
 
 const OBJECTS: &str = include_str!("../data/bootstrap.yaml");
 
-/// Makes what is missing.
+/// Makes what is missing: namespaces first, then everything else side by side, so that it shares commits.
 pub async fn run(shared: &Arc<Shared>) {
-    let table = shared.registry.table();
+    let mut rest = Vec::new();
     for document in yaml::documents(OBJECTS, Dialect::Sigs) {
-        let Ok(document) = document else {
-            tracing::error!("the bootstrap objects cannot be read");
-            continue;
-        };
-        let mut object = document.value;
-        let Some(gvk) = Gvk::of(&object) else { continue };
-        let Some(resource) = table.for_kind(&gvk.group, &gvk.kind) else { continue };
-        let name = object.str_at(["metadata", "name"]).unwrap_or_default().to_owned();
-        let namespace = object.str_at(["metadata", "namespace"]).unwrap_or_default().to_owned();
-        if shared.stored(resource, &namespace, &name).is_some() {
-            continue;
-        }
-        let call = Call::internal(shared, "kube-apiserver", resource, &namespace, &name);
-        if let Ok(schema) = shared.schema(&gvk) {
-            if let Err(e) = schema.decode(&mut object) {
-                tracing::error!(%gvk, name, error = %e, "a bootstrap object cannot be read");
-            }
-            schema.default(&mut object);
-        }
-        if let Err(e) = insert(&call, object, None, false).await
-            && e.reason != "AlreadyExists"
-        {
-            tracing::error!(%gvk, name, error = %e, "a bootstrap object cannot be made");
+        match document {
+            Ok(d) if d.value.str_at(["kind"]) == Some("Namespace") => make(shared, d.value).await,
+            Ok(d) => rest.push(make(shared, d.value)),
+            Err(e) => tracing::error!(error = %e, "the bootstrap objects cannot be read"),
         }
     }
+    futures::future::join_all(rest).await;
     for ns in shared.objects("namespaces", "") {
         if let Some(name) = ns.str_at(["metadata", "name"]) {
             crate::controllers::furnish(shared, name).await;
         }
     }
-    endpoints(shared).await;
+    crate::controllers::settle_roles(shared).await;
+    authentication(shared).await;
 }
 
-/// The `kubernetes` Service's endpoint is this server.
-async fn endpoints(shared: &Arc<Shared>) {
-    let address = shared.address.read().clone();
-    let Some((host, port)) = address.rsplit_once(':') else { return };
-    let host = host.trim_matches(['[', ']']);
-    // Endpoints may not name loopback; clients outside use the kubeconfig anyway.
-    let (Ok(ip), Ok(port)) = (host.parse::<std::net::IpAddr>(), port.parse::<u16>()) else { return };
-    if ip.is_loopback() || ip.is_unspecified() {
+async fn make(shared: &Arc<Shared>, mut object: Value) {
+    let table = shared.registry.table();
+    let Some(gvk) = Gvk::of(&object) else { return };
+    let Some(resource) = table.for_kind(&gvk.group, &gvk.kind) else { return };
+    let name = object.str_at(["metadata", "name"]).unwrap_or_default().to_owned();
+    let namespace = object.str_at(["metadata", "namespace"]).unwrap_or_default().to_owned();
+    if shared.stored(resource, &namespace, &name).is_some() {
         return;
     }
-    let text = format!(
-        r#"{{"apiVersion":"v1","kind":"Endpoints","metadata":{{"name":"kubernetes","namespace":"default","labels":{{"endpointslice.kubernetes.io/skip-mirror":"true"}}}},"subsets":[{{"addresses":[{{"ip":"{ip}"}}],"ports":[{{"name":"https","port":{port},"protocol":"TCP"}}]}}]}}"#
-    );
+    let call = Call::internal(shared, "kube-apiserver", resource, &namespace, &name);
+    if let Ok(schema) = shared.schema(&gvk) {
+        if let Err(e) = schema.decode(&mut object) {
+            tracing::error!(%gvk, name, error = %e, "a bootstrap object cannot be read");
+        }
+        schema.default(&mut object);
+    }
+    if let Err(e) = insert(&call, object, None, false).await
+        && e.reason != "AlreadyExists"
+    {
+        tracing::error!(%gvk, name, error = %e, "a bootstrap object cannot be made");
+    }
+}
+
+/// What extension API servers (metrics servers, webhooks that check client certificates) trust: this server's
+/// authority. There is no front proxy with an authority of its own.
+async fn authentication(shared: &Arc<Shared>) {
+    let (name, namespace) = ("extension-apiserver-authentication", "kube-system");
     let table = shared.registry.table();
-    let (Ok(object), Some(r)) = (druse_object::json::parse(text.as_bytes()), table.get("", "endpoints")) else {
+    let Some(r) = table.get("", "configmaps") else { return };
+    if shared.stored(r, namespace, name).is_some() {
         return;
-    };
-    if shared.stored(r, "default", "kubernetes").is_none() {
+    }
+    let mut object = Value::Null;
+    if let Some(m) = object.make_map() {
+        m.insert("apiVersion", "v1");
+        m.insert("kind", "ConfigMap");
+    }
+    if let Some(m) = object.make_map_at(["metadata"]) {
+        m.insert("name", name);
+    }
+    if let Some(m) = object.make_map_at(["data"]) {
+        m.insert("client-ca-file", shared.ca_pem.as_str());
+    }
+    let call = Call::internal(shared, "kube-apiserver", r, namespace, name);
+    if let Err(e) = insert(&call, object, None, false).await {
+        tracing::error!(error = %e, "the ConfigMap {name} cannot be made");
+    }
+}
+
+/// The `kubernetes` Service's endpoint is this server: says where it listens, whenever that is known anew. On a machine's
+/// loopback address only processes of this machine get there, which is as it should be.
+pub async fn endpoints(shared: &Arc<Shared>) {
+    let address = shared.address.read().clone();
+    let Ok(address) = address.parse::<std::net::SocketAddr>() else { return };
+    let (ip, port) = (address.ip(), address.port());
+    if ip.is_unspecified() {
+        return;
+    }
+    let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
+    let meta =
+        |labels: &str| format!(r#""metadata":{{"name":"kubernetes","namespace":"default","labels":{{{labels}}}}}"#);
+    let ports = format!(r#""ports":[{{"name":"https","port":{port},"protocol":"TCP"}}]"#);
+    let objects = [
+        (
+            ("", "endpoints"),
+            format!(
+                r#"{{"apiVersion":"v1","kind":"Endpoints",{},"subsets":[{{"addresses":[{{"ip":"{ip}"}}],{ports}}}]}}"#,
+                meta(r#""endpointslice.kubernetes.io/skip-mirror":"true""#)
+            ),
+        ),
+        (
+            ("discovery.k8s.io", "endpointslices"),
+            format!(
+                r#"{{"apiVersion":"discovery.k8s.io/v1","kind":"EndpointSlice",{},"addressType":"{family}","endpoints":[{{"addresses":["{ip}"],"conditions":{{"ready":true}}}}],{ports}}}"#,
+                meta(r#""kubernetes.io/service-name":"kubernetes""#)
+            ),
+        ),
+    ];
+    let table = shared.registry.table();
+    for ((group, plural), text) in objects {
+        let (Ok(object), Some(r)) = (druse_object::json::parse(text.as_bytes()), table.get(group, plural)) else {
+            continue;
+        };
         let call = Call::internal(shared, "kube-apiserver", r, "default", "kubernetes");
-        let made: Result<_, _> = insert(&call, object, None, false).await;
-        if let Err(e) = made {
-            tracing::debug!(error = %e, "the kubernetes endpoints were not made");
+        let done = if shared.stored(r, "default", "kubernetes").is_none() {
+            insert(&call, object, None, false).await
+        } else {
+            change(&call, "kubernetes", "", Mode::System, false, &mut |old, _| {
+                let mut new = old.clone();
+                if let (Some(to), Some(from)) = (new.as_map_mut(), object.as_map()) {
+                    for (k, v) in from.iter().filter(|(k, _)| *k != "metadata") {
+                        to.insert(k.clone(), v.clone());
+                    }
+                }
+                Ok(new)
+            })
+            .await
+        };
+        if let Err(e) = done {
+            tracing::debug!(plural, error = %e, "the kubernetes endpoints were not published");
         }
     }
 }

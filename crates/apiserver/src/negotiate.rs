@@ -1,7 +1,7 @@
 //! Content negotiation: what a client sends, and what it can read.
 //!
-//! JSON and YAML are spoken, protobuf is read. Answers in protobuf or CBOR are refused (406) to those who read nothing
-//! else; clients that ask for protobuf offer JSON beside it.
+//! JSON and YAML are spoken for everything, protobuf for built-in kinds and for bare metadata. CBOR is not spoken:
+//! who reads nothing else is refused (406); clients that ask for it offer JSON beside it.
 
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE};
@@ -18,6 +18,8 @@ pub enum Format {
     Pretty,
     /// YAML.
     Yaml,
+    /// Protobuf in its envelope; what has no such form is written as JSON.
+    Protobuf,
 }
 
 /// In what shape to write an answer.
@@ -43,7 +45,12 @@ pub struct Accepted {
     pub shape: Shape,
 }
 
+/// What is spoken of custom resources, tables and documents.
+const TEXTS: &str = "application/json, application/yaml";
 const ACCEPTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+
+/// The content type of protobuf.
+pub const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 struct Range<'a> {
     kind: &'a str,
@@ -63,11 +70,11 @@ fn ranges(headers: &HeaderMap) -> Vec<Range<'_>> {
     out
 }
 
-/// Agrees on an answer's form. `tables` says whether tables and metadata can be asked for here.
+/// Agrees on an answer's form. `protobuf` says whether what is asked for is a kind with a protobuf form.
 ///
 /// # Errors
 /// 406 when the client reads nothing that is spoken.
-pub fn accept(headers: &HeaderMap, pretty: bool) -> Result<Accepted, Status> {
+pub fn accept(headers: &HeaderMap, pretty: bool, protobuf: bool) -> Result<Accepted, Status> {
     let list = ranges(headers);
     let json = if pretty { Format::Pretty } else { Format::Json };
     if list.is_empty() {
@@ -77,6 +84,7 @@ pub fn accept(headers: &HeaderMap, pretty: bool) -> Result<Accepted, Status> {
         let format = match r.kind {
             "application/json" | "*/*" | "application/*" => json,
             "application/yaml" => Format::Yaml,
+            PROTOBUF => Format::Protobuf,
             _ => continue,
         };
         let param = |k: &str| r.params.iter().find(|(n, _)| *n == k).map(|(_, v)| *v);
@@ -92,9 +100,17 @@ pub fn accept(headers: &HeaderMap, pretty: bool) -> Result<Accepted, Status> {
             (Some("APIGroupDiscoveryList"), Some("apidiscovery.k8s.io"), Some("v2beta1")) => Shape::Discovery(false),
             _ => continue,
         };
+        let written = match shape {
+            Shape::Object => protobuf,
+            Shape::Metadata => true,
+            _ => false,
+        };
+        if format == Format::Protobuf && !written {
+            continue;
+        }
         return Ok(Accepted { format, shape });
     }
-    Err(Status::not_acceptable(ACCEPTED))
+    Err(Status::not_acceptable(if protobuf { ACCEPTED } else { TEXTS }))
 }
 
 /// What encoding a request body has.
@@ -129,7 +145,7 @@ pub fn content(headers: &HeaderMap) -> Result<Content, Status> {
     match content_type(headers) {
         "" | "application/json" | "*/*" => Ok(Content::Json),
         "application/yaml" => Ok(Content::Yaml),
-        "application/vnd.kubernetes.protobuf" => Ok(Content::Protobuf),
+        PROTOBUF => Ok(Content::Protobuf),
         _ => Err(Status::unsupported_media_type(format!(
             "the body of the request was in an unknown format - accepted media types include: {ACCEPTED}"
         ))),

@@ -9,8 +9,10 @@ use http::{HeaderValue, Response, StatusCode};
 
 use crate::body::Body;
 use crate::convert;
-use crate::negotiate::{Accepted, Format, Shape};
+use crate::negotiate::{Accepted, Format, PROTOBUF, Shape};
+use crate::protobuf;
 use crate::registry::Resource;
+use crate::server::Shared;
 use crate::status::Status;
 use crate::store::Stored;
 use crate::table;
@@ -18,6 +20,8 @@ use crate::table;
 /// A type as it is served to one request.
 #[derive(Clone, Debug)]
 pub struct View {
+    /// The server, whose webhooks may have to convert.
+    pub shared: Arc<Shared>,
     /// The resource.
     pub resource: Arc<Resource>,
     /// The version asked for.
@@ -65,6 +69,10 @@ pub fn value(code: u16, v: &Value, format: Format) -> Response<Body> {
         Format::Json => text(code, "application/json", json::to_string(v) + "\n"),
         Format::Pretty => text(code, "application/json", serde_json::to_string_pretty(v).unwrap_or_default() + "\n"),
         Format::Yaml => text(code, "application/yaml", yaml::to_string(v)),
+        Format::Protobuf => match protobuf::encode(v) {
+            Some(bytes) => text(code, PROTOBUF, bytes),
+            None => value(code, v, Format::Json),
+        },
     }
 }
 
@@ -92,6 +100,7 @@ impl View {
             && self.accepted.format == Format::Json
             && self.version == self.resource.storage_version
             && !convert::always(&self.resource)
+            && !self.resource.mixed
     }
 
     /// The object in the version asked for.
@@ -99,7 +108,7 @@ impl View {
     /// # Errors
     /// When the stored text is damaged.
     pub fn value_of(&self, o: &Stored) -> Result<Value, Status> {
-        convert::to_version(o.value()?, &self.resource, &self.version)
+        convert::to_version(&self.shared, o.value()?, &self.resource, &self.version)
     }
 
     /// The text of one object as a watch event carries it, or a whole answer.
@@ -111,7 +120,18 @@ impl View {
             return Ok(o.json.clone());
         }
         let v = self.value_of(o)?;
-        Ok(Bytes::from(json::to_string(&self.shape_value(v, columns))))
+        Ok(self.bytes(&self.shape_value(v, columns)))
+    }
+
+    /// A value in the agreed encoding, as events carry it.
+    #[must_use]
+    pub fn bytes(&self, v: &Value) -> Bytes {
+        if self.accepted.format == Format::Protobuf
+            && let Some(bytes) = protobuf::encode(v)
+        {
+            return bytes.into();
+        }
+        json::to_string(v).into()
     }
 
     fn shape_value(&self, v: Value, columns: bool) -> Value {
@@ -169,8 +189,9 @@ impl View {
         }
         let mut values = Vec::with_capacity(items.len());
         for o in items {
-            values.push(self.value_of(o)?);
+            values.push(o.value()?);
         }
+        let values = convert::all_to_version(&self.shared, values, &self.resource, &self.version)?;
         Ok(self.list_of(values, meta))
     }
 

@@ -7,8 +7,10 @@ use druse_object::{Gvk, Value};
 use crate::admission::Chain;
 use crate::alloc::Allocators;
 use crate::auth::{Authorizer, Issuer};
+use crate::callout::Callouts;
 use crate::registry::{Registry, Resource};
 use crate::schema::{SchemaSet, TypeSchema};
+use crate::serve::Certificates;
 use crate::status::Status;
 use crate::store::{Key, Store, StoreError, Stored};
 
@@ -26,12 +28,16 @@ pub struct Shared {
     pub authorizer: Authorizer,
     /// Mutates and refuses writes.
     pub admission: Chain,
+    /// Calls webhooks.
+    pub callouts: Callouts,
     /// Addresses and ports of Services.
     pub allocators: Allocators,
     /// The administrator's bearer token.
     pub admin_token: Option<String>,
     /// The certificate authority's certificate, PEM.
     pub ca_pem: String,
+    /// Signs client and serving certificates.
+    pub certificates: Certificates,
     /// Whether namespaces get a ServiceAccount `default` and the authority's certificate.
     pub furnish: bool,
     /// `host:port` that clients reach this server at.

@@ -18,6 +18,8 @@ pub struct Status {
     pub details: Option<Map>,
     /// Answer this text as it is instead of a `Status` (upstream does for paths no group serves).
     pub plain: bool,
+    /// The whole object, when somebody else has worded it (a webhook).
+    pub whole: Option<Box<Value>>,
 }
 
 impl std::fmt::Display for Status {
@@ -63,7 +65,7 @@ impl Named<'_> {
 impl Status {
     /// A failure with no details.
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None, plain: false }
+        Self { code, reason, message: message.into(), ..Self::default() }
     }
 
     /// 404 for an object.
@@ -211,6 +213,9 @@ impl Status {
     /// The object as it is sent.
     #[must_use]
     pub fn to_value(&self) -> Value {
+        if let Some(whole) = &self.whole {
+            return (**whole).clone();
+        }
         let failure = self.code >= 400;
         let mut m = Map::new();
         m.insert("kind", "Status");

@@ -3,6 +3,7 @@
 
 use druse_object::{Map, Value};
 
+use crate::auth::User;
 use crate::registry::Resource;
 
 /// Built-in kinds whose `metadata.generation` counts changes of what is wanted.
@@ -32,6 +33,9 @@ const GENERATIONS: &[&str] = &[
     "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io",
     "deviceclasses.resource.k8s.io",
 ];
+
+/// Certificate signing requests.
+pub const CSRS: &str = "certificatesigningrequests.certificates.k8s.io";
 
 /// Kinds that a PUT to a missing name creates.
 const CREATED_BY_UPDATE: &[&str] = &[
@@ -113,6 +117,18 @@ fn initial_status(resource: &Resource) -> Value {
         _ => {}
     }
     Value::Map(s)
+}
+
+/// Writes into a certificate signing request who made it; nobody says that for themselves.
+pub fn requested_by(user: &User, csr: &mut Value) {
+    let who = user.to_value();
+    let Some(spec) = csr.make_map_at(["spec"]) else { return };
+    for (field, from) in [("username", "username"), ("uid", "uid"), ("groups", "groups"), ("extra", "extra")] {
+        match who.get(from) {
+            Some(v) => spec.insert(field, v.clone()),
+            None => spec.remove(field),
+        };
+    }
 }
 
 /// Completes a new object.
@@ -214,6 +230,19 @@ pub fn reset_fields(resource: &Resource, version: &str, subresource: &str, old: 
             }
         }
     };
+    if resource.stored_as == CSRS && subresource == "approval" {
+        // Only what is decided; a certificate is the signer's.
+        let conditions = new.at(["status", "conditions"]).cloned();
+        let meta = new["metadata"].clone();
+        *new = old.clone();
+        if let Some(m) = new.as_map_mut() {
+            m.insert("metadata", meta);
+        }
+        if let (Some(c), Some(status)) = (conditions, new.make_map_at(["status"])) {
+            status.insert("conditions", c);
+        }
+        return;
+    }
     match subresource {
         "" if has_status(resource, version) => restore(new, "status"),
         "status" => {

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{bare, send, until};
+use common::{bare, send, send_as, until};
 use druse_object::Value;
 
 fn uid(v: &Value) -> &str {
@@ -113,4 +113,22 @@ async fn pages_of_a_list_are_from_one_moment() {
     let names: Vec<_> = rest["items"].items().iter().filter_map(|o| o.str_at(["metadata", "name"])).collect();
     assert_eq!(names, ["m2", "m3", "m4"]);
     assert_eq!(rest["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn json_patches_that_would_blow_an_object_up_are_refused() {
+    let server = bare().await;
+    let s = server.service();
+    let maps = "/api/v1/namespaces/default/configmaps";
+    send(&s, "POST", maps, r#"{"metadata":{"name":"a"},"data":{"k":"v"}}"#).await;
+    let path = format!("{maps}/a");
+    let doubling: Vec<String> =
+        (0..40).map(|i| format!(r#"{{"op":"copy","from":"/data","path":"/data/k{i}"}}"#)).collect();
+    let kind = "application/json-patch+json";
+    let (code, no) = send_as(&s, "PATCH", &path, kind, &format!("[{}]", doubling.join(","))).await;
+    assert_eq!((code, no.str_at(["reason"])), (413, Some("RequestEntityTooLarge")), "{no:?}");
+    let many = vec![r#"{"op":"test","path":"/data/k","value":"v"}"#; 10_001];
+    let (code, no) = send_as(&s, "PATCH", &path, kind, &format!("[{}]", many.join(","))).await;
+    let words = "Request entity too large: The allowed maximum operations in a JSON patch is 10000, got 10001";
+    assert_eq!((code, no.str_at(["message"])), (413, Some(words)));
 }

@@ -100,7 +100,8 @@ impl Rehearsal {
             let (sources, plan_options) = (sources.clone(), plan_options.clone());
             tokio::task::spawn_blocking(move || druse_plan::plan_with(&sources, &plan_options))
         };
-        let mut builder = ApiServer::builder().addresses([options.listen.ip()]);
+        // Webhooks behind simulated pods are not called; one that runs on this machine is.
+        let mut builder = ApiServer::builder().addresses([options.listen.ip()]).simulated_pods(true);
         if let Some(dir) = &options.data_dir {
             builder = builder.data_dir(dir);
         }

@@ -1,18 +1,27 @@
 //! Admission: what may change or refuse a write after it has been read and before it is stored.
 //!
-//! Plugins run in upstream's order, all mutating ones first. A plugin is asynchronous so that webhooks fit in.
+//! Plugins run in upstream's order, all mutating ones first, then the mutating webhooks. A plugin is asynchronous
+//! because webhooks are.
 
+mod certificates;
 mod escalation;
+mod limits;
+pub(crate) mod matching;
 mod namespace;
+mod pod_security;
 mod pods;
 mod policies;
+mod quotas;
 mod storage;
+mod webhooks;
 
 use druse_object::Value;
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 
 use crate::auth::User;
 use crate::registry::Resource;
+use crate::request::RequestInfo;
 use crate::server::Shared;
 use crate::status::Status;
 
@@ -48,10 +57,16 @@ pub struct Review<'a> {
     pub object: Option<&'a mut Value>,
     /// The state before; `None` for creations.
     pub old: Option<&'a Value>,
+    /// Whether `object` has the subresource's form (an `Eviction`), not the resource's.
+    pub object_is_subresource: bool,
     /// Who asks.
     pub user: &'a User,
     /// Whether nothing will be kept.
     pub dry_run: bool,
+    /// The request's options.
+    pub info: &'a RequestInfo,
+    /// What the client shall be told beside the verdict.
+    pub warnings: &'a Mutex<Vec<String>>,
 }
 
 impl Review<'_> {
@@ -80,6 +95,7 @@ pub trait Plugin: Send + Sync {
 #[derive(Default)]
 pub struct Chain {
     plugins: Vec<Box<dyn Plugin>>,
+    webhooks: webhooks::Mutating,
 }
 
 impl Chain {
@@ -89,14 +105,20 @@ impl Chain {
         Self {
             plugins: vec![
                 Box::new(namespace::Lifecycle),
+                Box::new(limits::LimitRanger),
                 Box::new(pods::ServiceAccount),
-                Box::new(pods::DefaultTolerationSeconds),
+                Box::new(pod_security::PodSecurity),
                 Box::new(pods::Priority),
-                Box::new(storage::InUseProtection),
+                Box::new(pods::DefaultTolerationSeconds),
                 Box::new(storage::DefaultClasses),
+                Box::new(storage::InUseProtection),
+                Box::new(certificates::Certificates),
                 Box::new(escalation::Escalation),
                 Box::new(policies::Policies::default()),
+                Box::new(webhooks::Validating::default()),
+                Box::new(quotas::ResourceQuota),
             ],
+            webhooks: webhooks::Mutating::default(),
         }
     }
 
@@ -105,13 +127,19 @@ impl Chain {
         self.plugins.push(plugin);
     }
 
-    /// Lets every plugin change the object.
+    /// Lets every plugin change the object, then the webhooks; when one of those did, everybody looks once more.
     ///
     /// # Errors
     /// The first refusal.
     pub async fn mutate(&self, shared: &Shared, review: &mut Review<'_>) -> Result<(), Status> {
-        for p in &self.plugins {
-            p.mutate(shared, review).await?;
+        let mut rounds = webhooks::Rounds::default();
+        for second in [false, true] {
+            for p in &self.plugins {
+                p.mutate(shared, review).await?;
+            }
+            if !self.webhooks.round(shared, review, &mut rounds, second).await? {
+                break;
+            }
         }
         Ok(())
     }

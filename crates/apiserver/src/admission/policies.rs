@@ -1,8 +1,8 @@
 //! `ValidatingAdmissionPolicy`: CEL expressions that refuse writes.
 //!
-//! Judged: match constraints and conditions, variables, parameters named by a binding, messages, reasons, the `Deny`
-//! action. Not yet: parameters chosen by a selector, the authorizer in expressions (an expression that uses it fails,
-//! and the policy's `failurePolicy` decides), warnings and audit annotations.
+//! Judged: match constraints and conditions, variables, parameters named by a binding, messages, reasons, the actions
+//! `Deny` and `Warn`. Not yet: parameters chosen by a selector, the authorizer in expressions (an expression that uses
+//! it fails, and the policy's `failurePolicy` decides). Audit annotations have nowhere to go.
 
 use std::sync::Arc;
 
@@ -10,31 +10,14 @@ use druse_object::{Gvk, Map, Value};
 use futures::future::{BoxFuture, ready};
 use parking_lot::Mutex;
 
-use super::{Operation, Plugin, Review};
-use crate::cel::{Program, Val};
-use crate::selector::LabelSelector;
+use super::matching::{BUDGET, Expression, matched_version, request, selected};
+use super::{Plugin, Review};
+use crate::cel::Val;
 use crate::server::Shared;
 use crate::status::{Named, Status};
 
 const POLICIES: &str = "validatingadmissionpolicies.admissionregistration.k8s.io";
 const BINDINGS: &str = "validatingadmissionpolicybindings.admissionregistration.k8s.io";
-/// What all expressions of one policy may cost for one request, as upstream limits them.
-const BUDGET: u64 = 10_000_000;
-
-/// An expression, parsed, or why it could not be.
-struct Expression {
-    text: String,
-    program: Result<Program, String>,
-}
-
-impl Expression {
-    fn new(v: &Value) -> Self {
-        let text = v.as_str().unwrap_or_default().to_owned();
-        let program = Program::compile(&text).map_err(|e| e.to_string());
-        Self { text, program }
-    }
-}
-
 struct Validation {
     expression: Expression,
     message: String,
@@ -49,7 +32,7 @@ struct Policy {
     variables: Vec<(String, Expression)>,
     validations: Vec<Validation>,
     fails_closed: bool,
-    /// Name and spec of each binding that denies.
+    /// Name and spec of each binding that denies or warns.
     bindings: Vec<(String, Value)>,
 }
 
@@ -70,6 +53,11 @@ impl Plugin for Policies {
     }
 }
 
+/// Whether a binding asks for an action.
+fn acts(spec: &Value, action: &str) -> bool {
+    spec["validationActions"].items().iter().any(|a| a.as_str() == Some(action))
+}
+
 fn read(shared: &Shared) -> Vec<Policy> {
     let bindings = shared.objects(BINDINGS, "");
     let name = |v: &Value| v.str_at(["metadata", "name"]).unwrap_or_default().to_owned();
@@ -82,7 +70,7 @@ fn read(shared: &Shared) -> Vec<Policy> {
                 |v: &Value| (v.str_at(["name"]).unwrap_or_default().to_owned(), Expression::new(&v["expression"]));
             let own = bindings.iter().filter(|b| {
                 b.str_at(["spec", "policyName"]) == p.str_at(["metadata", "name"])
-                    && b["spec"]["validationActions"].items().iter().any(|a| a.as_str() == Some("Deny"))
+                    && (acts(&b["spec"], "Deny") || acts(&b["spec"], "Warn"))
             });
             Policy {
                 name: name(&p),
@@ -127,9 +115,17 @@ impl Policies {
                 continue;
             }
             for (binding, spec) in &p.bindings {
-                if matches(shared, review, &spec["matchResources"], false) {
-                    p.judge(shared, review, binding, spec)?;
+                if !matches(shared, review, &spec["matchResources"], false) {
+                    continue;
                 }
+                let Err(refusal) = p.judge(shared, review, binding, spec) else { continue };
+                if acts(spec, "Deny") {
+                    return Err(refusal);
+                }
+                let causes = refusal.details.as_ref().and_then(|d| d.get("causes"));
+                let words = causes.and_then(|c| c.items().first()).and_then(|c| c.str_at(["message"]));
+                let words = words.unwrap_or_default().replacen(" denied request: ", ": ", 1);
+                review.warnings.lock().push(format!("Validation failed for {words}"));
             }
         }
         Ok(())
@@ -139,60 +135,11 @@ impl Policies {
 /// Whether a write is among those that rules and selectors name. Without rules a policy matches nothing, and a binding
 /// leaves the choice to its policy.
 fn matches(shared: &Shared, review: &Review<'_>, m: &Value, rules_needed: bool) -> bool {
-    let operation = match review.operation {
-        Operation::Create => "CREATE",
-        Operation::Update => "UPDATE",
-        Operation::Delete => "DELETE",
-        Operation::Connect => "CONNECT",
-    };
-    let any = |list: &Value, x: &str| list.items().iter().any(|v| matches!(v.as_str(), Some(s) if s == "*" || s == x));
-    let plural = review.resource.plural.as_str();
-    let on_resource = |list: &Value| {
-        list.items().iter().filter_map(Value::as_str).any(|r| match r.split_once('/') {
-            None => review.subresource.is_empty() && (r == "*" || r == plural),
-            Some((res, sub)) => {
-                (res == "*" || res == plural)
-                    && (sub == "*" || (!review.subresource.is_empty() && sub == review.subresource))
-            }
-        })
-    };
-    let rule = |r: &Value| {
-        let scope = r.str_at(["scope"]).unwrap_or("*");
-        let names = &r["resourceNames"];
-        any(&r["operations"], operation)
-            && any(&r["apiGroups"], &review.resource.group)
-            && r["apiVersions"].items().iter().any(|v| {
-                // Equivalent matching: another version of the same resource counts.
-                matches!(v.as_str(), Some(s) if s == "*" || review.resource.version(s).is_some())
-            })
-            && on_resource(&r["resources"])
-            && (scope == "*" || (scope == "Namespaced") == review.resource.namespaced)
-            && (names.items().is_empty() || any(names, review.name))
-    };
-    let rules = m["resourceRules"].items();
-    let included = if rules.is_empty() { !rules_needed } else { rules.iter().any(rule) };
-    if !included || m["excludeResourceRules"].items().iter().any(rule) {
-        return false;
-    }
-    let labels_of = |o: &Value, selector: &LabelSelector| {
-        selector.matches(|k| o.at(["metadata", "labels"]).and_then(|l| l.get(k)).and_then(Value::as_str))
-    };
-    let namespaces = LabelSelector::from_object(&m["namespaceSelector"]);
-    if !namespaces.is_empty() {
-        let is_namespace = review.resource.stored_as == "namespaces";
-        let subject = if is_namespace {
-            review.object.as_deref().or(review.old).cloned()
-        } else if review.namespace.is_empty() {
-            None
-        } else {
-            Some(shared.object("namespaces", "", review.namespace).unwrap_or_default())
-        };
-        if subject.is_some_and(|n| !labels_of(&n, &namespaces)) {
-            return false;
-        }
-    }
-    let objects = LabelSelector::from_object(&m["objectSelector"]);
-    objects.is_empty() || [review.object.as_deref(), review.old].into_iter().flatten().any(|o| labels_of(o, &objects))
+    let equivalent = m.str_at(["matchPolicy"]) != Some("Exact");
+    let named = |rules: &Value| matched_version(rules.items(), review, equivalent).is_some();
+    let rules = &m["resourceRules"];
+    let included = if rules.items().is_empty() { !rules_needed } else { named(rules) };
+    included && !named(&m["excludeResourceRules"]) && selected(shared, review, m)
 }
 
 /// What the expressions of one policy read.
@@ -218,12 +165,11 @@ impl Facts<'_> {
     }
 
     fn truth(&self, e: &Expression, budget: &mut u64) -> Result<bool, String> {
-        e.program.as_ref().map_err(Clone::clone)?.eval_bool(&self.list(), budget).map_err(|e| e.to_string())
+        e.truth(&self.list(), budget)
     }
 
     fn value(&self, e: &Expression, budget: &mut u64) -> Result<Value, String> {
-        let program = e.program.as_ref().map_err(Clone::clone)?;
-        program.eval(&self.list(), budget).map(|v| v.to_value()).map_err(|e| e.to_string())
+        e.value(&self.list(), budget)
     }
 }
 
@@ -241,7 +187,7 @@ impl Policy {
         let mut facts = Facts {
             object: review.object.as_deref().unwrap_or(&null),
             old: review.old.unwrap_or(&null),
-            request: request(review),
+            request: Value::Map(request(review, review.version)),
             params,
             namespace: shared.object("namespaces", "", review.namespace).unwrap_or_default(),
             variables: Value::Map(Map::new()),
@@ -305,27 +251,6 @@ impl Policy {
             None => Err(()),
         }
     }
-}
-
-fn request(review: &Review<'_>) -> Value {
-    let mut kind = Map::new();
-    kind.insert("group", review.resource.group.clone());
-    kind.insert("version", review.version);
-    kind.insert("kind", review.resource.kind.clone());
-    let mut resource = Map::new();
-    resource.insert("group", review.resource.group.clone());
-    resource.insert("version", review.version);
-    resource.insert("resource", review.resource.plural.clone());
-    let mut m = Map::new();
-    m.insert("kind", kind);
-    m.insert("resource", resource);
-    m.insert("subResource", review.subresource);
-    m.insert("name", review.name);
-    m.insert("namespace", review.namespace);
-    m.insert("operation", format!("{:?}", review.operation).to_uppercase());
-    m.insert("userInfo", review.user.to_value());
-    m.insert("dryRun", review.dry_run);
-    Value::Map(m)
 }
 
 fn denied(review: &Review<'_>, policy: &str, binding: &str, message: &str, reason: &str) -> Status {

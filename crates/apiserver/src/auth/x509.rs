@@ -38,7 +38,23 @@ pub fn subject(certificate: &[u8]) -> Option<User> {
     for _ in 0..4 {
         tbs = element(tbs)?.2;
     }
-    let (_, mut name, _) = element(tbs)?;
+    let mut user = named(element(tbs)?.1)?;
+    user.groups.push("system:authenticated".into());
+    Some(user)
+}
+
+/// The user that a certificate request (PKCS #10, DER) asks to be; `None` when it has no common name.
+#[must_use]
+pub fn request_subject(request: &[u8]) -> Option<User> {
+    let (_, request, _) = element(request)?;
+    let (_, info, _) = element(request)?;
+    // version, subject
+    let (_, _, rest) = element(info)?;
+    named(element(rest)?.1)
+}
+
+/// Common name and organisations of a distinguished name.
+fn named(mut name: &[u8]) -> Option<User> {
     let mut common = None;
     let mut groups = Vec::new();
     while let Some((_, mut set, rest)) = element(name) {
@@ -55,7 +71,5 @@ pub fn subject(certificate: &[u8]) -> Option<User> {
             }
         }
     }
-    let mut user = User::new(common?, &groups);
-    user.groups.push("system:authenticated".into());
-    Some(user)
+    Some(User::new(common?, &groups))
 }

@@ -20,6 +20,7 @@ use druse_object::Value;
 use parking_lot::RwLock;
 
 use crate::schema::{Node, Rule, RuleEvaluator, Verdict};
+pub(crate) use libs::parse_duration;
 pub use value::Val;
 
 /// What a request's expressions may cost together when nobody says otherwise.

@@ -1,15 +1,21 @@
 //! Controllers that a control plane without them would not be one: CRDs taking effect, namespaces emptied,
-//! dependents collected, what every namespace is born with.
+//! dependents collected, what every namespace is born with, roles aggregated, quotas counted, certificates signed.
 //!
 //! They work on the server's state directly and write through the same handlers as every client.
 
+mod apiservices;
+mod certificates;
 mod crds;
 mod garbage;
 mod namespaces;
+mod quotas;
+mod roles;
+mod simulated;
 mod source;
 
 pub(crate) use crds::{CLEANUP as CRD_CLEANUP, CRDS};
 pub use namespaces::furnish;
+pub use roles::settle as settle_roles;
 
 use std::sync::Arc;
 
@@ -40,4 +46,9 @@ pub fn start(shared: &Arc<Shared>) {
     tokio::spawn(crds::run(shared.clone()));
     tokio::spawn(namespaces::run(shared.clone()));
     tokio::spawn(garbage::run(shared.clone()));
+    tokio::spawn(simulated::run(shared.clone()));
+    tokio::spawn(roles::run(shared.clone()));
+    tokio::spawn(apiservices::run(shared.clone()));
+    tokio::spawn(quotas::run(shared.clone()));
+    tokio::spawn(certificates::run(shared.clone()));
 }

@@ -1,7 +1,7 @@
 //! CustomResourceDefinitions: the object's own rules, what it makes the API serve, and its status.
 //!
-//! Versions of one kind are converted with strategy `None` (only `apiVersion` changes); webhooks are called by
-//! whoever serves requests. CEL rules are judged by a [`RuleEvaluator`] when one is set; without one they are not.
+//! Versions of one kind are converted with strategy `None` (only `apiVersion` changes) or by a webhook, which whoever
+//! serves requests calls. CEL rules are judged by a [`RuleEvaluator`] when one is set; without one they are not.
 
 mod validate;
 
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use druse_object::{Gvk, Map, Value, value::Str};
 
-use crate::registry::{PrinterColumn, Resource, ScalePaths, Subresource, Version};
+use crate::registry::{Conversion, PrinterColumn, Resource, ScalePaths, Subresource, Version};
 use crate::schema::{Format, Node, RuleEvaluator, SchemaError, Shape, Slot, TypeSchema, named, slot_from_json_schema};
 pub use validate::{validate_crd, validate_crd_update};
 
@@ -113,10 +113,21 @@ pub fn resource(crd: &Value) -> Option<Resource> {
         versions: served,
         storage_version: storage.map(|v| text(v, &["name"])).unwrap_or_default().into(),
         stored_as: format!("{}.{group}", text(names, &["plural"])).into(),
+        conversion: conversion(crd),
+        mixed: crd.at(["status", "storedVersions"]).is_some_and(|v| v.items().len() > 1),
         custom: true,
         group,
         kind,
         ..Resource::default()
+    })
+}
+
+fn conversion(crd: &Value) -> Option<Conversion> {
+    let webhook = crd.at(["spec", "conversion", "webhook"])?;
+    (text(crd, &["spec", "conversion", "strategy"]) == "Webhook").then(|| Conversion {
+        crd: text(crd, &["metadata", "name"]).into(),
+        config: webhook["clientConfig"].clone(),
+        review_versions: words(webhook.get("conversionReviewVersions")),
     })
 }
 
@@ -307,13 +318,4 @@ fn keep_stored_versions(crd: &mut Value) {
     {
         list.push(storage);
     }
-}
-
-/// An object as another version of its kind, by strategy `None`.
-#[must_use]
-pub fn convert_none(mut object: Value, api_version: &str) -> Value {
-    if let Some(m) = object.as_map_mut() {
-        m.insert("apiVersion", api_version);
-    }
-    object
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use druse_object::{Gvk, Str, Value, json, yaml};
 use http::{HeaderMap, HeaderValue, Method, Response};
+use parking_lot::Mutex;
 
+use crate::admission::{Operation, Review};
 use crate::auth::User;
 use crate::body::Body;
 use crate::field::go_quote;
@@ -40,6 +42,10 @@ pub struct Call {
     pub table: Arc<Table>,
     /// How to answer.
     pub view: View,
+    /// What admission has to say to the client beside its verdict.
+    pub warnings: Mutex<Vec<String>>,
+    /// Whether a new object comes with its status: one the server makes itself.
+    pub keep_status: bool,
 }
 
 /// How strictly unknown fields are taken.
@@ -83,15 +89,30 @@ impl Call {
         if outside || (resource.namespaced && info.namespace.is_empty() && !info.name.is_empty()) {
             return Err(Status::no_resource());
         }
-        let accepted = negotiate::accept(&headers, info.query.flag("pretty"))?;
+        let accepted = negotiate::accept(&headers, info.query.flag("pretty"), !resource.custom)?;
         let include = match info.query.get("includeObject") {
             Some("None") => Include::None,
             Some("Object") => Include::Object,
             _ => Include::Metadata,
         };
         let version = info.version.clone();
-        let view = View { resource: resource.clone(), version: version.clone(), accepted, include };
-        Ok(Self { shared, info, user, method, headers, body, resource, version, table, view })
+        let view =
+            View { shared: shared.clone(), resource: resource.clone(), version: version.clone(), accepted, include };
+        let warnings = Mutex::default();
+        Ok(Self {
+            shared,
+            info,
+            user,
+            method,
+            headers,
+            body,
+            resource,
+            version,
+            table,
+            view,
+            warnings,
+            keep_status: false,
+        })
     }
 
     /// A request the server makes itself, as one of its controllers.
@@ -128,11 +149,41 @@ impl Call {
             version: version.clone(),
             table: shared.registry.table(),
             view: View {
+                shared: shared.clone(),
                 resource: resource.clone(),
                 version,
                 accepted: negotiate::Accepted::default(),
                 include: Include::Metadata,
             },
+            warnings: Mutex::default(),
+            keep_status: false,
+        }
+    }
+
+    /// A write as admission sees it.
+    pub fn review<'a>(
+        &'a self,
+        operation: Operation,
+        subresource: &'a str,
+        name: &'a str,
+        object: Option<&'a mut Value>,
+        old: Option<&'a Value>,
+        dry_run: bool,
+    ) -> Review<'a> {
+        Review {
+            operation,
+            resource: &self.resource,
+            version: &self.version,
+            subresource,
+            namespace: self.namespace(),
+            name,
+            object,
+            old,
+            object_is_subresource: false,
+            user: &self.user,
+            dry_run,
+            info: &self.info,
+            warnings: &self.warnings,
         }
     }
 
@@ -357,12 +408,19 @@ impl Call {
     /// Adds `Warning` headers.
     #[must_use]
     pub fn warn(&self, mut r: Response<Body>, warnings: &[String]) -> Response<Body> {
-        for w in warnings.iter().take(50) {
+        warn(&mut r, warnings);
+        r
+    }
+}
+
+/// Adds `Warning` headers, each text once.
+pub fn warn(r: &mut Response<Body>, warnings: &[String]) {
+    {
+        for (_, w) in warnings.iter().enumerate().filter(|(i, w)| !warnings.iter().take(*i).any(|o| o == *w)).take(50) {
             if let Ok(v) = HeaderValue::from_str(&format!("299 - {}", go_quote(w))) {
                 r.headers_mut().append(http::header::WARNING, v);
             }
         }
-        r
     }
 }
 

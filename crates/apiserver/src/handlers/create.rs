@@ -5,7 +5,7 @@ use std::sync::Arc;
 use druse_object::{Str, Value};
 
 use super::{Answer, Call};
-use crate::admission::{Operation, Review};
+use crate::admission::Operation;
 use crate::convert;
 use crate::managed;
 use crate::meta;
@@ -67,23 +67,17 @@ pub async fn insert(call: &Call, mut object: Value, manager: Option<&str>, dry: 
         if generated {
             meta::generate_name(&mut new);
         }
-        strategy::clear_for_create(&call.resource, &call.version, &mut new);
+        if !call.keep_status {
+            strategy::clear_for_create(&call.resource, &call.version, &mut new);
+        }
+        if call.resource.stored_as == strategy::CSRS {
+            strategy::requested_by(&call.user, &mut new);
+        }
         if let Some(manager) = manager {
             managed::record(None, &mut new, manager, "", &now(), &schema);
         }
         let name = Str::from(new.str_at(["metadata", "name"]).unwrap_or_default());
-        let mut review = Review {
-            operation: Operation::Create,
-            resource: &call.resource,
-            version: &call.version,
-            subresource: "",
-            namespace: call.namespace(),
-            name: &name,
-            object: Some(&mut new),
-            old: None,
-            user: &call.user,
-            dry_run: dry,
-        };
+        let mut review = call.review(Operation::Create, "", &name, Some(&mut new), None, dry);
         call.shared.admission.mutate(&call.shared, &mut review).await?;
         meta::fill_for_create(&call.resource, &mut new);
         strategy::prepare_create(&call.resource, &mut new);
@@ -108,18 +102,7 @@ pub async fn insert(call: &Call, mut object: Value, manager: Option<&str>, dry: 
                 call.shared.allocators.release(new, None);
             }
         };
-        let mut review = Review {
-            operation: Operation::Create,
-            resource: &call.resource,
-            version: &call.version,
-            subresource: "",
-            namespace: call.namespace(),
-            name: &name,
-            object: Some(&mut new),
-            old: None,
-            user: &call.user,
-            dry_run: dry,
-        };
+        let mut review = call.review(Operation::Create, "", &name, Some(&mut new), None, dry);
         if let Err(e) = call.shared.admission.validate(&call.shared, &mut review).await {
             give_back(&new);
             return Err(e);
@@ -128,7 +111,7 @@ pub async fn insert(call: &Call, mut object: Value, manager: Option<&str>, dry: 
             give_back(&new);
             return Ok(Made::Dry(new));
         }
-        let stored = convert::to_stored(new.clone(), &call.resource, &call.version)?;
+        let stored = convert::to_stored(&call.shared, new.clone(), &call.resource, &call.version)?;
         let write = Write { key, expect: Expect::Absent, object: Some(Encoded::of(&stored)), delete: false };
         match call.shared.store.write(write).await {
             Ok(o) => {

@@ -6,7 +6,7 @@ use druse_object::{Map, Value};
 
 use super::create::Made;
 use super::{Answer, Call};
-use crate::admission::{Operation, Review};
+use crate::admission::Operation;
 use crate::convert;
 use crate::response;
 use crate::server::timestamp;
@@ -144,6 +144,8 @@ impl Call {
             version: self.version.clone(),
             table: self.table.clone(),
             view: self.view.clone(),
+            warnings: parking_lot::Mutex::default(),
+            keep_status: false,
         }
     }
 }
@@ -164,18 +166,8 @@ pub async fn remove(call: &Call, name: &str, options: &Options) -> Result<Remove
         };
         let old = stored.value()?;
         check_preconditions(call, name, options, &old, stored.rv)?;
-        let mut review = Review {
-            operation: Operation::Delete,
-            resource,
-            version: &call.version,
-            subresource: "",
-            namespace: call.namespace(),
-            name,
-            object: None,
-            old: Some(&old),
-            user: &call.user,
-            dry_run: options.dry_run,
-        };
+        let seen = convert::to_version(&call.shared, old.clone(), resource, &call.version)?;
+        let mut review = call.review(Operation::Delete, "", name, None, Some(&seen), options.dry_run);
         call.shared.admission.mutate(&call.shared, &mut review).await?;
         call.shared.admission.validate(&call.shared, &mut review).await?;
         let mut new = old.clone();
@@ -228,7 +220,7 @@ pub async fn remove(call: &Call, name: &str, options: &Options) -> Result<Remove
             return Ok(if at_once {
                 Removed::Gone(stored)
             } else {
-                Removed::Waits(Made::Dry(convert::to_version(new, resource, &call.version)?))
+                Removed::Waits(Made::Dry(convert::to_version(&call.shared, new, resource, &call.version)?))
             });
         }
         let encoded = Encoded::of(&new);

@@ -75,11 +75,12 @@ async fn handle(shared: Arc<Shared>, request: Request<Bytes>) -> Answer {
         return info::path(&shared, &info, &parts.method, &parts.headers).await;
     }
     let call = Call::new(shared, info, user, parts.method, parts.headers, body)?;
-    let answer = answer(&call).await?;
-    Ok(match call.version()?.deprecation.as_ref() {
-        Some(w) => call.warn(answer, &[w.to_string()]),
-        None => answer,
-    })
+    // Warnings go with refusals too.
+    let mut answer = answer(&call).await.unwrap_or_else(|s| response::status(&s));
+    let mut warnings = std::mem::take(&mut *call.warnings.lock());
+    warnings.extend(call.version()?.deprecation.as_ref().map(ToString::to_string));
+    call::warn(&mut answer, &warnings);
+    Ok(answer)
 }
 
 async fn answer(call: &Call) -> Answer {

@@ -57,6 +57,12 @@ async fn other_patch(call: &Call, subresource: &str, kind: &Kind) -> Answer {
         return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &[e]));
     }
     let body = parse_json(&call.body).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
+    let operations = body.items().len();
+    if matches!(kind, Kind::Json) && operations > MAX_OPERATIONS {
+        return Err(too_large(&format!(
+            "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {operations}"
+        )));
+    }
     let schema = call.schema()?;
     let manager = call.manager();
     let mut warnings = Vec::new();
@@ -64,11 +70,7 @@ async fn other_patch(call: &Call, subresource: &str, kind: &Kind) -> Answer {
         let mut new = old.clone();
         match kind {
             Kind::Json => {
-                // Upstream does not say which operation failed.
-                patch::json_patch(&mut new, &body).map_err(|_| Status {
-                    details: Some(Map::new()),
-                    ..Status::new(422, "Invalid", "the server rejected our request due to an error in our request")
-                })?;
+                patch::json_patch(&mut new, &body).map_err(|e| json_patch_status(&e))?;
             }
             Kind::Merge => {
                 if body.as_map().is_none() {
@@ -100,6 +102,24 @@ async fn other_patch(call: &Call, subresource: &str, kind: &Kind) -> Answer {
     })
     .await?;
     Ok(call.warn(made.answer(call, 200)?, &warnings))
+}
+
+/// How many operations a JSON patch may have, as upstream.
+const MAX_OPERATIONS: usize = 10_000;
+
+fn too_large(why: &str) -> Status {
+    Status::new(413, "RequestEntityTooLarge", format!("Request entity too large: {why}"))
+}
+
+/// Upstream does not say which operation failed, except for patches that would blow an object up.
+pub fn json_patch_status(e: &patch::PatchError) -> Status {
+    if e.0.starts_with("Unable to complete the copy") {
+        return too_large(&e.0);
+    }
+    Status {
+        details: Some(Map::new()),
+        ..Status::new(422, "Invalid", "the server rejected our request due to an error in our request")
+    }
 }
 
 async fn apply_patch(call: &Call, subresource: &str) -> Answer {

@@ -6,6 +6,7 @@ use super::delete::{Options, Removed, remove};
 use super::subresource::selects;
 use super::update::{Mode, change};
 use super::{Answer, Call};
+use crate::admission::Operation;
 use crate::field::FieldError;
 use crate::response;
 use crate::server::now;
@@ -80,7 +81,12 @@ fn set_condition(pod: &mut Value, kind: &str) {
 pub async fn evict(call: &Call) -> Answer {
     let name = call.info.name.as_str();
     let pod = call.shared.object("pods", call.namespace(), name).ok_or_else(|| Status::not_found(call.named(name)))?;
-    let body = call.body_value("Eviction")?;
+    let mut body = call.body_value("Eviction")?;
+    let dry = call.dry_run()?;
+    let mut review = call.review(Operation::Create, "eviction", name, Some(&mut body), None, dry);
+    review.object_is_subresource = true;
+    call.shared.admission.mutate(&call.shared, &mut review).await?;
+    call.shared.admission.validate(&call.shared, &mut review).await?;
     let ended = matches!(pod.str_at(["status", "phase"]), Some("Succeeded" | "Failed" | "Pending"));
     if !ended {
         let budgets = call.shared.objects("poddisruptionbudgets.policy", call.namespace());
@@ -113,7 +119,7 @@ pub async fn evict(call: &Call) -> Answer {
     }
     let options = Options {
         grace: body.at(["deleteOptions", "gracePeriodSeconds"]).and_then(Value::as_i64),
-        dry_run: call.dry_run()?,
+        dry_run: dry,
         ..Options::default()
     };
     match remove(call, name, &options).await? {

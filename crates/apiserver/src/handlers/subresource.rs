@@ -142,10 +142,7 @@ async fn scale(call: &Call) -> Answer {
         if call.info.verb == "update" {
             current = body.clone();
         } else if json_patch {
-            patches::json_patch(&mut current, &body).map_err(|_| Status {
-                details: Some(Map::new()),
-                ..Status::new(422, "Invalid", "the server rejected our request due to an error in our request")
-            })?;
+            patches::json_patch(&mut current, &body).map_err(|e| super::patch::json_patch_status(&e))?;
         } else {
             patches::merge_patch(&mut current, &body);
         }

@@ -6,7 +6,7 @@ use druse_object::Value;
 
 use super::create::Made;
 use super::{Answer, Call};
-use crate::admission::{Operation, Review};
+use crate::admission::Operation;
 use crate::convert;
 use crate::managed;
 use crate::meta;
@@ -86,7 +86,7 @@ pub async fn change(
             return Err(Status::not_found(call.named(name)));
         };
         let old_stored = stored.value()?;
-        let old = convert::to_version(old_stored.clone(), resource, &call.version)?;
+        let old = convert::to_version(&call.shared, old_stored.clone(), resource, &call.version)?;
         let mut new = step(&old, &stored)?;
         let asked = new.str_at(["metadata", "resourceVersion"]).unwrap_or_default();
         if !asked.is_empty() && asked != "0" && asked != stored.rv.to_string() {
@@ -104,18 +104,7 @@ pub async fn change(
         if let Mode::Update(manager) = mode {
             managed::record(Some(&old), &mut new, manager, subresource, &now(), &schema);
         }
-        let mut review = Review {
-            operation: Operation::Update,
-            resource,
-            version: &call.version,
-            subresource,
-            namespace: call.namespace(),
-            name,
-            object: Some(&mut new),
-            old: Some(&old),
-            user: &call.user,
-            dry_run: dry,
-        };
+        let mut review = call.review(Operation::Update, subresource, name, Some(&mut new), Some(&old), dry);
         if mode != Mode::System {
             call.shared.admission.mutate(&call.shared, &mut review).await?;
         }
@@ -139,18 +128,7 @@ pub async fn change(
                 .map_err(|e| Status::invalid("", "Service", name, &[e]))?;
         }
         if mode != Mode::System {
-            let mut review = Review {
-                operation: Operation::Update,
-                resource,
-                version: &call.version,
-                subresource,
-                namespace: call.namespace(),
-                name,
-                object: Some(&mut new),
-                old: Some(&old),
-                user: &call.user,
-                dry_run: dry,
-            };
+            let mut review = call.review(Operation::Update, subresource, name, Some(&mut new), Some(&old), dry);
             call.shared.admission.validate(&call.shared, &mut review).await?;
         }
         if dry {
@@ -160,7 +138,7 @@ pub async fn change(
             }
             return Ok(Made::Dry(new));
         }
-        let next = convert::to_stored(new, resource, &call.version)?;
+        let next = convert::to_stored(&call.shared, new, resource, &call.version)?;
         let encoded = Encoded::of(&next);
         let gone = meta::is_finished_deletion(&next);
         if !gone && encoded.same_as(&stored) {

@@ -1,11 +1,11 @@
-//! Watch: changes as they come, one JSON document a line.
+//! Watch: changes as they come, one JSON document a line, or one protobuf frame each.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use druse_object::{Map, Value, json};
+use druse_object::{Map, Value};
 use futures::stream;
 use http::Response;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -15,6 +15,7 @@ use super::read::{parse_rv, selector, too_large};
 use super::{Answer, Call};
 use crate::body::Body;
 use crate::field::FieldError;
+use crate::negotiate::Format;
 use crate::response::View;
 use crate::selector::Selector;
 use crate::status::Status;
@@ -91,7 +92,7 @@ pub fn watch(call: &Call) -> Answer {
     // Without a resource version, or with 0, the present state comes first.
     let from_state = initial.unwrap_or(rv == 0);
     let start = if rv > current {
-        ready.push_back(error_line(&too_large(rv, current)));
+        ready.push_back(error(&call.view, &too_large(rv, current)));
         done = true;
         current
     } else if from_state {
@@ -99,7 +100,7 @@ pub fn watch(call: &Call) -> Answer {
             .list(resource, call.namespace(), None, usize::MAX, None)
             .map_err(|e| Status::expired(e.to_string()))?;
         for o in page.items.iter().filter(|o| selector.matches(o)) {
-            ready.push_back(line("ADDED", &call.view.object_bytes(o, columns)?));
+            ready.push_back(event(&call.view, "ADDED", &call.view.object_bytes(o, columns)?));
             columns = false;
         }
         if initial == Some(true) {
@@ -115,7 +116,7 @@ pub fn watch(call: &Call) -> Answer {
         Ok(w) => w,
         Err(e) => {
             // Upstream tells so inside the watch.
-            ready.push_back(error_line(&Status::expired(e.to_string())));
+            ready.push_back(error(&call.view, &Status::expired(e.to_string())));
             done = true;
             store.watch(resource, u64::MAX).map_err(|e| Status::expired(e.to_string()))?
         }
@@ -136,7 +137,11 @@ pub fn watch(call: &Call) -> Answer {
     };
     let lines = stream::unfold(state, |mut s| async move { s.next().await.map(|b| (b, s)) });
     let mut r = Response::new(Body::Stream(Box::pin(lines)));
-    r.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    let kind = match call.view.accepted.format {
+        Format::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        _ => "application/json",
+    };
+    r.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(kind));
     r.headers_mut().insert(CACHE_CONTROL, http::HeaderValue::from_static("no-cache, private"));
     Ok(r)
 }
@@ -155,7 +160,7 @@ impl State {
             match self.watch.poll(BATCH) {
                 Err(e) => {
                     self.done = true;
-                    self.ready.push_back(error_line(&Status::expired(e.to_string())));
+                    self.ready.push_back(error(&self.view, &Status::expired(e.to_string())));
                     continue;
                 }
                 Ok(changes) if !changes.is_empty() => {
@@ -222,11 +227,11 @@ impl State {
         match self.view.object_bytes(shown, self.columns) {
             Ok(b) => {
                 self.columns = false;
-                self.ready.push_back(line(word, &b));
+                self.ready.push_back(event(&self.view, word, &b));
             }
             Err(e) => {
                 self.done = true;
-                self.ready.push_back(error_line(&e));
+                self.ready.push_back(error(&self.view, &e));
             }
         }
     }
@@ -237,7 +242,11 @@ fn at_version(o: &Stored, rv: u64) -> Option<Stored> {
     Some(Stored::new(o.namespace.clone(), o.name.clone(), rv, encoded.head(), encoded.at(rv)))
 }
 
-fn line(kind: &str, object: &[u8]) -> Bytes {
+/// One event: a line of JSON, or a protobuf frame.
+fn event(view: &View, kind: &str, object: &[u8]) -> Bytes {
+    if view.accepted.format == Format::Protobuf {
+        return crate::protobuf::event(kind, object).into();
+    }
     let mut out = BytesMut::with_capacity(object.len() + 40);
     out.put_slice(b"{\"type\":\"");
     out.put_slice(kind.as_bytes());
@@ -247,8 +256,8 @@ fn line(kind: &str, object: &[u8]) -> Bytes {
     out.freeze()
 }
 
-fn error_line(status: &Status) -> Bytes {
-    line("ERROR", json::to_string(&status.to_value()).as_bytes())
+fn error(view: &View, status: &Status) -> Bytes {
+    event(view, "ERROR", &view.bytes(&status.to_value()))
 }
 
 fn bookmark(view: &View, rv: u64, initial_end: bool) -> Bytes {
@@ -261,10 +270,7 @@ fn bookmark(view: &View, rv: u64, initial_end: bool) -> Bytes {
     }
     let mut m = Map::new();
     match view.accepted.shape {
-        crate::negotiate::Shape::Table => {
-            let o = crate::table::bookmark(meta);
-            return line("BOOKMARK", json::to_string(&o).as_bytes());
-        }
+        crate::negotiate::Shape::Table => return event(view, "BOOKMARK", &view.bytes(&crate::table::bookmark(meta))),
         crate::negotiate::Shape::Metadata => {
             m.insert("kind", "PartialObjectMetadata");
             m.insert("apiVersion", "meta.k8s.io/v1");
@@ -275,5 +281,5 @@ fn bookmark(view: &View, rv: u64, initial_end: bool) -> Bytes {
         }
     }
     m.insert("metadata", meta);
-    line("BOOKMARK", json::to_string(&Value::Map(m)).as_bytes())
+    event(view, "BOOKMARK", &view.bytes(&Value::Map(m)))
 }

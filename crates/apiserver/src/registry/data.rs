@@ -59,7 +59,15 @@ pub fn builtin() -> Result<Vec<Resource>, BuiltinError> {
             status_replicas: ".status.replicas".into(),
             label_selector: Str::default(),
         });
-        let version = Version { name: (*version).into(), subresources, scale, ..Version::default() };
+        // Kinds that upstream warns of whenever they are used.
+        let deprecation = match (group, *plural) {
+            ("", "endpoints") => {
+                Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".into())
+            }
+            ("", "componentstatuses") => Some("v1 ComponentStatus is deprecated in v1.19+".into()),
+            _ => None,
+        };
+        let version = Version { name: (*version).into(), subresources, scale, deprecation, ..Version::default() };
         if let Some(known) = out.iter_mut().find(|r| r.group == group && r.plural == *plural) {
             known.versions.push(version);
             continue;

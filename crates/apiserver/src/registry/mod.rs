@@ -8,7 +8,7 @@ mod data;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use druse_object::{Gvk, Str};
+use druse_object::{Gvk, Str, Value};
 use foldhash::fast::RandomState;
 use parking_lot::RwLock;
 
@@ -70,6 +70,17 @@ pub struct ScalePaths {
     pub label_selector: Str,
 }
 
+/// A CRD's webhook that converts objects between versions.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Conversion {
+    /// The CRD's name.
+    pub crd: Str,
+    /// Where it is: a `clientConfig`.
+    pub config: Value,
+    /// The versions of `ConversionReview` it reads, the best one first.
+    pub review_versions: Vec<Str>,
+}
+
 /// One stored type and how it is served.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Resource {
@@ -99,6 +110,10 @@ pub struct Resource {
     pub stored_as: Str,
     /// The hash discovery shows for it; empty for custom resources (computed).
     pub storage_hash: Str,
+    /// Who converts custom objects between versions; without one only `apiVersion` changes.
+    pub conversion: Option<Conversion>,
+    /// Whether objects may still be stored in another version than [`Self::storage_version`].
+    pub mixed: bool,
     /// Whether a CRD declared it. Lists of custom resources repeat `apiVersion` and `kind` in each item.
     pub custom: bool,
 }

@@ -20,6 +20,13 @@ pub struct Quantity {
     style: Style,
 }
 
+impl Default for Quantity {
+    /// Nothing.
+    fn default() -> Self {
+        Self { nano: 0, style: Style::Decimal }
+    }
+}
+
 impl PartialEq for Quantity {
     fn eq(&self, other: &Self) -> bool {
         self.nano == other.nano

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
@@ -60,6 +61,34 @@ fn authority() -> CertificateParams {
     p.not_before = rcgen::date_time_ymd(2020, 1, 1);
     p.not_after = rcgen::date_time_ymd(2060, 1, 1);
     p
+}
+
+fn key_usage(name: &str) -> Option<KeyUsagePurpose> {
+    Some(match name {
+        "signing" | "digital signature" => KeyUsagePurpose::DigitalSignature,
+        "content commitment" => KeyUsagePurpose::ContentCommitment,
+        "key encipherment" => KeyUsagePurpose::KeyEncipherment,
+        "key agreement" => KeyUsagePurpose::KeyAgreement,
+        "data encipherment" => KeyUsagePurpose::DataEncipherment,
+        "cert sign" => KeyUsagePurpose::KeyCertSign,
+        "crl sign" => KeyUsagePurpose::CrlSign,
+        "encipher only" => KeyUsagePurpose::EncipherOnly,
+        "decipher only" => KeyUsagePurpose::DecipherOnly,
+        _ => return None,
+    })
+}
+
+fn extended_usage(name: &str) -> Option<ExtendedKeyUsagePurpose> {
+    Some(match name {
+        "any" => ExtendedKeyUsagePurpose::Any,
+        "server auth" => ExtendedKeyUsagePurpose::ServerAuth,
+        "client auth" => ExtendedKeyUsagePurpose::ClientAuth,
+        "code signing" => ExtendedKeyUsagePurpose::CodeSigning,
+        "email protection" => ExtendedKeyUsagePurpose::EmailProtection,
+        "timestamping" => ExtendedKeyUsagePurpose::TimeStamping,
+        "ocsp signing" => ExtendedKeyUsagePurpose::OcspSigning,
+        _ => return None,
+    })
 }
 
 impl Certificates {
@@ -137,6 +166,28 @@ impl Certificates {
         p.not_after = rcgen::date_time_ymd(2060, 1, 1);
         let certificate = p.signed_by(&key, &issuer).map_err(wrong)?;
         Ok((certificate.pem(), key.serialize_pem()))
+    }
+
+    /// Signs a certificate request (PEM) for these usages (`client auth`, …) and this long: the certificate, PEM.
+    ///
+    /// # Errors
+    /// When the request cannot be read, its signature does not fit, or it asks for what is not known.
+    pub fn sign(&self, request: &str, usages: &[&str], lasts: Duration) -> Result<String, TlsError> {
+        let mut csr = rcgen::CertificateSigningRequestParams::from_pem(request).map_err(wrong)?;
+        let p = &mut csr.params;
+        // What a certificate may be used for says the object, not the request.
+        p.key_usages = usages.iter().filter_map(|u| key_usage(u)).collect();
+        p.extended_key_usages = usages.iter().filter_map(|u| extended_usage(u)).collect();
+        p.is_ca = IsCa::ExplicitNoCa;
+        p.use_authority_key_identifier_extension = true;
+        p.serial_number = Some(rcgen::SerialNumber::from(rand::random::<[u8; 16]>().to_vec()));
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = rcgen::date_time_ymd(1970, 1, 1) + since;
+        // Clocks differ; upstream dates back by five minutes as well.
+        p.not_before = now - Duration::from_secs(300);
+        p.not_after = now + lasts;
+        let issuer = Issuer::new(authority(), KeyPair::from_pem(&self.ca_key_pem).map_err(wrong)?);
+        Ok(csr.signed_by(&issuer).map_err(wrong)?.pem())
     }
 
     /// How the server speaks TLS: client certificates of this authority are accepted, not required.

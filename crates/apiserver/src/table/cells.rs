@@ -332,6 +332,18 @@ fn computed(name: &str, o: &Value) -> Value {
         "users" => subjects(o, "User"),
         "groups" => subjects(o, "Group"),
         "accounts" => subjects(o, "ServiceAccount"),
+        "api-service" => match text(&spec["service"]["name"]) {
+            n if n.is_empty() => "Local".into(),
+            n => format!("{}/{n}", text(&spec["service"]["namespace"])).into(),
+        },
+        "api-available" => {
+            let list = status["conditions"].items();
+            match list.iter().find(|c| c.str_at(["type"]) == Some("Available")) {
+                Some(c) if c.str_at(["status"]) == Some("True") => "True".into(),
+                Some(c) => format!("{} ({})", text(&c["status"]), text(&c["reason"])).into(),
+                None => "Unknown".into(),
+            }
+        }
         "csr-duration" => spec["expirationSeconds"].as_i64().map_or_else(|| "<none>".into(), time::human).into(),
         "csr-status" => {
             let has = |t: &str| status["conditions"].items().iter().any(|c| c.str_at(["type"]) == Some(t));

@@ -11,20 +11,26 @@ type Res<T> = Result<T, String>;
 /// Applies a JSON patch (a list of operations) to `target` in place; all or nothing.
 ///
 /// # Errors
-/// When an operation is malformed, its path is missing, or a `test` fails; `target` is then unchanged.
+/// When an operation is malformed, its path is missing, a `test` fails, or copies add more than [`MAX_COPIED`]; `target`
+/// is then unchanged.
 pub fn json_patch(target: &mut Value, patch: &Value) -> Result<(), PatchError> {
     let Value::Array(operations) = patch else {
         return Err(PatchError(format!("a JSON patch is a list of operations, this is of type {}", patch.kind_name())));
     };
     let mut doc = target.clone();
+    let mut copied = 0;
     for operation in operations {
-        apply(&mut doc, operation).map_err(PatchError)?;
+        apply(&mut doc, operation, &mut copied).map_err(PatchError)?;
     }
     *target = doc;
     Ok(())
 }
 
-fn apply(doc: &mut Value, operation: &Value) -> Res<()> {
+/// How much text all copies of one patch may add, as the API server limits them: a few dozen operations could double a
+/// document into more than any memory holds.
+pub const MAX_COPIED: usize = 3 * 1024 * 1024;
+
+fn apply(doc: &mut Value, operation: &Value, copied: &mut usize) -> Res<()> {
     if operation.as_map().is_none() {
         return Err(format!("an operation of a JSON patch is an object, this is of type {}", operation.kind_name()));
     }
@@ -91,6 +97,12 @@ fn apply(doc: &mut Value, operation: &Value) -> Res<()> {
                 .ok_or_else(|| missing(&format!("copy operation does not apply: doc is missing from path: {from}")))?;
             let value = get(node, &key).map_err(|e| format!("error in copy for from: '{from}': {e}"))?;
             let value = value.cloned().unwrap_or_default();
+            *copied += crate::json::to_string(&value).len();
+            if *copied > MAX_COPIED {
+                return Err(format!(
+                    "Unable to complete the copy, the accumulated size increase of copy is {copied}, exceeding the limit {MAX_COPIED}"
+                ));
+            }
             let path = path().ok_or("copy operation failed to decode path: missing value")?;
             let (node, key) = find(doc, path).ok_or_else(|| {
                 missing(&format!("copy operation does not apply: doc is missing destination path: {path}"))
