@@ -36,11 +36,19 @@ pub enum Target {
     At {
         /// What is called.
         url: String,
+        /// The URL as messages show it: a Service's with the Service's port.
+        shown: String,
         /// Addresses of the host; empty asks the resolver.
         addresses: Vec<SocketAddr>,
     },
     /// Only simulated pods stand behind it.
     Simulated,
+}
+
+impl Target {
+    fn plain(url: String) -> Self {
+        Target::At { shown: url.clone(), url, addresses: Vec::new() }
+    }
 }
 
 /// One webhook's configuration object: its stored type and name.
@@ -100,13 +108,13 @@ impl Callouts {
             .user_agent("kube-apiserver-admission")
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy();
-        if let Target::At { url, addresses } = target
+        if let Target::At { url, addresses, .. } = target
             && !addresses.is_empty()
             && let Some(host) = reqwest::Url::parse(url).ok().as_ref().and_then(|u| u.host_str())
         {
             builder = builder.resolve_to_addrs(host, addresses);
         }
-        let client = builder.build().map_err(|e| chain(&e))?;
+        let client = builder.build().map_err(|e| why(&e, &[]))?;
         if clients.len() >= CLIENTS {
             clients.clear();
         }
@@ -137,19 +145,25 @@ fn tls(ca_bundle: &str) -> Result<rustls::ClientConfig, Failure> {
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// An error with its causes.
-fn chain(e: &dyn std::error::Error) -> String {
-    let mut out = e.to_string();
-    let mut at = e.source();
-    while let Some(cause) = at {
-        let text = cause.to_string();
-        if !out.contains(&text) {
-            out.push_str(": ");
-            out.push_str(&text);
-        }
-        at = cause.source();
+/// Why a call failed, as the Go client says it where people know the words.
+fn why(e: &reqwest::Error, addresses: &[SocketAddr]) -> String {
+    let mut deepest: &dyn std::error::Error = e;
+    while let Some(cause) = deepest.source() {
+        deepest = cause;
     }
-    out
+    let text = deepest.to_string();
+    let refused = deepest.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    match (refused, addresses.first()) {
+        (Some(std::io::ErrorKind::ConnectionRefused), Some(a)) => format!("dial tcp {a}: connect: connection refused"),
+        (Some(std::io::ErrorKind::ConnectionRefused), None) => "dial tcp: connect: connection refused".into(),
+        _ if text.contains("UnknownIssuer") => {
+            "tls: failed to verify certificate: x509: certificate signed by unknown authority".into()
+        }
+        _ if text.contains("Expired") => {
+            "tls: failed to verify certificate: x509: certificate has expired or is not yet valid".into()
+        }
+        _ => text,
+    }
 }
 
 /// Waits for a webhook where code cannot be asynchronous: reading an object in another version.
@@ -183,7 +197,7 @@ impl Shared {
     /// When it names a Service that is missing or has no endpoint.
     pub fn webhook_target(&self, config: &Value) -> Result<Target, Failure> {
         if let Some(url) = config.str_at(["url"]).filter(|u| !u.is_empty()) {
-            return Ok(Target::At { url: url.to_owned(), addresses: Vec::new() });
+            return Ok(Target::plain(url.to_owned()));
         }
         let service = &config["service"];
         let text = |k: &str| service.str_at([k]).unwrap_or_default();
@@ -199,7 +213,7 @@ impl Shared {
         let host = format!("{name}.{namespace}.svc");
         if object.str_at(["spec", "type"]) == Some("ExternalName") {
             let external = object.str_at(["spec", "externalName"]).unwrap_or_default();
-            return Ok(Target::At { url: format!("https://{external}:{port}{path}"), addresses: Vec::new() });
+            return Ok(Target::plain(format!("https://{external}:{port}{path}")));
         }
         let declared = object["spec"]["ports"].items().iter().find(|p| p["port"].as_i64() == Some(port));
         let declared = declared.ok_or_else(|| format!("no service port {port} found for service \"{name}\""))?;
@@ -212,7 +226,8 @@ impl Shared {
         };
         // A client speaks to one port; endpoints of one Service port differ in it only by way of a named target port.
         let addresses = found.real.into_iter().filter(|a| a.port() == at).collect();
-        Ok(Target::At { url: format!("https://{host}:{at}{path}"), addresses })
+        let shown = format!("https://{host}:{port}{path}");
+        Ok(Target::At { url: format!("https://{host}:{at}{path}"), shown, addresses })
     }
 
     fn endpoints(&self, namespace: &str, service: &str, port: &str) -> Found {
@@ -272,24 +287,24 @@ impl Shared {
         body: &Value,
         timeout: Duration,
     ) -> Result<Value, Failure> {
-        let Target::At { url, .. } = target else { return Err("the webhook is simulated".into()) };
+        let Target::At { url, shown, addresses } = target else { return Err("the webhook is simulated".into()) };
         let client = self.callouts.client(config.str_at(["caBundle"]).unwrap_or_default(), target)?;
         let joint = if url.contains('?') { '&' } else { '?' };
-        let seconds = timeout.as_secs();
-        let shown = format!("{url}{joint}timeout={seconds}s");
+        let limit = format!("{joint}timeout={}s", timeout.as_secs());
+        let shown = format!("{shown}{limit}");
         let failed = |why: &dyn std::fmt::Display| format!("failed to call webhook: Post \"{shown}\": {why}");
         let send = async {
             let sent = client
-                .post(&shown)
+                .post(format!("{url}{limit}"))
                 .header(http::header::CONTENT_TYPE, "application/json")
                 .header(http::header::ACCEPT, "application/json, */*")
                 .body(json::to_string(body))
                 .send()
                 .await;
-            let mut answer = sent.map_err(|e| failed(&chain(&e.without_url())))?;
+            let mut answer = sent.map_err(|e| failed(&why(&e, addresses)))?;
             let code = answer.status().as_u16();
             let mut text = Vec::new();
-            while let Some(more) = answer.chunk().await.map_err(|e| failed(&chain(&e.without_url())))? {
+            while let Some(more) = answer.chunk().await.map_err(|e| failed(&why(&e, addresses)))? {
                 let more: Bytes = more;
                 if text.len() + more.len() > MAX_ANSWER {
                     return Err(failed(&"the answer is larger than any object"));

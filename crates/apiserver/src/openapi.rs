@@ -15,10 +15,13 @@ use crate::schema::openapi as documents;
 use crate::server::Shared;
 use crate::status::Status;
 
+const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+
 /// The documents made last, and the registry's generation they were made for.
 #[derive(Debug, Default)]
 pub struct Documents {
     v2: Mutex<Option<(u64, Document)>>,
+    v2_protobuf: Mutex<Option<(u64, Document)>>,
     v3: Mutex<Vec<(String, u64, Document)>>,
 }
 
@@ -42,8 +45,12 @@ impl Document {
 pub async fn serve(shared: &Arc<Shared>, rest: &[&str], headers: &HeaderMap) -> Result<http::Response<Body>, Status> {
     let shared = shared.clone();
     let accepts = |kind: &str| headers.get_all(ACCEPT).iter().any(|v| v.to_str().is_ok_and(|v| v.contains(kind)));
+    // Clients write the version with a dot or, from newer ones, an at sign.
+    let protobuf = ["application/com.github.proto-openapi.spec.v2.v1.0+protobuf", V2_PROTOBUF];
+    let protobuf = protobuf.into_iter().find(|k| accepts(k));
     let json_wanted = headers.get(ACCEPT).is_none() || accepts("json") || accepts("*/*");
-    if !json_wanted {
+    let wants_protobuf = rest == ["v2"] && protobuf.is_some() && !accepts("application/json");
+    if !json_wanted && !wants_protobuf {
         return Err(Status::not_acceptable("application/json"));
     }
     let rest: Vec<String> = rest.iter().map(ToString::to_string).collect();
@@ -53,6 +60,7 @@ pub async fn serve(shared: &Arc<Shared>, rest: &[&str], headers: &HeaderMap) -> 
         tokio::task::spawn_blocking(f).await.map_err(Status::internal)?
     };
     let document = match words.as_slice() {
+        ["v2"] if wants_protobuf => blocking(Box::new(move || v2_protobuf(&shared))).await?,
         ["v2"] => blocking(Box::new(move || v2(&shared))).await?,
         ["v3"] => return Ok(response::value(200, &index(&shared), crate::negotiate::Format::Json)),
         ["v3", path @ ..] => {
@@ -65,7 +73,8 @@ pub async fn serve(shared: &Arc<Shared>, rest: &[&str], headers: &HeaderMap) -> 
     let mut r = if known.is_some_and(|k| k.as_bytes() == tag.as_bytes()) {
         response::not_modified()
     } else {
-        response::text(200, "application/json", document.text)
+        let kind = protobuf.filter(|_| wants_protobuf).unwrap_or("application/json");
+        response::text(200, kind, document.text)
     };
     if let Ok(v) = http::HeaderValue::from_str(&tag) {
         r.headers_mut().insert(ETAG, v);
@@ -87,6 +96,20 @@ fn v2(shared: &Shared) -> Result<Document, Status> {
     }
     let text = documents::openapi_v2(&custom_resources(shared));
     let d = Document::new(text);
+    *cache = Some((generation, d.clone()));
+    Ok(d)
+}
+
+fn v2_protobuf(shared: &Shared) -> Result<Document, Status> {
+    let generation = shared.registry.generation();
+    let mut cache = shared.openapi.v2_protobuf.lock();
+    if let Some((g, d)) = &*cache
+        && *g == generation
+    {
+        return Ok(d.clone());
+    }
+    let doc = druse_object::json::parse(&v2(shared)?.text).map_err(Status::internal)?;
+    let d = Document::new(crate::schema::gnostic::document(&doc));
     *cache = Some((generation, d.clone()));
     Ok(d)
 }

@@ -62,3 +62,27 @@ async fn a_token_ends_with_its_service_account() {
     let (_, seen) = send(&admin, "POST", reviews, &review).await;
     assert_ne!(seen["status"]["authenticated"], Value::Bool(true));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_secret_is_filled_and_its_token_lasts_as_long_as_it() {
+    use base64::Engine as _;
+    let server = druse_apiserver::ApiServer::builder().token("admin").build().await.unwrap();
+    let s = server.service();
+    let secrets = "/api/v1/namespaces/default/secrets";
+    let body = r#"{"metadata":{"name":"t","annotations":{"kubernetes.io/service-account.name":"default"}},"type":"kubernetes.io/service-account-token"}"#;
+    assert_eq!(send(&s, "POST", secrets, body).await.0, 201);
+    let filled = common::until(&s, &format!("{secrets}?watch=1&timeoutSeconds=20"), |_, o| {
+        o["data"].str_at(["token"]).is_some()
+    })
+    .await;
+    let token = filled.last().unwrap().1["data"].str_at(["token"]).unwrap().to_owned();
+    let token = String::from_utf8(base64::engine::general_purpose::STANDARD.decode(token).unwrap()).unwrap();
+    let review = format!(r#"{{"spec":{{"token":"{token}"}}}}"#);
+    let path = "/apis/authentication.k8s.io/v1/tokenreviews";
+    let (_, known) = send(&s, "POST", path, &review).await;
+    let name = known.str_at(["status", "user", "username"]);
+    assert_eq!(name, Some("system:serviceaccount:default:default"), "{known:?}");
+    send(&s, "DELETE", &format!("{secrets}/t"), "").await;
+    let (_, unknown) = send(&s, "POST", path, &review).await;
+    assert_eq!(unknown.at(["status", "authenticated"]).and_then(Value::as_bool), None, "{unknown:?}");
+}

@@ -247,6 +247,16 @@ impl Shared {
         }
         for (kind, resource, namespace) in [("pod", "pods", ns), ("secret", "secrets", ns), ("node", "nodes", "")] {
             let Some((bound, uid)) = claims.bound(kind) else { continue };
+            if kind == "secret" && claims.kept_in_secret() {
+                use base64::Engine as _;
+                let kept = self.object("secrets", ns, bound)?;
+                let kept = kept["data"].str_at(["token"])?;
+                let kept = base64::engine::general_purpose::STANDARD.decode(kept).ok()?;
+                if !same(&kept, token.as_bytes()) {
+                    return None;
+                }
+                continue;
+            }
             let current = uid_of(resource, namespace, bound);
             if kind != "node" && current.as_deref() != Some(uid) {
                 return None;

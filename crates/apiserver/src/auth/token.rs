@@ -86,7 +86,46 @@ pub struct Claims {
     pub all: Value,
 }
 
+/// The issuer of tokens that last as long as their Secret.
+const LASTING: &str = "kubernetes/serviceaccount";
+
 impl Claims {
+    /// What the token in a Secret of type `kubernetes.io/service-account-token` says.
+    #[must_use]
+    pub fn lasting(namespace: &str, account: &str, uid: &str, secret: &str) -> Value {
+        let mut m = Map::new();
+        m.insert("iss", LASTING);
+        m.insert("kubernetes.io/serviceaccount/namespace", namespace);
+        m.insert("kubernetes.io/serviceaccount/secret.name", secret);
+        m.insert("kubernetes.io/serviceaccount/service-account.name", account);
+        m.insert("kubernetes.io/serviceaccount/service-account.uid", uid);
+        m.insert("sub", format!("system:serviceaccount:{namespace}:{account}"));
+        Value::Map(m)
+    }
+
+    /// The claims of such a token in the form of the others.
+    fn from_lasting(claims: &Value) -> Value {
+        let text = |k: &str| claims[format!("kubernetes.io/serviceaccount/{k}").as_str()].as_str().unwrap_or_default();
+        let mut account = Map::new();
+        account.insert("name", text("service-account.name"));
+        account.insert("uid", text("service-account.uid"));
+        let mut secret = Map::new();
+        secret.insert("name", text("secret.name"));
+        let mut bound = Map::new();
+        bound.insert("namespace", text("namespace"));
+        bound.insert("serviceaccount", account);
+        bound.insert("secret", secret);
+        let mut m = Map::new();
+        m.insert("kubernetes.io", bound);
+        Value::Map(m)
+    }
+
+    /// Whether the token lasts as long as the Secret it is kept in: it counts only while it is there.
+    #[must_use]
+    pub fn kept_in_secret(&self) -> bool {
+        self.all.get("iss").is_none()
+    }
+
     /// The namespace of the ServiceAccount.
     #[must_use]
     pub fn namespace(&self) -> &str {
@@ -180,7 +219,8 @@ impl Issuer {
         let (header, body) = text.split_once('.').ok_or(TokenError::Foreign)?;
         let part = |s: &str| -> Option<Value> { json::parse(&B64.decode(s).ok()?).ok() };
         let claims = part(body).ok_or(TokenError::Foreign)?;
-        if claims.str_at(["iss"]) != Some(self.url.as_str()) {
+        let lasting = claims.str_at(["iss"]) == Some(LASTING);
+        if claims.str_at(["iss"]) != Some(self.url.as_str()) && !lasting {
             return Err(TokenError::Foreign);
         }
         let header = part(header).ok_or(TokenError::Foreign)?;
@@ -191,6 +231,13 @@ impl Issuer {
         let signature = B64.decode(signature).map_err(|_| TokenError::Signature)?;
         let public = RsaPublicKeyComponents { n: &keys.modulus, e: &keys.exponent };
         public.verify(&RSA_PKCS1_2048_8192_SHA256, text.as_bytes(), &signature).map_err(|_| TokenError::Signature)?;
+        if lasting {
+            // They name no audience and are this API's.
+            return match audiences.is_empty() || audiences.contains(&self.audience.as_str()) {
+                true => Ok((Claims { all: Claims::from_lasting(&claims) }, vec![self.audience.clone()])),
+                false => Err(TokenError::Audience),
+            };
+        }
         let time = |k: &str| claims.get(k).and_then(Value::as_i64);
         if time("exp").is_none_or(|e| e <= now) || time("nbf").is_some_and(|n| n > now + 60) {
             return Err(TokenError::Expired);

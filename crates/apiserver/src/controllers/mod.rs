@@ -12,6 +12,7 @@ mod quotas;
 mod roles;
 mod simulated;
 mod source;
+mod tokens;
 
 pub(crate) use crds::{CLEANUP as CRD_CLEANUP, CRDS};
 pub use namespaces::furnish;
@@ -48,6 +49,7 @@ pub fn start(shared: &Arc<Shared>) {
     tokio::spawn(garbage::run(shared.clone()));
     tokio::spawn(simulated::run(shared.clone()));
     tokio::spawn(roles::run(shared.clone()));
+    tokio::spawn(tokens::run(shared.clone()));
     tokio::spawn(apiservices::run(shared.clone()));
     tokio::spawn(quotas::run(shared.clone()));
     tokio::spawn(certificates::run(shared.clone()));

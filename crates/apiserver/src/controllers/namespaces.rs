@@ -35,17 +35,17 @@ pub async fn run(shared: Arc<Shared>) {
 async fn settle(shared: &Arc<Shared>, name: &str) -> bool {
     let Some(ns) = shared.object("namespaces", "", name) else { return true };
     if ns.str_at(["metadata", "deletionTimestamp"]).is_none() {
-        furnish(shared, name).await;
-        return true;
+        return furnish(shared, name).await;
     }
     empty(shared, name).await
 }
 
-/// Makes what every namespace has.
-pub async fn furnish(shared: &Arc<Shared>, name: &str) {
+/// Makes what every namespace has. `false`: something could not be made (a webhook refused it), so try again.
+pub async fn furnish(shared: &Arc<Shared>, name: &str) -> bool {
     if !shared.furnish {
-        return;
+        return true;
     }
+    let mut complete = true;
     let table = shared.registry.table();
     let mut account = Value::Null;
     if let Some(m) = account.make_map_at(["metadata"]) {
@@ -77,9 +77,12 @@ pub async fn furnish(shared: &Arc<Shared>, name: &str) {
                 && e.reason != "AlreadyExists"
             {
                 tracing::debug!(namespace = name, object = object_name, error = %e, "not made");
+                // One that goes away meanwhile needs nothing any more.
+                complete &= e.code == 403 || e.code == 404;
             }
         }
     }
+    complete
 }
 
 fn typed(v: &mut Value, kind: &str) {

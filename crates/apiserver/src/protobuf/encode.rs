@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use druse_object::{Map, Value, json};
 
+use super::wire::{bytes, double, int, varint};
 use super::{Field, Kind, MAGIC, MAX_DEPTH, Message, SCHEMA};
 
 /// An object in its envelope; `None` when its kind has no protobuf form.
@@ -40,27 +41,6 @@ pub fn event(kind: &str, object: &[u8]) -> Vec<u8> {
         *place = length.to_be_bytes();
     }
     out
-}
-
-#[allow(clippy::cast_possible_truncation)]
-fn varint(out: &mut Vec<u8>, mut n: u64) {
-    while n >= 0x80 {
-        out.push((n as u8) | 0x80);
-        n >>= 7;
-    }
-    out.push(n as u8);
-}
-
-fn bytes(out: &mut Vec<u8>, number: u64, content: &[u8]) {
-    varint(out, number << 3 | 2);
-    varint(out, content.len() as u64);
-    out.extend_from_slice(content);
-}
-
-#[allow(clippy::cast_sign_loss)]
-fn int(out: &mut Vec<u8>, number: u64, n: i64) {
-    varint(out, number << 3);
-    varint(out, n as u64);
 }
 
 fn fields(out: &mut Vec<u8>, map: &Map, message: &Message, depth: usize) {
@@ -113,8 +93,7 @@ fn single(out: &mut Vec<u8>, number: u64, kind: &Kind, v: &Value, depth: usize) 
         (Kind::Bool, Value::Bool(b)) => int(out, number, i64::from(*b)),
         (Kind::Int, v) => int(out, number, v.as_i64().unwrap_or_default()),
         (Kind::Fixed64, v) => {
-            varint(out, number << 3 | 1);
-            out.extend_from_slice(&v.as_f64().unwrap_or_default().to_le_bytes());
+            double(out, number, v.as_f64().unwrap_or_default());
         }
         #[allow(clippy::cast_possible_truncation)]
         (Kind::Fixed32, v) => {

@@ -5,6 +5,7 @@
 
 mod decode;
 mod encode;
+pub mod wire;
 
 use std::collections::HashMap;
 use std::io::Read as _;

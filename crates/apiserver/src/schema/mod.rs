@@ -6,6 +6,7 @@
 
 mod builtin;
 mod decode;
+pub(crate) mod gnostic;
 mod keywords;
 mod node;
 pub mod openapi;
