@@ -60,16 +60,16 @@ impl TreeArgs {
     /// # Errors
     /// When the tree cannot be read at all, or a mirror is none. Failed units are part of the plan.
     pub fn plan(&self, globals: &Globals, secrets: SecretValues) -> Result<Plan, CliError> {
-        let sources = Sources::with_memo(self.input()?, fetcher(globals)?, memo(globals));
+        let sources = Sources::with_memo(self.input()?, fetcher(globals)?, memo(globals, Memo::default));
         Ok(plan_with(&sources, &PlanOptions { secrets, ..self.options()? }))
     }
 }
 
-/// What units rendered to in earlier runs, where there is a cache.
-pub fn memo(globals: &Globals) -> Arc<Memo> {
+/// What units rendered to in earlier runs, where there is a cache; otherwise another memo.
+pub fn memo(globals: &Globals, otherwise: impl FnOnce() -> Memo) -> Arc<Memo> {
     Arc::new(match (globals.cache_dir(), build()) {
         (Some(folder), Some(build)) => Memo::in_folder(&folder, &build),
-        _ => Memo::default(),
+        _ => otherwise(),
     })
 }
 

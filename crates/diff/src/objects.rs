@@ -73,7 +73,10 @@ pub(crate) fn match_all<'a>(base: &Side<'a>, head: &Side<'a>) -> Matched<'a> {
         match base.unit(&unit.id) {
             Some(old) => {
                 let own = pairs.entry(&unit.id).or_default();
-                within(old, unit, old.objects.iter(), unit.objects.iter(), false, own, &mut gone, &mut new);
+                // What did not have to be rendered twice is there once, and need not be looked at.
+                if !old.objects.is_same(&unit.objects) {
+                    within(old, unit, old.objects.iter(), unit.objects.iter(), false, own, &mut gone, &mut new);
+                }
                 let hooks = |u: &'a Unit| u.hooks.iter().map(|h| &h.object);
                 within(old, unit, hooks(old), hooks(unit), true, own, &mut gone, &mut new);
             }

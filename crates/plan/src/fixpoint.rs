@@ -331,8 +331,9 @@ impl State<'_> {
                 finish::apply(&mut done.output, &finish.fixes);
             }
             keys.push((id, finish::keys(&done.output, &finish.fixes)));
-            done.keep(self.context.sources.memo(), id, Some(&finish.fixes));
+            let fixes = finish.fixes.clone();
             units.insert(id.clone(), finish::unit(id, definition, made_by, self.roots.contains_key(id), &done, finish));
+            done.keep(self.context.sources.memo(), id, Some(fixes));
         }
         finish::check_dependencies(&mut units);
         let warnings = finish::duplicates(keys.iter().map(|(id, keys)| (*id, keys.as_slice())));

@@ -174,9 +174,15 @@ impl Memo {
         self.rendered.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
     }
 
-    pub(crate) fn keep(&self, id: &UnitId, entry: Entry) {
-        if let Some(units) = &self.units {
-            units.lock().unwrap_or_else(PoisonError::into_inner).entry(id.clone()).or_default().push(Arc::new(entry));
+    /// Keeps a rendering, in the place of another where it is that one with its objects finished.
+    pub(crate) fn keep(&self, id: &UnitId, instead: Option<&Arc<Entry>>, entry: Entry) {
+        let Some(units) = &self.units else { return };
+        let mut units = units.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = units.entry(id.clone()).or_default();
+        let same = kept.iter_mut().find(|e| instead.is_some_and(|old| Arc::ptr_eq(e, old) && old.fixes.is_none()));
+        match same {
+            Some(place) => *place = Arc::new(entry),
+            None => kept.push(Arc::new(entry)),
         }
     }
 }

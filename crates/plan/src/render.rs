@@ -88,23 +88,24 @@ pub(crate) struct Done {
     pub(crate) source: Option<SourceInfo>,
     /// What was already changed in its objects, where it was rendered before.
     pub(crate) fixes: Option<Vec<Fix>>,
-    /// Under what it can be given out again, where it was rendered now.
+    /// Under what it can be given out again.
     story: Option<Story>,
 }
 
-#[derive(Clone)]
 struct Story {
     definition: Arc<Object>,
     setting: String,
     trace: Trace,
+    /// As what it is kept already.
+    kept: Option<Arc<Entry>>,
 }
 
 impl Done {
-    /// Keeps what was rendered for other plans.
-    pub(crate) fn keep(&self, memo: &Memo, id: &UnitId, fixes: Option<&[Fix]>) {
-        if let Some(Story { definition, setting, trace }) = self.story.clone() {
-            let fixes = fixes.map(<[Fix]>::to_vec);
-            memo.keep(id, Entry { definition, setting, trace, output: Arc::clone(&self.output), fixes });
+    /// Keeps what was rendered for other plans, unless it is kept like this already.
+    pub(crate) fn keep(self, memo: &Memo, id: &UnitId, fixes: Option<Vec<Fix>>) {
+        let Some(Story { definition, setting, trace, kept }) = self.story else { return };
+        if kept.as_ref().is_none_or(|kept| !Arc::ptr_eq(&kept.output, &self.output)) {
+            memo.keep(id, kept.as_ref(), Entry { definition, setting, trace, output: self.output, fixes });
         }
     }
 }
@@ -171,8 +172,14 @@ pub(crate) fn render_unit(
             kept
         };
         if let Some(entry) = memo.find(&sought, revive) {
+            let story = Story {
+                definition: Arc::clone(definition),
+                setting: setting.to_string(),
+                trace: entry.trace.clone(),
+                kept: Some(Arc::clone(&entry)),
+            };
             let (output, fixes) = (Arc::clone(&entry.output), entry.fixes.clone());
-            return Done { output, source: out.source, fixes, story: None };
+            return Done { output, source: out.source, fixes, story: Some(story) };
         }
     }
     let watched = tree.as_deref().filter(|_| setting.is_some()).map(Watched::new);
@@ -204,7 +211,7 @@ pub(crate) fn render_unit(
     let story = setting.map(|setting| {
         let trace = watched.map(Watched::into_trace).unwrap_or_default();
         memo.store(id, definition, &setting, &out, &trace, world);
-        Story { definition: Arc::clone(definition), setting, trace }
+        Story { definition: Arc::clone(definition), setting, trace, kept: None }
     });
     Done { output: Arc::new(out), source, fixes: None, story }
 }
@@ -323,6 +330,8 @@ fn prepare_kustomization(
             return None;
         }
     };
+    // What was encrypted could be anywhere in what it renders to.
+    out.reads.secret = ks.spec.decryption.is_some();
     out.source = Some(source.info.clone());
     Some(Prepared::Kustomization(Box::new(ks), source))
 }

@@ -230,6 +230,10 @@ fn a_folder_does_the_same_for_later_runs() {
         let failed = |id: &UnitId| after.unit(id).is_some_and(|u| !u.errors.is_empty());
         assert!(again.rendered().iter().all(failed), "{what}: only what failed is tried again");
     }
+    let memo = on_disk(dir.path());
+    let first = make(&files, &options, Some(&memo));
+    let second = make(&files, &options, Some(&memo));
+    assert_eq!(rendered_anew(&first, &second), [""; 0], "what came from the folder is shared, too");
     let other = Arc::new(Memo::in_folder(dir.path(), "another build"));
     assert_eq!(said(&make(&files, &options, Some(&other))), said(&plain));
     assert_eq!(other.rendered().len(), plain.units.len(), "another build renders everything itself");
