@@ -15,7 +15,7 @@ use crate::schema::openapi as documents;
 use crate::server::Shared;
 use crate::status::Status;
 
-const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// The documents made last, and the registry's generation they were made for.
 #[derive(Debug, Default)]
@@ -45,11 +45,10 @@ impl Document {
 pub async fn serve(shared: &Arc<Shared>, rest: &[&str], headers: &HeaderMap) -> Result<http::Response<Body>, Status> {
     let shared = shared.clone();
     let accepts = |kind: &str| headers.get_all(ACCEPT).iter().any(|v| v.to_str().is_ok_and(|v| v.contains(kind)));
-    // Clients write the version with a dot or, from newer ones, an at sign.
-    let protobuf = ["application/com.github.proto-openapi.spec.v2.v1.0+protobuf", V2_PROTOBUF];
-    let protobuf = protobuf.into_iter().find(|k| accepts(k));
+    // Clients write the version with a dot or, newer ones, an at sign, which no answer's content type may hold.
+    let protobuf = accepts(V2_PROTOBUF) || accepts("application/com.github.proto-openapi.spec.v2@v1.0+protobuf");
     let json_wanted = headers.get(ACCEPT).is_none() || accepts("json") || accepts("*/*");
-    let wants_protobuf = rest == ["v2"] && protobuf.is_some() && !accepts("application/json");
+    let wants_protobuf = rest == ["v2"] && protobuf && !accepts("application/json");
     if !json_wanted && !wants_protobuf {
         return Err(Status::not_acceptable("application/json"));
     }
@@ -73,7 +72,7 @@ pub async fn serve(shared: &Arc<Shared>, rest: &[&str], headers: &HeaderMap) -> 
     let mut r = if known.is_some_and(|k| k.as_bytes() == tag.as_bytes()) {
         response::not_modified()
     } else {
-        let kind = protobuf.filter(|_| wants_protobuf).unwrap_or("application/json");
+        let kind = if wants_protobuf { V2_PROTOBUF } else { "application/json" };
         response::text(200, kind, document.text)
     };
     if let Ok(v) = http::HeaderValue::from_str(&tag) {

@@ -132,3 +132,17 @@ async fn json_patches_that_would_blow_an_object_up_are_refused() {
     let words = "Request entity too large: The allowed maximum operations in a JSON patch is 10000, got 10001";
     assert_eq!((code, no.str_at(["message"])), (413, Some(words)));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_group_version_has_its_entry_the_core_group_too() {
+    let server = bare().await;
+    let s = server.service();
+    let path = "/apis/apiregistration.k8s.io/v1/apiservices?watch=1&timeoutSeconds=20";
+    let mut wanted = vec!["v1.", "v1.apps", "v2.autoscaling"];
+    until(&s, path, |_, o| {
+        wanted.retain(|n| o.str_at(["metadata", "name"]) != Some(n));
+        wanted.is_empty()
+    })
+    .await;
+    assert!(wanted.is_empty(), "{wanted:?}");
+}

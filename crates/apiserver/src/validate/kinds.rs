@@ -12,6 +12,8 @@ fn name_rule(gvk: &Gvk) -> NameRule {
         ("", "Namespace") => NameRule::Label,
         ("", "Service") => NameRule::Label1035,
         ("rbac.authorization.k8s.io", _) => NameRule::PathSegment,
+        // Called by version and group; core's group is empty: `v1.`.
+        ("apiregistration.k8s.io", "APIService") => NameRule::PathSegment,
         ("certificates.k8s.io", "CertificateSigningRequest") => NameRule::Subdomain,
         _ => NameRule::Subdomain,
     }
