@@ -82,7 +82,7 @@ impl<'a> Context<'a> {
     ) -> Finding {
         let place = match entry.origin {
             Origin::Chart => self.in_values(entry.unit, texts).unwrap_or_else(|| self.of_unit(entry.unit, &[])),
-            _ => self.of_object(entry.object, path),
+            _ => self.of_object_in(entry.object, path, Some(entry.unit)),
         };
         let mut finding = Finding::new(code, place, message).unit(&entry.unit.id);
         finding.object = Some(entry.key());
@@ -112,6 +112,10 @@ impl<'a> Context<'a> {
     /// Where a field of an object of the tree is: in its own document, in a patch of it, or beside what holds it.
     #[must_use]
     pub fn of_object(&self, object: &Object, path: &[Step]) -> Place {
+        self.of_object_in(object, path, None)
+    }
+
+    fn of_object_in(&self, object: &Object, path: &[Step], unit: Option<&Unit>) -> Place {
         let Some(file) = object.provenance.file.as_deref() else { return Place::default() };
         let Some(source) = self.files.get(file) else { return Place::new(file, object.provenance.line) };
         let first = object.provenance.line;
@@ -134,7 +138,7 @@ impl<'a> Context<'a> {
             return place;
         }
         // A kustomization's own fields (namespace, images, …) change objects, and so do its inline patches.
-        if let Some(place) = value.and_then(|v| self.in_kustomizations(file, path, v)) {
+        if let Some(place) = value.and_then(|v| self.in_kustomizations(file, path, v, unit)) {
             return place;
         }
         Place::new(file, found.line)
@@ -165,27 +169,33 @@ impl<'a> Context<'a> {
         None
     }
 
-    fn in_kustomizations(&self, file: &str, path: &[Step], value: &Value) -> Option<Place> {
+    /// Looks for a field in the kustomizations around a file, and in the definition of the unit: their own fields
+    /// (`namespace`, `images`, …) and their inline patches.
+    fn in_kustomizations(&self, file: &str, path: &[Step], value: &Value, unit: Option<&Unit>) -> Option<Place> {
         let Some(Step::Key(key)) = path.last() else { return None };
         let text = match value {
             Value::String(s) if s.len() > 2 => s.to_string(),
+            Value::Int(i) => i.to_string(),
             _ => return None,
         };
+        let tag = if key == "image" { text.rsplit_once(':').map(|(_, tag)| tag) } else { None };
+        let says = |line: &str| {
+            let line = line.trim_start().trim_start_matches("- ");
+            let Some((name, rest)) = line.split_once(':') else { return false };
+            let rest = rest.trim().trim_matches(['"', '\'']);
+            ((name == key || name == "value") && rest == text) || (name == "newTag" && tag == Some(rest))
+        };
+        let mut around = Vec::new();
         let mut dir = file;
         while let Some((parent, _)) = dir.rsplit_once('/') {
             dir = parent;
-            for name in druse_kustomize::FILE_NAMES {
-                let Some(file) = self.files.get(&format!("{dir}/{name}")) else { continue };
-                let hit = file.text().lines().position(|l| {
-                    let l = l.trim_start().trim_start_matches("- ");
-                    l.strip_prefix(key.as_str()).is_some_and(|r| r.starts_with(':') && r.contains(&text))
-                });
-                if let Some(i) = hit {
-                    return Some(Place::new(&file.path, u32::try_from(i + 1).unwrap_or(0)));
-                }
-            }
+            around.extend(druse_kustomize::FILE_NAMES.iter().map(|name| format!("{dir}/{name}")));
         }
-        None
+        around.extend(unit.and_then(|u| u.definition.provenance.file.as_deref()).map(str::to_string));
+        around.iter().filter_map(|path| self.files.get(path)).find_map(|file| {
+            let i = file.text().lines().position(says)?;
+            Some(Place::new(&file.path, u32::try_from(i + 1).unwrap_or(0)))
+        })
     }
 
     /// Where a release's values say one of these texts, as they stand in the tree: the first of them that is there.

@@ -1,0 +1,102 @@
+//! A finding is placed where a person wrote what is at fault, however it came into the object.
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
+mod common;
+
+use common::{Tree, check_tree, found, homelab};
+
+const WEB: &str = "apps/web/kustomization.yaml";
+
+/// The homelab with lines more in a kustomization, and files more.
+fn with(kustomization: &str, files: &[(&str, &str)]) -> Tree {
+    let mut tree = homelab();
+    tree.get_mut(WEB).unwrap().push_str(kustomization);
+    for (path, text) in files {
+        tree.insert((*path).to_string(), (*text).to_string());
+    }
+    tree
+}
+
+fn line(tree: &Tree, file: &str, word: &str) -> String {
+    format!("{file}:{}", tree[file].lines().position(|l| l.contains(word)).unwrap() + 1)
+}
+
+#[test]
+fn a_patch_in_a_file_is_the_place() {
+    let patch = "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: web\nspec:\n  template:\n    spec:\n      priorityClassName: nothing\n";
+    let tree = with("patches:\n  - path: patch.yaml\n", &[("apps/web/patch.yaml", patch)]);
+    assert_eq!(found(&check_tree(&tree)), ["DR030 apps/web/patch.yaml:8"]);
+}
+
+#[test]
+fn a_patch_within_a_kustomization_is_the_place() {
+    let merge = "patches:\n  - patch: |-\n      apiVersion: apps/v1\n      kind: Deployment\n      metadata:\n        name: web\n      spec:\n        template:\n          spec:\n            priorityClassName: nothing\n";
+    let tree = with(merge, &[]);
+    assert_eq!(found(&check_tree(&tree)), [format!("DR030 {}", line(&tree, WEB, "nothing"))]);
+    let json = "patches:\n  - target: {kind: Deployment, name: web}\n    patch: |-\n      - op: replace\n        path: /spec/template/spec/priorityClassName\n        value: nothing\n";
+    let tree = with(json, &[]);
+    assert_eq!(found(&check_tree(&tree)), [format!("DR030 {}", line(&tree, WEB, "nothing"))]);
+}
+
+#[test]
+fn a_patch_of_the_unit_is_the_place() {
+    let mut tree = homelab();
+    let unit = "flux/units/web.yaml";
+    tree.get_mut(unit).unwrap().push_str("  patches:\n    - target: {kind: Deployment, name: web}\n      patch: |-\n        - op: replace\n          path: /spec/template/spec/priorityClassName\n          value: nothing\n");
+    assert_eq!(found(&check_tree(&tree)), [format!("DR030 {}", line(&tree, unit, "nothing"))]);
+}
+
+#[test]
+fn an_image_that_a_kustomization_replaces_is_found_there() {
+    let tree = with("images:\n  - name: ghcr.io/example/web\n    newTag: latest\n", &[]);
+    assert_eq!(found(&check_tree(&tree)), [format!("DR070 {}", line(&tree, WEB, "newTag"))]);
+}
+
+#[test]
+fn values_from_a_generated_config_map_are_found_in_the_file_they_come_from() {
+    let values = "replicas: many\nexistingSecret: nowhere\n";
+    let generator = "configMapGenerator:\n  - name: demo-values\n    files: [values.yaml=./demo-values.yaml]\ngeneratorOptions:\n  disableNameSuffixHash: true\n";
+    let mut tree = with(generator, &[("apps/web/demo-values.yaml", values)]);
+    let release = tree.get_mut("apps/web/release.yaml").unwrap();
+    *release = release.replace("    replicas: 2\n", "").replace("    existingSecret: web-secret\n", "");
+    release.push_str("  valuesFrom:\n    - kind: ConfigMap\n      name: demo-values\n");
+    assert_eq!(found(&check_tree(&tree)), ["DR007 apps/web/demo-values.yaml:1"]);
+    tree.insert("apps/web/demo-values.yaml".into(), values.replace("many", "2"));
+    assert_eq!(found(&check_tree(&tree)), ["DR021 apps/web/demo-values.yaml:2"]);
+}
+
+#[test]
+fn a_component_is_the_place_for_what_it_brings() {
+    let tree = with(
+        "components:\n  - ../parts\n",
+        &[
+            (
+                "apps/parts/kustomization.yaml",
+                "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\nresources: [pvc.yaml]\n",
+            ),
+            (
+                "apps/parts/pvc.yaml",
+                "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata:\n  name: cache\nspec:\n  accessModes: [ReadWriteOnce]\n  storageClassName: fst\n  resources: {requests: {storage: 1Gi}}\n",
+            ),
+        ],
+    );
+    assert_eq!(found(&check_tree(&tree)), ["DR025 apps/parts/pvc.yaml:7"]);
+}
+
+#[test]
+fn a_secret_from_values_in_plain_text_is_found_at_its_generator() {
+    let tree = with("secretGenerator:\n  - name: made\n    literals:\n      - token=abcdef\n", &[]);
+    assert_eq!(found(&check_tree(&tree)), [format!("DR060 {}", line(&tree, WEB, "token=abcdef"))]);
+}
+
+#[test]
+fn a_file_that_several_units_read_is_said_once() {
+    let mut tree = homelab();
+    let text = tree.get_mut("apps/web/config.yaml").unwrap();
+    *text = text.replace("  domain: ${DOMAIN}", "  domain: ${DOMAIN}\n bad");
+    let other = tree["flux/units/web.yaml"].replace("  name: web\n", "  name: web2\n");
+    tree.insert("flux/units/web2.yaml".into(), other);
+    tree.get_mut("flux/units/kustomization.yaml").unwrap().push_str("  - web2.yaml\n");
+    let got = found(&check_tree(&tree));
+    assert_eq!(got.iter().filter(|f| f.starts_with("DR001")).count(), 1, "{got:?}");
+}
