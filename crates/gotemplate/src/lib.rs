@@ -14,6 +14,9 @@ mod stack;
 pub mod strconv;
 pub mod val;
 
+/// Maps that are looked up far more often than they are made.
+pub(crate) type Table<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
+
 pub use env::{Env, Executor, FuncError, Host, NativeFn};
 pub use exec::{FuncMap, Options, TemplateError, TemplateSet};
 pub use stack::{STACK_BYTES, with_stack};

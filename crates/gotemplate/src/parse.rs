@@ -40,6 +40,7 @@ pub fn parse(name: &str, text: &str, funcs: &FuncMap) -> Result<Vec<Arc<Tree>>, 
         text: Arc::from(text),
         trees: Vec::new(),
         scope: Scope::new(Str::from(name)),
+        ids: Vec::new(),
     };
     match p.top_level() {
         Ok(()) => Ok(p.trees),
@@ -110,6 +111,8 @@ struct Parser<'t, 'f> {
     text: Arc<str>,
     trees: Vec<Arc<Tree>>,
     scope: Scope,
+    /// The lists being read, innermost last.
+    ids: Vec<Id>,
 }
 
 fn pos32(pos: usize) -> u32 {
@@ -301,11 +304,11 @@ impl<'t> Parser<'t, '_> {
         if stack::exhausted() {
             return self.error("max expression depth exceeded");
         }
-        let mut list = Vec::new();
+        let from = self.ids.len();
         while self.peek_non_space().kind != Tok::Eof {
             match self.text_or_action()? {
-                Part::Node(id) => list.push(id),
-                Part::End(end) => return Ok((list, end)),
+                Part::Node(id) => self.ids.push(id),
+                Part::End(end) => return Ok((self.ids.split_off(from), end)),
             }
         }
         self.error("unexpected EOF")
@@ -402,11 +405,12 @@ impl<'t> Parser<'t, '_> {
             }
             break;
         }
-        let mut commands = Vec::new();
+        let from = self.ids.len();
         loop {
             let token = self.next_non_space();
             match token.kind {
                 k if k == end => {
+                    let commands = self.ids.split_off(from);
                     self.check_pipeline(&commands, context)?;
                     let decls = names.into_iter().map(|name| self.bind(name, assign)).collect();
                     return Ok(self.add(pos, Kind::Pipe { decls, assign, commands: commands.into() }));
@@ -424,7 +428,8 @@ impl<'t> Parser<'t, '_> {
                 | Tok::Variable
                 | Tok::LeftParen => {
                     self.backup();
-                    commands.push(self.command()?);
+                    let command = self.command()?;
+                    self.ids.push(command);
                 }
                 _ => return self.unexpected(&token, context),
             }
@@ -547,11 +552,11 @@ impl<'t> Parser<'t, '_> {
 
     fn command(&mut self) -> Res<Id> {
         let pos = self.peek_non_space().pos;
-        let mut args = Vec::new();
+        let from = self.ids.len();
         loop {
             self.peek_non_space();
             if let Some(operand) = self.operand()? {
-                args.push(operand);
+                self.ids.push(operand);
             }
             let token = self.next();
             match token.kind {
@@ -562,6 +567,7 @@ impl<'t> Parser<'t, '_> {
             }
             break;
         }
+        let args = self.ids.split_off(from);
         if args.is_empty() {
             return self.error("empty command");
         }

@@ -36,3 +36,5 @@ pub use metadata::Metadata;
 pub use release::ReleaseRecord;
 pub use render::{Release, RenderOptions, Rendered, render};
 pub use values::Values;
+
+pub use druse_gotemplate::with_stack;

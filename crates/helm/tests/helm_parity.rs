@@ -209,3 +209,46 @@ fn every_release_of_the_fixtures_renders_as_helm_renders_it() {
     }
     report(&differences, total);
 }
+
+/// Values that switch on what charts leave off by default, one folder a chart: each of its versions is rendered with them.
+#[test]
+fn every_chart_with_values_for_its_branches_renders_as_helm_renders_it() {
+    let Some((shared, helm)) = inputs() else { return };
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let sorted = |dir: &Path| {
+        let mut paths: Vec<PathBuf> =
+            std::fs::read_dir(dir).expect("is a folder").filter_map(|e| Some(e.ok()?.path())).collect();
+        paths.sort();
+        paths
+    };
+    let archives = sorted(&shared.join("charts"));
+    let (mut differences, mut total) = (Vec::new(), 0);
+    for folder in sorted(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/values")) {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let of_chart = |p: &&PathBuf| {
+            let file = p.file_name().unwrap_or_default().to_string_lossy();
+            let rest = file.strip_prefix(&format!("{name}-")).map(|r| r.trim_start_matches('v').to_owned());
+            rest.is_some_and(|r| r.starts_with(|c: char| c.is_ascii_digit()))
+        };
+        for file in sorted(&folder) {
+            let text = std::fs::read_to_string(&file).expect("is readable");
+            let values = yaml::parse(&text, Dialect::Sigs).expect("is YAML");
+            for chart in archives.iter().filter(of_chart) {
+                for api_versions in [&[][..], &["monitoring.coreos.com/v1", "cert-manager.io/v1"][..]] {
+                    let case = Case {
+                        chart,
+                        name: "test",
+                        namespace: "home",
+                        values: Some(&values),
+                        skip_schema: true,
+                        api_versions,
+                    };
+                    total += 1;
+                    let label = format!("{} with {}", chart.display(), file.display());
+                    differences.extend(compare(&helm, &case, scratch.path()).map(|d| format!("{label}: {d}")));
+                }
+            }
+        }
+    }
+    report(&differences, total);
+}

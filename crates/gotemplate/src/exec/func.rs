@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use crate::Table;
 use crate::env::NativeFn;
 use crate::funcs::builtin;
 use crate::printf;
@@ -179,7 +180,7 @@ impl fmt::Debug for Func {
 
 /// The functions templates can call. Cheap to clone; names are looked up while parsing only.
 #[derive(Clone, Debug)]
-pub struct FuncMap(Arc<HashMap<Cow<'static, str>, Arc<Func>>>);
+pub struct FuncMap(Arc<Table<Cow<'static, str>, Arc<Func>>>);
 
 impl FuncMap {
     /// Go's own functions only.

@@ -1,6 +1,5 @@
 //! One run: walks the tree, keeps variables, collects output.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,7 +12,7 @@ use crate::parse::Tree;
 use crate::parse::ast::{Branch, Id, Kind};
 use crate::stack;
 use crate::val::{GoObject, Val};
-use crate::{parse, printf, strconv};
+use crate::{Table, parse, printf, strconv};
 
 /// Helm's bound on how often a template may be included within itself.
 const MAX_NESTED: u32 = 1000;
@@ -69,9 +68,9 @@ pub(super) struct Run<'a> {
     out: String,
     /// The node being evaluated, for errors.
     pub at: Id,
-    included: HashMap<Str, u32>,
-    texts: HashMap<Str, Rc<[Arc<Tree>]>>,
-    counts: HashMap<&'static str, u32>,
+    included: Table<Str, u32>,
+    texts: Table<Str, Rc<[Arc<Tree>]>>,
+    counts: Table<&'static str, u32>,
     /// The last failure of `include` or `tpl`, as text and in pieces.
     pending: Option<(String, Vec<String>)>,
 }
@@ -88,9 +87,9 @@ impl<'a> Run<'a> {
             base: 0,
             out: String::new(),
             at: 0,
-            included: HashMap::new(),
-            texts: HashMap::new(),
-            counts: HashMap::new(),
+            included: Table::default(),
+            texts: Table::default(),
+            counts: Table::default(),
             pending: None,
         }
     }

@@ -1,6 +1,5 @@
 //! Sets of named templates: parsed once, shared, run many times.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use druse_object::Str;
@@ -8,6 +7,7 @@ use druse_object::Str;
 use super::error::TemplateError;
 use super::func::FuncMap;
 use super::run::Run;
+use crate::Table;
 use crate::env::Host;
 use crate::parse::{self, Tree};
 use crate::strconv;
@@ -31,7 +31,7 @@ pub struct Options {
 #[derive(Clone, Debug)]
 pub struct TemplateSet {
     pub(crate) funcs: FuncMap,
-    pub(crate) trees: Arc<HashMap<Str, Arc<Tree>>>,
+    pub(crate) trees: Arc<Table<Str, Arc<Tree>>>,
 }
 
 impl TemplateSet {

@@ -92,11 +92,11 @@ const SPACES: [char; 4] = [' ', '\t', '\r', '\n'];
 const TRIM_LEN: usize = 2;
 
 pub(super) fn is_space(c: char) -> bool {
-    SPACES.contains(&c)
+    matches!(c, ' ' | '\t' | '\r' | '\n')
 }
 
 fn is_alphanumeric(c: char) -> bool {
-    c == '_' || c.is_alphanumeric()
+    c.is_ascii_alphanumeric() || c == '_' || (!c.is_ascii() && c.is_alphanumeric())
 }
 
 fn left_trim(s: &str) -> bool {
@@ -110,7 +110,7 @@ fn right_trim(s: &str) -> bool {
 }
 
 fn newlines(s: &str) -> usize {
-    s.bytes().filter(|b| *b == b'\n').count()
+    memchr::memchr_iter(b'\n', s.as_bytes()).count()
 }
 
 /// The scanner's state.
@@ -214,7 +214,7 @@ impl<'t> Lexer<'t> {
 
     fn text(&mut self) -> Item<'t> {
         loop {
-            let Some(x) = self.rest().find(LEFT) else {
+            let Some(x) = memchr::memmem::find(self.rest().as_bytes(), LEFT.as_bytes()) else {
                 self.pos = self.input.len();
                 if self.pos > self.start {
                     self.line += newlines(self.pending());
@@ -341,13 +341,16 @@ impl<'t> Lexer<'t> {
             }
             '|' => self.emit(Kind::Pipe),
             '"' => self.quoted('"', Kind::String, "unterminated quoted string"),
-            '`' => loop {
-                match self.next() {
-                    None => return self.error("unterminated raw quoted string"),
-                    Some('`') => return self.emit(Kind::RawString),
-                    Some(_) => {}
-                }
-            },
+            '`' => {
+                let Some(len) = memchr::memchr(b'`', self.rest().as_bytes()) else {
+                    self.pos = self.input.len();
+                    return self.error("unterminated raw quoted string");
+                };
+                let from = self.pos;
+                self.pos += len + 1;
+                self.line += newlines(self.input.get(from..self.pos).unwrap_or(""));
+                self.emit(Kind::RawString)
+            }
             '$' => self.field_or_variable(Kind::Variable),
             '\'' => self.quoted('\'', Kind::CharConstant, "unterminated character constant"),
             '.' => {
@@ -384,11 +387,10 @@ impl<'t> Lexer<'t> {
     }
 
     fn space(&mut self) -> Item<'t> {
-        let mut n = 0;
-        while self.peek().is_some_and(is_space) {
-            self.next();
-            n += 1;
-        }
+        let n = self.rest().bytes().take_while(|b| is_space(char::from(*b))).count();
+        let from = self.pos;
+        self.pos += n;
+        self.line += newlines(self.input.get(from..self.pos).unwrap_or(""));
         let last = self.input.get(self.pos.saturating_sub(1)..).unwrap_or("");
         if right_trim(last) && last.get(TRIM_LEN..).is_some_and(|s| s.starts_with(RIGHT)) {
             self.backup();
@@ -414,6 +416,7 @@ impl<'t> Lexer<'t> {
 
     /// Consumes letters and digits; the character after them.
     fn absorb_word(&mut self) -> Option<char> {
+        self.pos += self.rest().bytes().take_while(|b| b.is_ascii_alphanumeric() || *b == b'_').count();
         while self.peek().is_some_and(is_alphanumeric) {
             self.next();
         }
@@ -450,7 +453,10 @@ impl<'t> Lexer<'t> {
     }
 
     fn quoted(&mut self, end: char, kind: Kind, unterminated: &str) -> Item<'t> {
+        let mark = u8::try_from(end).unwrap_or(b'"');
         loop {
+            // Nothing before one of these matters.
+            self.pos += memchr::memchr3(mark, b'\\', b'\n', self.rest().as_bytes()).unwrap_or(0);
             match self.next() {
                 Some('\\') => {
                     if matches!(self.next(), None | Some('\n')) {
