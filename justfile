@@ -27,6 +27,10 @@ fuzz-bodies *args:
 bench *args:
     python3 benches/compare.py --shared {{shared}} {{args}}
 
+# The parts by themselves: reading and writing YAML, templates, one unit, a whole plan
+bench-parts *args:
+    DRUSE_SHARED={{absolute_path(shared)}} cargo bench -p druse-benches {{args}}
+
 # The release binary
 build:
     cargo build --release -p druse-cli
