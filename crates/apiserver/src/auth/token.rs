@@ -4,15 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
-use druse_object::{Map, Str, Value, json};
+use druse_identity::jwt::{self, Expect, Refusal, Unverified};
+use druse_identity::{SigningKey, documents};
+use druse_object::{Map, Str, Value};
 use parking_lot::{Condvar, Mutex};
-use ring::rand::SystemRandom;
-use ring::rsa::KeyPair;
-use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaPublicKeyComponents};
-use rsa::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, EncodePublicKey as _, LineEnding};
-use sha2::{Digest as _, Sha256};
 
 /// Why there is no issuer.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -50,18 +45,9 @@ pub enum TokenError {
     Claims,
 }
 
-struct Keys {
-    signing: KeyPair,
-    modulus: Vec<u8>,
-    exponent: Vec<u8>,
-    id: String,
-    /// SubjectPublicKeyInfo, PEM.
-    public_pem: String,
-}
-
 enum Slot {
     Making,
-    Ready(Arc<Keys>),
+    Ready(Arc<SigningKey>),
     Failed(IssuerError),
 }
 
@@ -172,7 +158,7 @@ impl Issuer {
         Self { url: url.into(), audience: url.into(), slot }
     }
 
-    fn keys(&self) -> Result<Arc<Keys>, IssuerError> {
+    fn keys(&self) -> Result<Arc<SigningKey>, IssuerError> {
         let mut slot = self.slot.0.lock();
         loop {
             match &*slot {
@@ -200,14 +186,7 @@ impl Issuer {
     /// # Errors
     /// When there is no usable key.
     pub fn sign(&self, claims: &Value) -> Result<String, IssuerError> {
-        let keys = self.keys()?;
-        let header = format!("{{\"alg\":\"RS256\",\"kid\":\"{}\"}}", keys.id);
-        let text = format!("{}.{}", B64.encode(header), B64.encode(json::to_string(claims)));
-        let mut signature = vec![0; keys.signing.public().modulus_len()];
-        keys.signing
-            .sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), text.as_bytes(), &mut signature)
-            .map_err(|_| IssuerError::Key("signing failed".into()))?;
-        Ok(format!("{text}.{}", B64.encode(signature)))
+        jwt::sign(&*self.keys()?, claims).map_err(|e| IssuerError::Key(e.to_string()))
     }
 
     /// Checks a token's signature, issuer, time and audience; `audiences` empty means this API's.
@@ -215,44 +194,31 @@ impl Issuer {
     /// # Errors
     /// Why it is not accepted.
     pub fn verify(&self, token: &str, audiences: &[&str], now: i64) -> Result<(Claims, Vec<Str>), TokenError> {
-        let (text, signature) = token.rsplit_once('.').ok_or(TokenError::Foreign)?;
-        let (header, body) = text.split_once('.').ok_or(TokenError::Foreign)?;
-        let part = |s: &str| -> Option<Value> { json::parse(&B64.decode(s).ok()?).ok() };
-        let claims = part(body).ok_or(TokenError::Foreign)?;
-        let lasting = claims.str_at(["iss"]) == Some(LASTING);
-        if claims.str_at(["iss"]) != Some(self.url.as_str()) && !lasting {
+        let parsed = Unverified::parse(token).map_err(|_| TokenError::Foreign)?;
+        let lasting = parsed.issuer() == LASTING;
+        if parsed.issuer() != self.url.as_str() && !lasting {
             return Err(TokenError::Foreign);
         }
-        let header = part(header).ok_or(TokenError::Foreign)?;
-        if header.str_at(["alg"]) != Some("RS256") {
-            return Err(TokenError::Signature);
-        }
         let keys = self.keys().map_err(|_| TokenError::Signature)?;
-        let signature = B64.decode(signature).map_err(|_| TokenError::Signature)?;
-        let public = RsaPublicKeyComponents { n: &keys.modulus, e: &keys.exponent };
-        public.verify(&RSA_PKCS1_2048_8192_SHA256, text.as_bytes(), &signature).map_err(|_| TokenError::Signature)?;
+        let keys = std::slice::from_ref(keys.public());
         if lasting {
+            parsed.check_signature(keys).map_err(|_| TokenError::Signature)?;
             // They name no audience and are this API's.
             return match audiences.is_empty() || audiences.contains(&self.audience.as_str()) {
-                true => Ok((Claims { all: Claims::from_lasting(&claims) }, vec![self.audience.clone()])),
+                true => Ok((Claims { all: Claims::from_lasting(&parsed.claims) }, vec![self.audience.clone()])),
                 false => Err(TokenError::Audience),
             };
         }
-        let time = |k: &str| claims.get(k).and_then(Value::as_i64);
-        if time("exp").is_none_or(|e| e <= now) || time("nbf").is_some_and(|n| n > now + 60) {
-            return Err(TokenError::Expired);
-        }
         let wanted: &[&str] = if audiences.is_empty() { &[self.audience.as_str()] } else { audiences };
-        let granted: Vec<Str> = match claims.get("aud") {
-            Some(Value::String(s)) => vec![s.clone()],
-            Some(v) => v.items().iter().filter_map(Value::as_str).map(Str::from).collect(),
-            None => Vec::new(),
-        };
-        let common: Vec<Str> = granted.into_iter().filter(|a| wanted.contains(&a.as_str())).collect();
-        if common.is_empty() {
-            return Err(TokenError::Audience);
-        }
-        Ok((Claims { all: claims }, common))
+        let expect = Expect { issuer: &self.url, audiences: wanted, now, leeway: 60 };
+        parsed.verify(keys, &expect).map_err(|refusal| match refusal {
+            Refusal::Expired { .. } | Refusal::NotYet { .. } => TokenError::Expired,
+            Refusal::Audience { .. } => TokenError::Audience,
+            Refusal::Malformed(_) => TokenError::Claims,
+            _ => TokenError::Signature,
+        })?;
+        let common: Vec<Str> = parsed.audiences().into_iter().filter(|a| wanted.contains(a)).map(Str::from).collect();
+        Ok((Claims { all: parsed.claims }, common))
     }
 
     /// The key set document.
@@ -260,17 +226,7 @@ impl Issuer {
     /// # Errors
     /// When there is no usable key.
     pub fn jwks(&self) -> Result<Value, IssuerError> {
-        let keys = self.keys()?;
-        let mut key = Map::new();
-        key.insert("use", "sig");
-        key.insert("kty", "RSA");
-        key.insert("kid", keys.id.as_str());
-        key.insert("alg", "RS256");
-        key.insert("n", B64.encode(&keys.modulus));
-        key.insert("e", B64.encode(&keys.exponent));
-        let mut set = Map::new();
-        set.insert("keys", Value::Array(vec![Value::Map(key)]));
-        Ok(Value::Map(set))
+        Ok(documents::jwks([self.keys()?.public()]))
     }
 
     /// The public key as PEM.
@@ -278,59 +234,36 @@ impl Issuer {
     /// # Errors
     /// When there is no usable key.
     pub fn public_pem(&self) -> Result<String, IssuerError> {
-        Ok(self.keys()?.public_pem.clone())
+        Ok(self.keys()?.public().pem().to_string())
     }
 
     /// The OpenID discovery document.
     #[must_use]
     pub fn discovery(&self, jwks_uri: &str) -> Value {
-        let one = |s: &str| Value::Array(vec![Value::from(s)]);
-        let mut m = Map::new();
-        m.insert("issuer", self.url.clone());
-        m.insert("jwks_uri", jwks_uri);
-        m.insert("response_types_supported", one("id_token"));
-        m.insert("subject_types_supported", one("public"));
-        m.insert("id_token_signing_alg_values_supported", one("RS256"));
-        Value::Map(m)
+        documents::discovery(&self.url, jwks_uri)
     }
 }
 
-fn load_or_make(path: Option<&Path>) -> Result<Keys, IssuerError> {
-    let wrong = |e: &dyn std::fmt::Display| IssuerError::Key(e.to_string());
-    let private = match path {
-        Some(p) if p.exists() => {
-            let text =
-                fs::read_to_string(p).map_err(|e| IssuerError::File { path: p.to_owned(), cause: e.to_string() })?;
-            rsa::PrivateKey::from_pkcs8_pem(&text)
-                .map_err(|e| IssuerError::File { path: p.to_owned(), cause: e.to_string() })?
-        }
-        _ => {
-            let key = rsa::PrivateKey::new(&mut rand::rng(), 2048).map_err(|e| wrong(&e))?;
-            if let Some(p) = path {
-                let pem = key.to_pkcs8_pem(LineEnding::LF).map_err(|e| wrong(&e))?;
-                crate::serve::write_private(p, pem.as_bytes())
-                    .map_err(|e| IssuerError::File { path: p.to_owned(), cause: e.to_string() })?;
-            }
-            key
-        }
-    };
-    let der = private.to_pkcs8_der().map_err(|e| wrong(&e))?;
-    let signing = KeyPair::from_pkcs8(der.as_bytes()).map_err(|e| wrong(&e))?;
-    let public = private.to_public_key();
-    let spki = public.to_public_key_der().map_err(|e| wrong(&e))?;
-    let components = RsaPublicKeyComponents::<Vec<u8>>::from(signing.public());
-    Ok(Keys {
-        id: B64.encode(Sha256::digest(spki.as_bytes())),
-        public_pem: public.to_public_key_pem(LineEnding::LF).map_err(|e| wrong(&e))?,
-        modulus: components.n,
-        exponent: components.e,
-        signing,
-    })
+fn load_or_make(path: Option<&Path>) -> Result<SigningKey, IssuerError> {
+    let file =
+        |p: &Path, cause: &dyn std::fmt::Display| IssuerError::File { path: p.to_owned(), cause: cause.to_string() };
+    if let Some(p) = path.filter(|p| p.exists()) {
+        let text = fs::read_to_string(p).map_err(|e| file(p, &e))?;
+        return SigningKey::parse(&text, "the issuer's key").map_err(|e| file(p, &e));
+    }
+    let wrong = |e: druse_identity::IdentityError| IssuerError::Key(e.to_string());
+    let key = SigningKey::generate(2048).map_err(wrong)?;
+    if let Some(p) = path {
+        let pem = key.to_pkcs8_pem().map_err(wrong)?;
+        crate::serve::write_private(p, pem.as_bytes()).map_err(|e| file(p, &e))?;
+    }
+    Ok(key)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use druse_object::json;
 
     #[test]
     fn a_token_is_accepted_for_its_audience_and_time_only() {

@@ -3,10 +3,7 @@
 mod tls;
 
 use std::convert::Infallible;
-use std::fs;
-use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,33 +17,13 @@ use tower::Service;
 use crate::auth::{self, User};
 use crate::body::Body;
 
+pub use druse_identity::file::write_private;
 pub use tls::{Certificates, TlsError};
 
 /// How long a client may take for its TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How many handshakes may be under way at once.
 const HANDSHAKES: usize = 512;
-
-/// Writes a file that only its owner may read, whole or not at all.
-///
-/// # Errors
-/// What the system says.
-pub fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".new");
-    let temporary = path.with_file_name(name);
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        options.mode(0o600);
-    }
-    let mut f = options.open(&temporary)?;
-    f.write_all(content)?;
-    f.sync_all()?;
-    fs::rename(&temporary, path)
-}
 
 /// Serves until `stop` turns true, then lets running requests finish.
 pub async fn run<S>(

@@ -1,0 +1,1 @@
+JYVfV_LxTxkSp4LUkjcZmehjMwblhsbTnQrW2T5kMjA
