@@ -1,0 +1,123 @@
+//! Where services answer, by region and partition, or where the environment says.
+
+/// The services of the secrets path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Service {
+    /// Security Token Service.
+    Sts,
+    /// Systems Manager, for the Parameter Store.
+    Ssm,
+    /// Secrets Manager.
+    SecretsManager,
+    /// Simple Storage Service.
+    S3,
+}
+
+impl Service {
+    /// Its name in scopes and host names.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sts => "sts",
+            Self::Ssm => "ssm",
+            Self::SecretsManager => "secretsmanager",
+            Self::S3 => "s3",
+        }
+    }
+
+    /// The standard variable that names its endpoint.
+    #[must_use]
+    pub fn variable(self) -> &'static str {
+        match self {
+            Self::Sts => "AWS_ENDPOINT_URL_STS",
+            Self::Ssm => "AWS_ENDPOINT_URL_SSM",
+            Self::SecretsManager => "AWS_ENDPOINT_URL_SECRETS_MANAGER",
+            Self::S3 => "AWS_ENDPOINT_URL_S3",
+        }
+    }
+}
+
+/// The partition of a region.
+#[must_use]
+pub fn partition(region: &str) -> &'static str {
+    if region.starts_with("cn-") {
+        "aws-cn"
+    } else if region.starts_with("us-gov-") {
+        "aws-us-gov"
+    } else {
+        "aws"
+    }
+}
+
+/// The domain that a region's services are under.
+#[must_use]
+pub fn domain(region: &str) -> &'static str {
+    if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" }
+}
+
+/// Endpoints, as the standard variables say: `AWS_ENDPOINT_URL_<SERVICE>` before `AWS_ENDPOINT_URL`, both ignored when
+/// `AWS_IGNORE_CONFIGURED_ENDPOINT_URLS` is true.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Endpoints {
+    all: Option<String>,
+    own: Vec<(Service, String)>,
+}
+
+impl Endpoints {
+    /// From the environment's variables.
+    #[must_use]
+    pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let variable = |name: &str| variable(name).filter(|v| !v.is_empty());
+        if variable("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS").is_some_and(|v| v.eq_ignore_ascii_case("true")) {
+            return Self::default();
+        }
+        let services = [Service::Sts, Service::Ssm, Service::SecretsManager, Service::S3];
+        Self {
+            all: variable("AWS_ENDPOINT_URL"),
+            own: services.into_iter().filter_map(|s| Some((s, variable(s.variable())?))).collect(),
+        }
+    }
+
+    /// One endpoint for all services.
+    #[must_use]
+    pub fn all(url: impl Into<String>) -> Self {
+        Self { all: Some(url.into()), own: Vec::new() }
+    }
+
+    /// The URL of a service in a region, without a slash at its end.
+    #[must_use]
+    pub fn url(&self, service: Service, region: &str) -> String {
+        let own = self.own.iter().find(|(s, _)| *s == service).map(|(_, url)| url);
+        match own.or(self.all.as_ref()) {
+            Some(url) => url.trim_end_matches('/').to_string(),
+            None => format!("https://{}.{region}.{}", service.name(), domain(region)),
+        }
+    }
+}
+
+/// The region, as the standard variables say.
+#[must_use]
+pub fn region(variable: impl Fn(&str) -> Option<String>) -> Option<String> {
+    ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(|n| variable(n).filter(|v| !v.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_services_own_variable_wins() {
+        let set = |name: &str| match name {
+            "AWS_ENDPOINT_URL" => Some("http://127.0.0.1:1/".to_string()),
+            "AWS_ENDPOINT_URL_SSM" => Some("http://127.0.0.1:2".to_string()),
+            _ => None,
+        };
+        let e = Endpoints::from_environment(set);
+        assert_eq!(e.url(Service::Ssm, "us-west-2"), "http://127.0.0.1:2");
+        assert_eq!(e.url(Service::Sts, "us-west-2"), "http://127.0.0.1:1");
+        let ignored = |n: &str| if n == "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS" { Some("true".into()) } else { set(n) };
+        let e = Endpoints::from_environment(ignored);
+        assert_eq!(e.url(Service::Ssm, "us-west-2"), "https://ssm.us-west-2.amazonaws.com");
+        assert_eq!(e.url(Service::Sts, "cn-north-1"), "https://sts.cn-north-1.amazonaws.com.cn");
+    }
+}
