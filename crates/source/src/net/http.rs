@@ -141,29 +141,8 @@ struct Inner {
 
 impl Http {
     pub(crate) fn new(options: NetOptions) -> Result<Self, SourceError> {
-        let broken = |what: &str, message: String| SourceError::Broken { what: what.to_string(), message };
         let (tls, has_roots) = tls::config(options.extra_roots.as_deref())?;
-        let direct = options.no_proxy.as_deref().and_then(reqwest::NoProxy::from_string);
-        // The message of the library would show the proxy's password.
-        let bad = |name: &str| broken(name, "this proxy is no URL".to_string());
-        let mut proxies = Vec::new();
-        if let Some(proxy) = options.http_proxy.as_deref().filter(|p| !p.is_empty()) {
-            proxies.push(reqwest::Proxy::http(proxy).map_err(|_| bad("HTTP_PROXY"))?.no_proxy(direct.clone()));
-        }
-        if let Some(proxy) = options.https_proxy.as_deref().filter(|p| !p.is_empty()) {
-            proxies.push(reqwest::Proxy::https(proxy).map_err(|_| bad("HTTPS_PROXY"))?.no_proxy(direct));
-        }
-        let client = |connect_timeout: Duration| {
-            let builder = reqwest::Client::builder()
-                .tls_backend_preconfigured(tls.clone())
-                .user_agent(concat!("druse/", env!("CARGO_PKG_VERSION")))
-                .connect_timeout(connect_timeout)
-                .read_timeout(options.idle_timeout)
-                .redirect(redirects())
-                .no_proxy();
-            let builder = proxies.iter().cloned().fold(builder, reqwest::ClientBuilder::proxy);
-            builder.build().map_err(|e| broken("HTTP client", chain(&e)))
-        };
+        let client = |connect_timeout: Duration| build(&options, &tls, connect_timeout, redirects());
         let hasty = client(options.connect_timeout.min(HASTY_CONNECT))?;
         let client = client(options.connect_timeout)?;
         let unreachable = Mutex::default();
@@ -216,6 +195,44 @@ impl Drop for Http {
             runtime.shutdown_background();
         }
     }
+}
+
+/// A client for calls that are made elsewhere, with the same roots, proxies and patience, that follows no redirect:
+/// signed requests are for one address.
+///
+/// # Errors
+/// When there are no roots, or a proxy is no URL.
+pub fn plain_client(options: &NetOptions) -> Result<reqwest::Client, SourceError> {
+    let (tls, _) = tls::config(options.extra_roots.as_deref())?;
+    build(options, &tls, options.connect_timeout, reqwest::redirect::Policy::none())
+}
+
+fn build(
+    options: &NetOptions,
+    tls: &rustls::ClientConfig,
+    connect_timeout: Duration,
+    redirects: reqwest::redirect::Policy,
+) -> Result<reqwest::Client, SourceError> {
+    let broken = |what: &str, message: String| SourceError::Broken { what: what.to_string(), message };
+    let direct = options.no_proxy.as_deref().and_then(reqwest::NoProxy::from_string);
+    // The message of the library would show the proxy's password.
+    let bad = |name: &str| broken(name, "this proxy is no URL".to_string());
+    let mut proxies = Vec::new();
+    if let Some(proxy) = options.http_proxy.as_deref().filter(|p| !p.is_empty()) {
+        proxies.push(reqwest::Proxy::http(proxy).map_err(|_| bad("HTTP_PROXY"))?.no_proxy(direct.clone()));
+    }
+    if let Some(proxy) = options.https_proxy.as_deref().filter(|p| !p.is_empty()) {
+        proxies.push(reqwest::Proxy::https(proxy).map_err(|_| bad("HTTPS_PROXY"))?.no_proxy(direct));
+    }
+    let builder = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls.clone())
+        .user_agent(concat!("druse/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(connect_timeout)
+        .read_timeout(options.idle_timeout)
+        .redirect(redirects)
+        .no_proxy();
+    let builder = proxies.into_iter().fold(builder, reqwest::ClientBuilder::proxy);
+    builder.build().map_err(|e| broken("HTTP client", chain(&e)))
 }
 
 fn redirects() -> reqwest::redirect::Policy {

@@ -12,6 +12,8 @@ mod pack;
 mod pkt;
 mod tls;
 
+pub use http::plain_client;
+
 use std::time::Duration;
 
 use crate::cache::Cache;
