@@ -1,0 +1,349 @@
+//! The path from a CSI volume to the parameter it reads, followed through declarations.
+//!
+//! Each volume of the driver `secrets-store.csi.k8s.io` → its SecretProviderClass (same namespace, provider `aws`,
+//! objects that parse) → the pod's ServiceAccount (there, with a role) → the role declared → its trust policy (this
+//! issuer, exactly this ServiceAccount, this audience) → its permissions (each object, with the actions the provider
+//! uses) → the parameter declared. Each break is one finding, with the places of both ends. What is not known is a note,
+//! never a fault. Backwards: roles, classes and parameters nobody uses, permissions wider than needed.
+
+mod access;
+mod pods;
+mod reverse;
+mod trust;
+
+use std::collections::BTreeMap;
+
+use druse_aws::iam::HOLE;
+use druse_object::{Object, Value};
+use druse_terraform::{Declared, Place, Role};
+
+use crate::class::Class;
+pub use pods::DRIVER;
+use pods::{Mount, mounts};
+
+/// An object with the place that is shown for it: its own, or that of the release which makes it.
+#[derive(Clone, Debug)]
+pub struct Declaration<'a> {
+    /// The object.
+    pub object: &'a Object,
+    /// Where it is declared.
+    pub place: Option<Place>,
+}
+
+/// What the proof is given.
+#[derive(Debug)]
+pub struct Input<'a> {
+    /// Every object that the tree makes.
+    pub objects: Vec<Declaration<'a>>,
+    /// What the tree declares of AWS.
+    pub declared: &'a Declared,
+    /// The issuer that the cluster signs as, where the tree says.
+    pub issuer: Option<(String, Place)>,
+    /// What ServiceAccount annotations start with.
+    pub annotation_prefix: String,
+    /// What was not rendered (releases whose chart is not at hand): what they name may be used there.
+    pub unrendered: Vec<Unrendered>,
+}
+
+/// A unit that was not rendered.
+#[derive(Clone, Debug)]
+pub struct Unrendered {
+    /// Which.
+    pub id: String,
+    /// Where it is declared.
+    pub place: Option<Place>,
+    /// Its declaration as text.
+    pub text: String,
+}
+
+/// How serious a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The path is broken: a pod does not start, or a file is missing.
+    Error,
+    /// It works, and is not as it should be.
+    Warning,
+    /// It cannot be decided from the tree.
+    Unknown,
+}
+
+/// One finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How serious it is.
+    pub severity: Severity,
+    /// A short name for the kind of finding.
+    pub code: &'static str,
+    /// What is wrong.
+    pub message: String,
+    /// The end in Kubernetes, or where it begins.
+    pub from: Option<Place>,
+    /// The end in Terraform, or what it is about.
+    pub to: Option<Place>,
+    /// What would help.
+    pub remedy: String,
+}
+
+/// What the proof found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Proof {
+    /// Findings, errors first, then by place.
+    pub findings: Vec<Finding>,
+    /// CSI volumes followed.
+    pub volumes: usize,
+    /// Of those, how many reach all their objects.
+    pub proven: usize,
+    /// Objects asked for by proven volumes.
+    pub objects: usize,
+}
+
+pub(crate) struct Prover<'a> {
+    input: &'a Input<'a>,
+    accounts: BTreeMap<(String, String), (&'a Object, Option<Place>)>,
+    classes: BTreeMap<(String, String), (&'a Object, Option<Place>)>,
+    findings: Vec<Finding>,
+    /// What each role is used to read: role's index → ARNs with the actions needed.
+    reads: BTreeMap<usize, Vec<String>>,
+    used_classes: Vec<(String, String)>,
+}
+
+/// Follows every volume of a tree, and looks back.
+#[must_use]
+pub fn prove(input: &Input<'_>) -> Proof {
+    let mut p = Prover {
+        input,
+        accounts: BTreeMap::new(),
+        classes: BTreeMap::new(),
+        findings: Vec::new(),
+        reads: BTreeMap::new(),
+        used_classes: Vec::new(),
+    };
+    for d in &input.objects {
+        let key = (d.object.namespace().to_string(), d.object.name().to_string());
+        match (d.object.gvk().group.as_str(), d.object.kind()) {
+            ("", "ServiceAccount") => drop(p.accounts.insert(key, (d.object, d.place.clone()))),
+            ("secrets-store.csi.x-k8s.io", "SecretProviderClass") => {
+                p.classes.insert(key, (d.object, d.place.clone()));
+            }
+            _ => {}
+        }
+    }
+    let mut proof = Proof::default();
+    for d in &input.objects {
+        for mount in mounts(d) {
+            proof.volumes += 1;
+            if let Some(objects) = p.follow(&mount) {
+                proof.proven += 1;
+                proof.objects += objects;
+            }
+        }
+    }
+    for u in &input.unrendered {
+        if u.text.contains("secretProviderClass") || u.text.contains(DRIVER) {
+            let text = format!("{} was not rendered: what it mounts is not followed", u.id);
+            p.say(Severity::Unknown, "unrendered", (u.place.as_ref(), None), text, "");
+        }
+    }
+    p.look_back();
+    proof.findings = p.findings;
+    let at = |f: &Finding| (f.severity, f.from.clone(), f.to.clone(), f.code, f.message.clone());
+    proof.findings.sort_by_key(at);
+    proof.findings.dedup();
+    proof
+}
+
+impl<'a> Prover<'a> {
+    fn say(
+        &mut self,
+        severity: Severity,
+        code: &'static str,
+        ends: (Option<&Place>, Option<&Place>),
+        message: String,
+        remedy: &str,
+    ) {
+        let (from, to) = (ends.0.cloned(), ends.1.cloned());
+        self.findings.push(Finding { severity, code, message, from, to, remedy: remedy.to_string() });
+    }
+
+    /// Whether something that was not rendered names a text.
+    fn named_unrendered(&self, text: &str) -> bool {
+        self.input.unrendered.iter().any(|u| u.text.contains(text))
+    }
+
+    /// Follows one volume; the number of objects it reads, when all steps hold.
+    fn follow(&mut self, mount: &Mount<'_>) -> Option<usize> {
+        let (who, from) = (mount.who(), mount.place.as_ref());
+        for path in &mount.sub_paths {
+            let text =
+                format!("{who} mounts {path:?} of a secrets volume with subPath: what is mounted so never rotates");
+            self.say(
+                Severity::Warning,
+                "sub-path",
+                (from, None),
+                text,
+                "mount the whole volume, and point at the file in it",
+            );
+        }
+        let namespace = mount.namespace;
+        let Some(name) = mount.class else {
+            let text = format!("a secrets volume of {who} names no secretProviderClass");
+            self.say(Severity::Error, "class-missing", (from, None), text, "set volumeAttributes.secretProviderClass");
+            return None;
+        };
+        let key = (namespace.to_string(), name.to_string());
+        self.used_classes.push(key.clone());
+        let Some((object, place)) = self.classes.get(&key).cloned() else {
+            let elsewhere = self.classes.keys().find(|(_, n)| n == name).map(|(ns, _)| ns.clone());
+            let place = elsewhere.as_ref().and_then(|ns| self.classes.get(&(ns.clone(), name.into()))?.1.clone());
+            let (severity, hint) = match elsewhere {
+                Some(ns) => (Severity::Error, format!("; there is one in {ns}, which pods of {namespace} cannot use")),
+                None if self.named_unrendered(name) => {
+                    (Severity::Unknown, "; what was not rendered may make it".into())
+                }
+                None => (Severity::Error, String::new()),
+            };
+            let text = format!("{who} mounts SecretProviderClass {name}, which is not in {namespace}{hint}");
+            self.say(severity, "class-missing", (from, place.as_ref()), text, "declare it in the pod's namespace");
+            return None;
+        };
+        let place = place.as_ref();
+        let provider = object.value.str_at(["spec", "provider"]).unwrap_or_default();
+        if provider != "aws" {
+            let known = ["azure", "gcp", "vault", "conjur", "akeyless"].contains(&provider);
+            let severity = if known { Severity::Unknown } else { Severity::Error };
+            let text = format!(
+                "SecretProviderClass {namespace}/{name} is of the provider {provider:?}, which is not followed here"
+            );
+            self.say(severity, "class-provider", (from, place), text, "spec.provider is aws for the Parameter Store");
+            return None;
+        }
+        let class = match Class::parse(&object.value["spec"]["parameters"]) {
+            Ok(class) => class,
+            Err(wrong) => {
+                for w in wrong {
+                    let text = format!("SecretProviderClass {namespace}/{name}: {w}");
+                    self.say(
+                        Severity::Error,
+                        "class-objects",
+                        (from, place),
+                        text,
+                        "the provider refuses such objects",
+                    );
+                }
+                return None;
+            }
+        };
+        let synced = self.sync_fits(object, &class, place);
+        if class.pod_identity {
+            let text = format!(
+                "SecretProviderClass {namespace}/{name} uses EKS Pod Identity, whose associations are not in the tree"
+            );
+            self.say(Severity::Unknown, "pod-identity", (from, place), text, "");
+            return None;
+        }
+        let (role, account_place) = self.role_of(mount, place)?;
+        let trusted = self.trusts(role, mount, account_place.as_ref());
+        let allowed = self.allows(role, &class, mount, place);
+        (synced && trusted && allowed).then_some(class.objects.len())
+    }
+
+    /// Whether every `secretObjects` entry refers to a file that is there.
+    fn sync_fits(&mut self, object: &Object, class: &Class, place: Option<&Place>) -> bool {
+        let names: Vec<String> = class.names().collect();
+        let mut fits = true;
+        for secret in object.value["spec"]["secretObjects"].items() {
+            for data in secret.get("data").map(Value::items).unwrap_or_default() {
+                let wanted = data.str_at(["objectName"]).unwrap_or_default();
+                if !names.iter().any(|n| n == wanted) {
+                    fits = false;
+                    let secret = secret.str_at(["secretName"]).unwrap_or_default();
+                    let text = format!(
+                        "SecretProviderClass {}/{} syncs {wanted:?} into Secret {secret}, but none of its objects is called so",
+                        object.namespace(),
+                        object.name()
+                    );
+                    self.say(
+                        Severity::Error,
+                        "sync-object",
+                        (place, None),
+                        text,
+                        "secretObjects refer to an objectAlias, or to an objectName that has none",
+                    );
+                }
+            }
+        }
+        fits
+    }
+
+    /// The role of the pod's ServiceAccount.
+    fn role_of(&mut self, mount: &Mount<'_>, class: Option<&Place>) -> Option<(usize, Option<Place>)> {
+        let (who, from, namespace) = (mount.who(), mount.place.as_ref(), mount.namespace);
+        let Some(account) = mount.account else {
+            let text = format!("under which ServiceAccount {who} runs cannot be told from the tree");
+            self.say(Severity::Unknown, "account-unknown", (from, class), text, "");
+            return None;
+        };
+        let found = self.accounts.get(&(namespace.to_string(), account.to_string())).cloned();
+        let Some((object, place)) = found else {
+            if account == "default" {
+                let text = format!("{who} runs as the ServiceAccount default of {namespace}, which has no role");
+                let remedy = "give the pod a ServiceAccount of its own, with the annotation role-arn";
+                self.say(Severity::Error, "account-role", (from, class), text, remedy);
+                return None;
+            }
+            let maybe = self.named_unrendered(account);
+            let severity = if maybe { Severity::Unknown } else { Severity::Error };
+            let hint = if maybe { "; what was not rendered may make it" } else { "" };
+            let text =
+                format!("{who} runs as ServiceAccount {namespace}/{account}, which the tree does not declare{hint}");
+            self.say(severity, "account-missing", (from, class), text, "declare the ServiceAccount");
+            return None;
+        };
+        let annotation = format!("{}/role-arn", self.input.annotation_prefix);
+        let Some(arn) = object.annotation(&annotation).filter(|a| !a.is_empty()) else {
+            let text = format!("ServiceAccount {namespace}/{account} of {who} has no annotation {annotation}");
+            self.say(Severity::Error, "account-role", (from, place.as_ref()), text, "annotate it with its role's ARN");
+            return None;
+        };
+        let roles = &self.input.declared.roles;
+        if let Some(n) = roles.iter().position(|r| r.arn == arn) {
+            return Some((n, place));
+        }
+        let like = |r: &Role| druse_aws::iam::glob(&r.arn, arn, false) == druse_aws::iam::Truth::Maybe;
+        let maybe: Vec<usize> = roles.iter().enumerate().filter(|(_, r)| like(r)).map(|(n, _)| n).collect();
+        if let [n] = maybe.as_slice() {
+            return Some((*n, place));
+        }
+        let unknown = !maybe.is_empty() || roles.is_empty() || !self.input.declared.open.is_empty();
+        let name = druse_aws::arn::Arn::parse(arn).and_then(|a| a.role_name());
+        let near = roles.iter().find(|r| Some(r.name.as_str()) == name);
+        let (severity, hint) = match (near, unknown) {
+            (Some(r), _) => (Severity::Error, format!("; the role of this name is {}", r.arn.replace(HOLE, "?"))),
+            (None, true) => (Severity::Unknown, "; the tree's Terraform leaves open which roles there are".into()),
+            (None, false) => (Severity::Error, String::new()),
+        };
+        let text =
+            format!("ServiceAccount {namespace}/{account} names role {arn}, which Terraform does not declare{hint}");
+        let to = near.and_then(|r| r.place.clone());
+        self.say(
+            severity,
+            "role-missing",
+            (place.as_ref(), to.as_ref()),
+            text,
+            "declare the role, or correct the annotation",
+        );
+        None
+    }
+}
+
+/// The role whose name begins most alike, and whose name is nearest in length.
+fn nearest<'r>(roles: &'r [Role], name: &str) -> Option<&'r Role> {
+    let alike = |r: &&Role| {
+        let common = r.name.bytes().zip(name.bytes()).take_while(|(a, b)| a == b).count();
+        (common, std::cmp::Reverse(r.name.len().abs_diff(name.len())))
+    };
+    roles.iter().max_by_key(alike)
+}
+
+#[cfg(test)]
+mod tests;
