@@ -6,6 +6,7 @@
 //! nothing left to do, with a report of every unit. Prints nothing; what is simulated is named in the report.
 
 mod bootstrap;
+mod identity;
 mod report;
 mod stand_ins;
 
@@ -100,8 +101,11 @@ impl Rehearsal {
             let (sources, plan_options) = (sources.clone(), plan_options.clone());
             tokio::task::spawn_blocking(move || druse_plan::plan_with(&sources, &plan_options))
         };
-        // Webhooks behind simulated pods are not called; one that runs on this machine is.
-        let mut builder = ApiServer::builder().addresses([options.listen.ip()]).simulated_pods(true);
+        // Webhooks behind simulated pods are not called; one that runs on this machine is. The pod identity webhook's work is
+        // done in process.
+        let webhook = identity::Webhook::default();
+        let mut builder =
+            ApiServer::builder().addresses([options.listen.ip()]).simulated_pods(true).admission(webhook.plugin());
         if let Some(dir) = &options.data_dir {
             builder = builder.data_dir(dir);
         }
@@ -122,6 +126,7 @@ impl Rehearsal {
         if plan.units.is_empty() {
             return Err(RehearsalError::Empty(root.display().to_string()));
         }
+        webhook.configure(&plan);
         let manager = Manager::new();
         let components = bootstrap::components(&plan);
         bootstrap::serve_components(&api, &plan, &components).await?;

@@ -1,0 +1,101 @@
+//! The pod identity webhook works in a rehearsal where the tree installs it, and only there.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::sync::Arc;
+
+use druse_kustomize::tree::MemoryTree;
+use druse_object::Value;
+use druse_plan::TreeInput;
+use druse_rehearsal::{Options, Rehearsal, UnitState};
+use druse_runtime::{Api, Resource};
+use druse_source::{Fetcher, FetcherOptions};
+
+const SYNC: &str = "apiVersion: source.toolkit.fluxcd.io/v1
+kind: GitRepository
+metadata: {name: flux-system, namespace: flux-system}
+spec: {interval: 1m, url: https://example.org/me/home}
+---
+apiVersion: kustomize.toolkit.fluxcd.io/v1
+kind: Kustomization
+metadata: {name: flux-system, namespace: flux-system}
+spec: {interval: 10m, path: ./cluster, prune: true, sourceRef: {kind: GitRepository, name: flux-system}}
+";
+const WEBHOOK: &str = "apiVersion: source.toolkit.fluxcd.io/v1
+kind: HelmRepository
+metadata: {name: charts, namespace: flux-system}
+spec: {interval: 1h, url: https://charts.example.org}
+---
+apiVersion: helm.toolkit.fluxcd.io/v2
+kind: HelmRelease
+metadata: {name: webhook, namespace: flux-system}
+spec:
+  interval: 1h
+  chart:
+    spec:
+      chart: amazon-eks-pod-identity-webhook
+      version: 2.5.2
+      sourceRef: {kind: HelmRepository, name: charts}
+  values:
+    config: {defaultAwsRegion: us-west-2}
+";
+const APP: &str = "apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: app
+  namespace: default
+  annotations: {eks.amazonaws.com/role-arn: 'arn:aws:iam::111122223333:role/app'}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: app, namespace: default}
+spec:
+  selector: {matchLabels: {app: app}}
+  template:
+    metadata: {labels: {app: app}}
+    spec: {serviceAccountName: app, containers: [{name: main, image: 'example.org/app:1'}]}
+";
+
+/// The pod of a tree's application.
+async fn pod(webhook: bool) -> Value {
+    let mut tree = MemoryTree::new();
+    tree.insert("cluster/sync.yaml", SYNC.as_bytes().to_vec());
+    tree.insert("cluster/app.yaml", APP.as_bytes().to_vec());
+    if webhook {
+        tree.insert("cluster/webhook.yaml", WEBHOOK.as_bytes().to_vec());
+    }
+    let fetcher = Fetcher::new(FetcherOptions { offline: true, ..FetcherOptions::default() }).unwrap();
+    let rehearsal = Rehearsal::start(Options {
+        input: TreeInput::new(tree),
+        fetcher: Arc::new(fetcher),
+        stand_ins: true,
+        data_dir: None,
+        listen: "127.0.0.1:0".parse().unwrap(),
+        nodes: druse_simulate::nodes::Node::numbered(1),
+    })
+    .await
+    .unwrap();
+    let report = rehearsal.settled().await;
+    for unit in &report.units {
+        assert_eq!(unit.state, UnitState::Ready, "{}: {}", unit.unit, unit.message);
+    }
+    let file = kube::config::Kubeconfig::from_yaml(&rehearsal.kubeconfig()).unwrap();
+    let config = kube::Config::from_custom_kubeconfig(file, &Default::default()).await.unwrap();
+    let api = Api::new(kube::Client::try_from(config).unwrap());
+    let pods = Resource::new("", "v1", "Pod", "pods", true);
+    let (mut pods, _) = api.list(&pods, "default", &Default::default()).await.unwrap();
+    rehearsal.stop().await;
+    assert_eq!(pods.len(), 1);
+    pods.remove(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_of_annotated_accounts_get_a_token_where_the_webhook_is_installed() {
+    let with = pod(true).await;
+    let env: Vec<&str> =
+        with["spec"]["containers"].items()[0]["env"].items().iter().filter_map(|e| e.str_at(["name"])).collect();
+    assert_eq!(env, ["AWS_DEFAULT_REGION", "AWS_REGION", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE"]);
+    assert_eq!(with["spec"]["volumes"].items()[0].str_at(["name"]), Some("aws-iam-token"));
+
+    let without = pod(false).await;
+    assert_eq!(without["spec"]["containers"].items()[0].get("env"), None);
+}
