@@ -187,6 +187,36 @@ pub fn label_selector(data: &[u8]) {
     }
 }
 
+/// Terraform: parsed and evaluated.
+pub fn terraform(data: &[u8]) {
+    let mut tree = MemoryTree::new();
+    tree.insert("main.tf", data.to_vec());
+    let _ = druse_terraform::declared(&tree, &druse_terraform::Options::default());
+}
+
+/// A policy document, and a request against it.
+pub fn iam_policy(data: &[u8]) {
+    let (document, asked) = halves(data);
+    let Ok(value) = json::parse(document) else { return };
+    let Ok(policy) = druse_aws::iam::Policy::parse(&value) else { return };
+    let request = druse_aws::iam::Request::new(text(asked), text(asked)).with("aws:PrincipalArn", text(asked));
+    let _ = druse_aws::iam::evaluate(&[&policy], &request);
+    let _ = druse_aws::iam::evaluate_trust(&policy, text(asked), &request);
+}
+
+/// A token, taken apart and checked without a key.
+pub fn token(data: &[u8]) {
+    let expect = druse_identity::jwt::Expect { issuer: "https://i", audiences: &["a"], now: 0, leeway: 0 };
+    let _ = druse_identity::jwt::verify(text(data), &[], &expect);
+}
+
+/// The parameters of a SecretProviderClass.
+pub fn secret_class(data: &[u8]) {
+    if let Ok(value) = yaml::parse(text(data), Dialect::Sigs) {
+        let _ = druse_secrets::class::Class::parse(&value);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,6 +263,20 @@ mod tests {
         run(semver_constraint, b">=1.2 <2 || ~3.x - 4\01.2.3-rc.1+b");
         run(cel, b"[1, 2].map(x, x * 2).exists(y, y == 4) ? 'a'.matches('^a') : {'k': duration('1h')}['k']");
         run(label_selector, b"app in (web, db),!x,y!=z");
+    }
+
+    #[test]
+    fn secrets_path() {
+        run(
+            terraform,
+            b"locals { a = { for k, v in { b = 1 } : k => \"${v}-${upper(k)}\" if v > 0 } }\nresource \"aws_ssm_parameter\" \"p\" {\n  for_each = local.a\n  name = \"/x/${each.value}\"\n}\n",
+        );
+        run(
+            iam_policy,
+            b"{\"Statement\":[{\"Effect\":\"Allow\",\"Action\":\"a:*\",\"Resource\":\"*?\",\"Condition\":{\"ForAnyValue:StringLikeIfExists\":{\"k\":[\"v*\"]}}}]}\0a:b",
+        );
+        run(token, b"eyJhbGciOiJSUzI1NiIsImtpZCI6ImsifQ.eyJpc3MiOiJodHRwczovL2kifQ.AAAA");
+        run(secret_class, b"objects: |\n  - objectName: /a/b\n    objectType: ssmparameter\n    jmesPath: [{path: x, objectAlias: y}]\n");
     }
 
     #[test]

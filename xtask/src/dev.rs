@@ -4,7 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// `cargo xtask test [ARGS]`: fetches the real helm and kubectl (once, under `target/`) and runs all tests.
+/// `cargo xtask test [ARGS]`: fetches the real helm and kubectl, and AWS' clients (once, under `target/`),
+/// and runs all tests.
 pub fn test(args: &[String]) -> io::Result<()> {
     let root = root();
     let tools = root.join("target").join("tools");
@@ -13,6 +14,11 @@ pub fn test(args: &[String]) -> io::Result<()> {
     cargo.current_dir(&root).args(["test", "--workspace"]).args(args);
     if fetched.is_ok_and(|s| s.success()) {
         cargo.env("DRUSE_HELM", tools.join("helm")).env("DRUSE_KUBECTL", tools.join("kubectl"));
+    }
+    let clients = root.join("target").join("aws-clients");
+    let fetched = Command::new("python3").arg(root.join("tools/aws_clients.py")).arg(&clients).status();
+    if fetched.is_ok_and(|s| s.success()) {
+        cargo.env("DRUSE_AWS_CLIENTS", clients.join("bin"));
     }
     run(&mut cargo)
 }

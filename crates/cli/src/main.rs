@@ -3,6 +3,8 @@
 //! One file a command under `commands/`: its arguments with their help text, and a function that calls the libraries.
 
 mod closing;
+mod cloud_place;
+mod cluster;
 mod commands;
 mod error;
 mod globals;
@@ -10,6 +12,7 @@ mod network;
 mod planning;
 mod progress;
 mod say;
+mod secrets_path;
 mod signals;
 
 use std::process::ExitCode;
@@ -40,6 +43,11 @@ enum Command {
     Mirror(commands::mirror::Args),
     Api(commands::api::Args),
     Controllers(commands::controllers::Args),
+    #[command(subcommand)]
+    Identity(commands::identity::Command),
+    #[command(subcommand)]
+    Secrets(commands::secrets::Command),
+    Cloud(commands::cloud::Args),
     /// Print a shell completion script
     Completion {
         /// The shell to complete for
@@ -60,6 +68,9 @@ fn main() -> ExitCode {
     let globals = &cli.globals;
     let result = match cli.command {
         Command::Controllers(args) => commands::controllers::run(&args, globals),
+        Command::Identity(command) => commands::identity::run(&command, globals),
+        Command::Secrets(command) => commands::secrets::run(&command, globals),
+        Command::Cloud(args) => commands::cloud::run(&args, globals),
         Command::Up(args) => commands::up::run(&args, globals),
         Command::Kustomize(args) => commands::kustomize::run(&args, globals),
         Command::Mirror(args) => commands::mirror::run(&args, globals),

@@ -39,7 +39,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
         .build()
         .map_err(|e| CliError::new(format!("cannot start threads: {e}")))?;
     runtime.block_on(async {
-        let client = client(args).await?;
+        let client = crate::cluster::client(args.kubeconfig.as_deref(), args.context.as_deref()).await?;
         let api = Api::new(client);
         let version = api.request(http::Method::GET, "/version", None, None).await.map_err(|e| {
             CliError::new(format!("the cluster does not answer: {e}")).help("check --kubeconfig and the network")
@@ -81,19 +81,4 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
         drop(manager);
         Ok(ExitCode::SUCCESS)
     })
-}
-
-async fn client(args: &Args) -> Result<kube::Client, CliError> {
-    use kube::config::{Config, KubeConfigOptions, Kubeconfig};
-    let options = KubeConfigOptions { context: args.context.clone(), ..KubeConfigOptions::default() };
-    let config = match &args.kubeconfig {
-        Some(path) => {
-            let file = Kubeconfig::read_from(path)
-                .map_err(|e| CliError::new(format!("cannot read kubeconfig {}: {e}", path.display())))?;
-            Config::from_custom_kubeconfig(file, &options).await.map_err(CliError::new)?
-        }
-        None if args.context.is_some() => Config::from_kubeconfig(&options).await.map_err(CliError::new)?,
-        None => Config::infer().await.map_err(|e| CliError::new(e).help("name the cluster with --kubeconfig FILE"))?,
-    };
-    kube::Client::try_from(config).map_err(CliError::new)
 }

@@ -2,11 +2,14 @@
 
 pub mod api;
 pub mod check;
+pub mod cloud;
 pub mod controllers;
 pub mod diff;
+pub mod identity;
 pub mod kustomize;
 pub mod mirror;
 pub mod render;
+pub mod secrets;
 pub mod template;
 pub mod tree;
 pub mod up;

@@ -1,0 +1,169 @@
+//! `druse cloud`: AWS on this machine, as far as the secrets path needs it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use druse_localcloud::{Cloud, Config, serve};
+use druse_object::{Value, json, yaml};
+use druse_plan::{TreeInput, locate};
+use druse_terraform::{Options, declared};
+use zeroize::Zeroizing;
+
+use crate::error::CliError;
+use crate::globals::Globals;
+
+/// Serve STS, the Parameter Store, Secrets Manager and the public bucket on this machine, until interrupted
+///
+/// Roles, policies, OIDC providers, buckets and the names of parameters come from the tree's Terraform. Signatures are
+/// checked, sessions expire, policies are evaluated, values are encrypted at rest. One account, one region; no AWS.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// A folder of the homelab's repository
+    #[arg(default_value = ".", value_name = "PATH")]
+    pub path: PathBuf,
+    /// Keep everything in this folder (it is made when missing)
+    #[arg(long, value_name = "DIR", default_value = ".druse/cloud")]
+    pub data: PathBuf,
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4566")]
+    pub listen: SocketAddr,
+    /// Values of parameters and secrets: YAML with maps `parameters` and `secrets`, name to value; never to be committed
+    #[arg(long, value_name = "FILE")]
+    pub values: Option<PathBuf>,
+    /// Make up a value, marked as such, for every declared parameter and secret that has none
+    #[arg(long)]
+    pub generate: bool,
+    /// The account's id, where the Terraform does not settle it
+    #[arg(long, value_name = "ID", default_value = "000000000000")]
+    pub account: String,
+    /// The region, where the Terraform names none
+    #[arg(long, value_name = "REGION", default_value = "us-east-1")]
+    pub region: String,
+    /// Read an issuer's documents from a folder instead of its bucket (repeatable)
+    #[arg(long, value_name = "ISSUER=DIR")]
+    pub documents: Vec<String>,
+}
+
+type Values = Vec<(String, Zeroizing<String>)>;
+
+/// Serves until interrupted.
+pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
+    let tree = locate(&args.path).map_err(CliError::new)?;
+    let options = Options { account_id: Some(args.account.clone()), region: Some(args.region.clone()) };
+    let declared = declared(&tree.tree, &options);
+    for e in &declared.errors {
+        crate::say::say!("{} {e}", globals.paint_stderr().yellow("warning:"));
+    }
+    let documents = args
+        .documents
+        .iter()
+        .map(|d| match d.split_once('=') {
+            Some((issuer, dir)) => Ok((issuer.to_string(), PathBuf::from(dir))),
+            None => Err(CliError::new(format!("--documents {d}: write ISSUER=DIR"))),
+        })
+        .collect::<Result<_, _>>()?;
+    let of_arn = |n: usize| declared.roles.iter().find_map(|r| r.arn.split(':').nth(n).map(str::to_string));
+    let region = declared.regions.first().cloned().unwrap_or_else(|| args.region.clone());
+    let cloud = Cloud::open(Config {
+        data_dir: Some(args.data.clone()),
+        account_id: of_arn(4).filter(|a| a.bytes().all(|b| b.is_ascii_digit())).unwrap_or_else(|| args.account.clone()),
+        region,
+        declared: declared.clone(),
+        documents,
+        administrator: None,
+    })
+    .map_err(CliError::new)?;
+    if let Some(file) = &args.values {
+        let (parameters, secrets) = values(file, &tree)?;
+        cloud.set_values(&declared, parameters, secrets, "").map_err(CliError::new)?;
+    }
+    let generated = if args.generate { cloud.generate(&declared).map_err(CliError::new)? } else { Default::default() };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| CliError::new(format!("cannot start threads: {e}")))?;
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind(args.listen).await.map_err(|e| {
+            CliError::new(format!("cannot listen on {}: {e}", args.listen))
+                .help("stop what uses the address, or choose another with --listen (port 0 takes a free one)")
+        })?;
+        let mut interrupt = crate::signals::Interrupt::listen();
+        let at = listener.local_addr().map_err(CliError::new)?;
+        if !globals.quiet {
+            announce(&cloud, at, args, &generated.names, globals);
+        }
+        let stop = async move {
+            interrupt.wait().await;
+        };
+        serve(Arc::new(cloud), listener, stop).await;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn announce(cloud: &Cloud, at: SocketAddr, args: &Args, generated: &[String], globals: &Globals) {
+    let paint = globals.paint_stderr();
+    let (roles, providers) = cloud.counts();
+    crate::say::say!(
+        "{} http://{at}: account {}, {}, {roles} roles, {providers} OIDC providers ({}: this is not AWS)",
+        paint.green("serving"),
+        cloud.account_id(),
+        cloud.region(),
+        paint.yellow("simulated")
+    );
+    crate::say::say!(
+        "  {} AWS_ENDPOINT_URL=http://{at} AWS_REGION={} AWS_SHARED_CREDENTIALS_FILE={} aws ssm describe-parameters",
+        paint.cyan("try:"),
+        cloud.region(),
+        args.data.join("administrator.credentials").display()
+    );
+    for note in &cloud.notes {
+        crate::say::say!("{} {note}", paint.yellow("note:"));
+    }
+    if !generated.is_empty() {
+        crate::say::say!("{} values made up for: {}", paint.yellow("note:"), generated.join(", "));
+    }
+}
+
+/// The values of a file, which must not be one that is committed.
+fn values(file: &Path, tree: &TreeInput) -> Result<(Values, Values), CliError> {
+    let shown = file.display();
+    let wrong = |m: String| CliError::new(format!("{shown}: {m}"));
+    if is_committed(file, tree) {
+        return Err(wrong("this file is committed: everybody with the repository can read these values".into())
+            .help("take it out of the repository (git rm --cached), ignore it, and replace the values"));
+    }
+    let text = Zeroizing::new(std::fs::read_to_string(file).map_err(|e| wrong(e.to_string()))?);
+    // What is wrong with the text is not shown: it may be a value.
+    let all =
+        yaml::parse_strict(&text).map_err(|_| wrong("this is no YAML with maps `parameters` and `secrets`".into()))?;
+    let map = all.as_map().ok_or_else(|| wrong("this is no map".into()))?;
+    if let Some(odd) = map.keys().find(|k| !matches!(k.as_str(), "parameters" | "secrets")) {
+        return Err(wrong(format!("there is no section {odd:?}; parameters and secrets are")));
+    }
+    let section = |name: &str| -> Result<Values, CliError> {
+        let entries = match map.get(name) {
+            None | Some(Value::Null) => return Ok(Vec::new()),
+            Some(Value::Map(m)) => m,
+            Some(_) => return Err(wrong(format!("{name} is no map of names to values"))),
+        };
+        entries
+            .iter()
+            .map(|(k, v)| match v {
+                Value::Null => Err(wrong(format!("{name} {k} has no value"))),
+                Value::String(s) => Ok((k.to_string(), Zeroizing::new(s.to_string()))),
+                other => Ok((k.to_string(), Zeroizing::new(json::to_string(other)))),
+            })
+            .collect()
+    };
+    Ok((section("parameters")?, section("secrets")?))
+}
+
+fn is_committed(file: &Path, tree: &TreeInput) -> bool {
+    let Ok(path) = std::fs::canonicalize(file) else { return false };
+    let Ok(head) = druse_plan::locate_revision(&tree.root, "HEAD") else { return false };
+    let root = std::fs::canonicalize(&head.root).unwrap_or_else(|_| head.root.clone());
+    let inside = path.strip_prefix(&root).ok().and_then(Path::to_str);
+    inside.is_some_and(|p| head.tree.kind(p).is_some())
+}
