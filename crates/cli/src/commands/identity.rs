@@ -1,7 +1,7 @@
 //! `druse identity`: the cluster's issuer key, its published documents, and the pod identity webhook.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -57,7 +57,7 @@ pub struct IssuerArgs {
 impl IssuerArgs {
     fn documents(&self) -> Result<Vec<druse_identity::documents::Document>, CliError> {
         let issuer = IssuerUrl::parse(&self.issuer).map_err(wrong)?;
-        let keys = self.key.iter().map(read_public).collect::<Result<Vec<_>, _>>()?;
+        let keys = self.key.iter().map(|p| read_public(p)).collect::<Result<Vec<_>, _>>()?;
         Ok(documents(&issuer, &keys))
     }
 }
@@ -200,7 +200,7 @@ fn wrong(e: IdentityError) -> CliError {
     }
 }
 
-fn read_public(path: &PathBuf) -> Result<PublicKey, CliError> {
+fn read_public(path: &Path) -> Result<PublicKey, CliError> {
     let text = std::fs::read_to_string(path).map_err(|e| CliError::new(format!("{}: {e}", path.display())))?;
     PublicKey::parse(&zeroize::Zeroizing::new(text), &path.display().to_string()).map_err(wrong)
 }

@@ -51,7 +51,7 @@ pub fn run(command: &Command, globals: &Globals) -> Result<ExitCode, CliError> {
 }
 
 fn check(args: &Check, globals: &Globals) -> Result<ExitCode, CliError> {
-    let plan = args.tree.plan(globals)?;
+    let plan = args.tree.plan(globals, druse_plan::SecretValues::NotNeeded)?;
     let tree = args.tree.input()?;
     let declared = crate::secrets_path::terraform(&plan, &tree, &args.annotation_prefix);
     let input = crate::secrets_path::input(&plan, &tree, &declared, &args.annotation_prefix);
