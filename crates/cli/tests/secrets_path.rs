@@ -269,10 +269,13 @@ fn real_trees_are_proven_and_only_true_faults_found() {
         &found,
         &[
             "error role-missing ServiceAccount vaultwarden/vaultwarden-backup-secret-holder names role",
+            "warning role-unused nobody uses role amethyst-unifi-controller ",
             "warning role-unused nobody uses role amethyst-wego",
             "warning role-unused nobody uses role amethyst-vaultwarden-backup ",
+            "warning role-unused nobody uses role amethyst-navidrome ",
             "warning role-unused nobody uses role amethyst-immich-typesense ",
             "warning role-unused nobody uses role amethyst-immich-typesense-backup-secret-holder",
+            "unknown unrendered HelmRelease/mimir/mimir",
         ],
     );
     // A Deployment that would mount the class is in no kustomization, so the Secret never appears.
@@ -283,8 +286,10 @@ fn real_trees_are_proven_and_only_true_faults_found() {
         &[
             "warning class-unused SecretProviderClass mydata/immich-postgres-secret is mounted by no pod",
             "warning role-unused nobody uses role amethyst-wego",
+            "warning role-unused nobody uses role amethyst-navidrome ",
             "warning role-unused nobody uses role amethyst-immich-postgres-secret-holder",
             "unknown terraform-open module.grafana_alert",
+            "unknown unrendered HelmRelease/flux-system/flux2",
         ],
     );
 }

@@ -322,6 +322,11 @@ impl<'a> Prover<'a> {
             (None, true) => (Severity::Unknown, "; the tree's Terraform leaves open which roles there are".into()),
             (None, false) => (Severity::Error, String::new()),
         };
+        let near = near.or_else(|| nearest(roles, name.unwrap_or_default()));
+        let hint = match near {
+            Some(r) if hint.is_empty() => format!("; the nearest is {}", r.name.replace(HOLE, "?")),
+            _ => hint,
+        };
         let text =
             format!("ServiceAccount {namespace}/{account} names role {arn}, which Terraform does not declare{hint}");
         let to = near.and_then(|r| r.place.clone());
