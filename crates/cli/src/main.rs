@@ -2,6 +2,7 @@
 //!
 //! One file a command under `commands/`: its arguments with their help text, and a function that calls the libraries.
 
+mod charts;
 mod closing;
 mod cloud_place;
 mod cluster;

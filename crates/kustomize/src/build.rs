@@ -2,21 +2,22 @@
 
 use std::sync::Arc;
 
-use druse_object::{Object, Value, yaml};
+use druse_object::{Object, yaml};
 
 use crate::config::{self, TransformerConfig};
 use crate::docs::{self, DocCache};
 use crate::error::{KustomizeError, Result, fail, go_quote};
 use crate::fieldspec::{FieldSpec, FieldSpecs};
 use crate::generators::{self, Made};
+use crate::helm::{self, Helm, Inflation};
 use crate::kustomization::{COMPONENT, FILE_NAMES, Kustomization};
 use crate::loader::{self, LoadRestriction, Loader, Remote, RemoteContent};
 use crate::origin::{Origin, plugin_origin, trace};
-use crate::plugins;
+use crate::plugins::{self, Generator};
 use crate::resource::{Resource, Resources};
 use crate::schema::Schemas;
 use crate::sort;
-use crate::transform::vars::VarSet;
+use crate::transform::vars::{self, VarSet};
 use crate::transform::{self, Subjects, Transformer, nameref, patches};
 use crate::tree::{self, FileTree, Kind};
 
@@ -29,8 +30,12 @@ pub struct BuildOptions<'a> {
     pub shown_root: &'a str,
     /// Gets remote resources; without it they are an error.
     pub remote: Option<&'a dyn Remote>,
+    /// Renders the charts of `helmCharts`; without it they are an error, as without kustomize's `--enable-helm`.
+    pub helm: Option<&'a dyn Helm>,
     /// Files parsed before; share one between builds of a tree.
     pub cache: Option<&'a DocCache>,
+    /// Called with each warning that kustomize prints on standard error, in its order.
+    pub warn: Option<&'a (dyn Fn(&str) + Sync)>,
     /// What `buildMetadata: [managedByLabel]` says the version of kustomize is; `v5.8.1` when empty.
     pub version: &'a str,
 }
@@ -40,8 +45,8 @@ pub struct BuildOptions<'a> {
 /// # Errors
 /// When kustomize would fail, with its message; [`KustomizeError::file`] says where.
 pub fn build(tree: &dyn FileTree, dir: &str, options: &BuildOptions<'_>) -> Result<Vec<Object>> {
-    let loader = Loader::new(tree, dir, options.restriction, options.shown_root)?;
-    let target = load_target(loader)?;
+    let loader = Loader::new(tree, dir, options.restriction, options.shown_root, options.remote)?;
+    let target = load_target(loader, options)?;
     run(&target, options)
 }
 
@@ -55,10 +60,16 @@ pub fn build_with(
     kustomization: &Kustomization,
     options: &BuildOptions<'_>,
 ) -> Result<Vec<Object>> {
-    let loader = Loader::new(tree, dir, options.restriction, options.shown_root)?;
+    let loader = Loader::new(tree, dir, options.restriction, options.shown_root, options.remote)?;
     let file = tree::join(&loader.dir, FILE_NAMES[0]).unwrap_or_default();
-    let target =
-        Target { loader, file_name: FILE_NAMES[0].to_string(), file, text: String::new(), k: kustomization.clone() };
+    let target = Target {
+        loader,
+        file_name: FILE_NAMES[0].to_string(),
+        file,
+        text: String::new(),
+        k: kustomization.clone(),
+        helm_namespace: String::new(),
+    };
     run(&target, options)
 }
 
@@ -89,9 +100,16 @@ struct Target<'a> {
     file: String,
     text: String,
     k: Kustomization,
+    /// The namespace of the kustomization this one is a base of, for its charts.
+    helm_namespace: String,
 }
 
 impl Target<'_> {
+    /// The namespace that the charts of its bases get when they have none.
+    fn for_bases(&self) -> &str {
+        if self.k.namespace.is_empty() { &self.helm_namespace } else { &self.k.namespace }
+    }
+
     /// Places an error at the line of the file that has a word.
     fn place(&self, e: KustomizeError, word: &str) -> KustomizeError {
         let line = self.text.lines().position(|l| l.contains(word)).map_or(0, |i| i + 1);
@@ -99,7 +117,7 @@ impl Target<'_> {
     }
 }
 
-fn load_target(loader: Loader<'_>) -> Result<Target<'_>> {
+fn load_target<'t>(loader: Loader<'t>, options: &BuildOptions<'_>) -> Result<Target<'t>> {
     let mut found: Vec<(&str, String, Arc<[u8]>)> = Vec::new();
     for name in FILE_NAMES {
         match loader.load(name) {
@@ -126,7 +144,12 @@ fn load_target(loader: Loader<'_>) -> Result<Target<'_>> {
         }
     };
     let text = String::from_utf8_lossy(&bytes).into_owned();
-    let k = Kustomization::parse(&text).map_err(|e| {
+    let k = Kustomization::parse(&text, &mut |warning| {
+        if let Some(warn) = options.warn {
+            warn(warning);
+        }
+    })
+    .map_err(|e| {
         let line = e.line;
         e.at(&file, line)
     })?;
@@ -134,7 +157,7 @@ fn load_target(loader: Loader<'_>) -> Result<Target<'_>> {
     if !errors.is_empty() {
         return Err(fail!("Failed to read kustomization file under {shown}:\n{}", errors.join("\n")).at(&file, 0));
     }
-    Ok(Target { loader, file_name: name.to_string(), file, text, k })
+    Ok(Target { loader, file_name: name.to_string(), file, text, k, helm_namespace: String::new() })
 }
 
 fn run(target: &Target<'_>, options: &BuildOptions<'_>) -> Result<Vec<Object>> {
@@ -164,7 +187,7 @@ fn run(target: &Target<'_>, options: &BuildOptions<'_>) -> Result<Vec<Object>> {
         Transformer::Labels { labels, specs }.apply(&mut all.resources, &build.schemas)?;
     }
     let (origins, transformations) = (wants("originAnnotations"), wants("transformerAnnotations"));
-    Ok(all.resources.into_list().into_iter().map(|r| r.finish(origins, transformations)).collect())
+    all.resources.into_list().into_iter().map(|r| r.finish(origins, transformations)).collect()
 }
 
 fn drop_local(resources: &mut Resources) {
@@ -189,12 +212,17 @@ struct Accumulated {
 
 impl Accumulated {
     fn merge_config(&mut self, other: &Arc<TransformerConfig>) -> Result<()> {
-        if Arc::ptr_eq(&self.config, other) {
-            return Ok(());
-        }
-        if *self.config == TransformerConfig::default() {
-            self.config = other.clone();
-            return Ok(());
+        // The defaults merged with nothing or with themselves are the defaults. Others change even then: of two specs
+        // of a field only the first stays when it is for some kinds and the second for all.
+        let builtin = TransformerConfig::builtin();
+        if Arc::ptr_eq(other, &builtin) {
+            if Arc::ptr_eq(&self.config, &builtin) {
+                return Ok(());
+            }
+            if *self.config == TransformerConfig::default() {
+                self.config = builtin;
+                return Ok(());
+            }
         }
         Arc::make_mut(&mut self.config).merge(other)
     }
@@ -258,7 +286,9 @@ impl Build<'_> {
                 })?;
                 config.merge(&config::from_crds(&String::from_utf8_lossy(&bytes), path)?)?;
             }
-            all.merge_config(&Arc::new(config))?;
+            if config != TransformerConfig::default() {
+                all.merge_config(&Arc::new(config))?;
+            }
         }
         self.generate(target, &mut all, origin)?;
         for path in &target.k.components {
@@ -267,7 +297,7 @@ impl Build<'_> {
                 .map_err(|e| e.message(|m| format!("loader.New {}", go_quote(&m))))
                 .and_then(|loader| {
                     let origin = origin.map(|o| o.append(path));
-                    self.add_directory(loader, std::mem::take(&mut all), true, origin.as_ref())
+                    self.add_directory(loader, std::mem::take(&mut all), true, origin.as_ref(), target.for_bases())
                         .map_err(|e| e.message(|m| format!("accumulateDirectory: {}", go_quote(&m))))
                 });
             all = inner.map_err(|e| target.place(e.wrap("accumulating components"), path))?;
@@ -280,8 +310,11 @@ impl Build<'_> {
             all.resources.drop_empty();
         }
         self.validate(target, &mut all, origin)?;
-        let Accumulated { vars, resources, .. } = &mut all;
-        vars.declare(&target.k.vars, resources).map_err(|e| target.place(e.wrap("merging vars"), "vars"))?;
+        let Accumulated { vars: declared, resources, .. } = &mut all;
+        declared.declare(&target.k.vars, resources).map_err(|e| {
+            let e = e.wrap(format_args!("merging vars {}", vars::shown_unread(&target.k.vars)));
+            target.place(e, "vars")
+        })?;
         Ok(all)
     }
 
@@ -329,7 +362,8 @@ impl Build<'_> {
                 }
             };
             let inner_origin = origin.map(|o| o.append(path));
-            let inner = self.add_directory(loader, Accumulated::default(), false, inner_origin.as_ref());
+            let inner =
+                self.add_directory(loader, Accumulated::default(), false, inner_origin.as_ref(), target.for_bases());
             let merged = inner.and_then(|inner| {
                 all.merge(inner).map_err(|e| {
                     let dir = tree::join(&target.loader.dir, path).unwrap_or_default();
@@ -345,7 +379,7 @@ impl Build<'_> {
         if target.loader.tree.get().kind(&tree::join(&target.loader.dir, path).unwrap_or_default()).is_none()
             && loader::is_remote(path)
         {
-            return match self.remote(path)? {
+            return match target.loader.get(path)? {
                 RemoteContent::Tree { tree, dir } => target.loader.enter_remote(path, tree, &dir),
                 RemoteContent::File(_) => Err(fail!("'{path}' is a file, not a directory")),
             };
@@ -353,24 +387,10 @@ impl Build<'_> {
         target.loader.enter(path)
     }
 
-    fn remote(&self, path: &str) -> Result<RemoteContent> {
-        match self.options.remote {
-            Some(remote) => remote.get(path).map_err(KustomizeError::new),
-            None => Err(fail!("remote resource '{path}' is not allowed here")
-                .help("copy it into the repository, or name its source so that it can be fetched")),
-        }
-    }
-
     fn add_file(&self, target: &Target<'_>, all: &mut Accumulated, path: &str, origin: Option<&Origin>) -> Result<()> {
-        let loaded = if loader::is_http(path) {
-            self.remote(path).and_then(|content| match content {
-                RemoteContent::File(bytes) => Ok((path.to_string(), bytes)),
-                RemoteContent::Tree { .. } => Err(fail!("URL is a git repository")),
-            })
-        } else {
-            target.loader.load(path)
-        };
-        let found = loaded
+        let found = target
+            .loader
+            .load(path)
             .and_then(|(file, bytes)| {
                 docs::from_file(self.cache, &file, &bytes).map_err(|e| patches::malformed(e, path))
             })
@@ -393,9 +413,12 @@ impl Build<'_> {
         so_far: Accumulated,
         component: bool,
         origin: Option<&Origin>,
+        helm_namespace: &str,
     ) -> Result<Accumulated> {
         let shown = loader.shown_dir();
-        let inner = load_target(loader).map_err(|e| e.wrap(format_args!("couldn't make target for path '{shown}'")))?;
+        let mut inner = load_target(loader, self.options)
+            .map_err(|e| e.wrap(format_args!("couldn't make target for path '{shown}'")))?;
+        inner.helm_namespace = helm_namespace.to_string();
         self.set_schema(&inner)?;
         let is_component = inner.k.kind == COMPONENT;
         if component && !is_component {
@@ -414,6 +437,9 @@ impl Build<'_> {
 
     fn generate(&mut self, target: &Target<'_>, all: &mut Accumulated, origin: Option<&Origin>) -> Result<()> {
         let k = &target.k;
+        // A generator with its origin and a word to place errors by.
+        let mut list: Vec<(Generator<'_>, Option<Arc<str>>, String)> = Vec::new();
+        let built_in = |kind| origin.map(|o| o.configured(&target.file_name, "builtin", kind, "").into());
         let entries = k
             .config_map_generator
             .iter()
@@ -426,22 +452,40 @@ impl Build<'_> {
             };
             let mut args = args.clone();
             args.options = generators::with_global(args.options, k.generator_options.as_ref());
-            let word = if args.name.is_empty() { field } else { &args.name };
-            let mut resource =
-                generators::generate(made, &args, &target.loader, &target.file).map_err(|e| target.place(e, word))?;
-            resource.origin = origin.map(|o| o.configured(&target.file_name, "builtin", kind, "").into());
-            all.resources.absorb(resource).map_err(|e| target.place(e.wrap("merging from generator"), word))?;
+            let word = if args.name.is_empty() { field.to_string() } else { args.name.clone() };
+            let generator = Generator::Data { made, args: Box::new(args), file: target.file.clone() };
+            list.push((generator, built_in(kind), word));
         }
-        if !k.helm_charts.is_empty() || !k.helm_chart_inflation_generator.is_empty() {
-            let chart = k.helm_charts.first().map(yaml::to_string).unwrap_or_default();
-            let e = patches::configuring(plugins::helm_is_off(), "HelmChartInflationGenerator", &chart);
-            return Err(target.place(e, "helmChart"));
+        for chart in &k.helm_charts {
+            let mut chart = chart.clone();
+            if chart.namespace.is_empty() {
+                chart.namespace =
+                    if k.namespace.is_empty() { target.helm_namespace.clone() } else { k.namespace.clone() };
+            }
+            let globals = k.helm_globals.clone().unwrap_or_default();
+            let config = helm::shown(&globals, &chart);
+            let inflation = helm::enabled(self.options.helm)
+                .and_then(|helm| Inflation::new(helm, globals, chart, &target.loader))
+                .map_err(|e| patches::configuring(e, "HelmChartInflationGenerator", &config))
+                .map_err(|e| target.place(e, "helmChart"))?;
+            let origin = built_in("HelmChartInflationGenerator");
+            list.push((Generator::Helm(Box::new(inflation)), origin, "helmChart".to_string()));
         }
-        for object in self.plugin_objects(target, &k.generators, origin)? {
-            let mut resource = plugins::generate(&object, &target.loader)
+        for object in self
+            .plugin_objects(target, &k.generators, origin)
+            .map_err(|e| target.place(e.wrap("loading generator plugins"), "generators"))?
+        {
+            let generator = plugins::generator(&object, &target.loader, self.options.helm)
                 .map_err(|e| target.place(e.wrap("loading generator plugins"), "generators"))?;
-            resource.origin = plugin_origin(&object, origin, &target.file_name).map(Into::into);
-            all.resources.absorb(resource).map_err(|e| target.place(e.wrap("merging from generator"), "generators"))?;
+            let origin = plugin_origin(&object, origin, &target.file_name).map(Into::into);
+            list.push((generator, origin, "generators".to_string()));
+        }
+        for (generator, origin, word) in list {
+            let made = generator.run(&target.loader).map_err(|e| target.place(e, &word))?;
+            for mut resource in made {
+                resource.origin.clone_from(&origin);
+                all.resources.absorb(resource).map_err(|e| target.place(e.wrap("merging from generator"), &word))?;
+            }
         }
         Ok(())
     }
@@ -525,7 +569,7 @@ impl Build<'_> {
             list.push((transformer, "ImageTagTransformer"));
         }
         if !k.replacements.is_empty() {
-            let replacements = plugins::load_replacements(&k.replacements, &target.loader)
+            let replacements = plugins::replacements_field(&k.replacements, &target.loader)
                 .map_err(|e| target.place(e, "replacements"))?;
             list.push((Transformer::Replacements(replacements), "ReplacementTransformer"));
         }
@@ -619,13 +663,4 @@ impl Transformer {
             Self::ValueAdd { .. } | Self::Hash => "transformers",
         }
     }
-}
-
-/// The warnings kustomize prints for a folder's own file; none when it cannot be read.
-#[must_use]
-pub fn deprecations(tree: &dyn FileTree, dir: &str) -> Vec<String> {
-    let value = kustomization_file(tree, dir)
-        .and_then(|path| tree.read(&path).ok())
-        .and_then(|bytes| yaml::parse(&String::from_utf8_lossy(&bytes), yaml::Dialect::Sigs).ok());
-    value.map_or_else(Vec::new, |v: Value| Kustomization::deprecations(&v))
 }

@@ -5,9 +5,10 @@ use std::sync::{Arc, LazyLock};
 use druse_object::{Value, yaml};
 use serde::Deserialize;
 
-use crate::error::{KustomizeError, Result, fail};
+use crate::error::{KustomizeError, Result, fail, go_yaml};
 use crate::fieldspec::{FieldSpec, FieldSpecs};
 use crate::ids::Gvk;
+use crate::typed::{self, How};
 
 /// Fields that name objects of a kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -86,14 +87,14 @@ impl TransformerConfig {
     /// # Errors
     /// When it is no YAML or has fields that no transformer knows.
     pub(crate) fn parse(text: &str) -> Result<Self> {
-        let value = yaml::parse(text, yaml::Dialect::Sigs).map_err(|e| {
-            KustomizeError::new(format!("error converting YAML to JSON: yaml: line {}: {}", e.line, e.message))
-        })?;
+        let value = yaml::parse_strict(text)
+            .map_err(|e| KustomizeError { line: e.line, ..fail!("error converting YAML to JSON: {}", go_yaml(&e)) })?;
         if value.is_null() {
             return Ok(Self::default());
         }
-        let mut config: Self =
-            value.to_typed().map_err(|e| fail!("error unmarshaling JSON: while decoding JSON: {e}"))?;
+        let failed = |message: String| fail!("error unmarshaling JSON: while decoding JSON: {message}");
+        let value = typed::read(&value, "TransformerConfig", How::StrictConfig).map_err(failed)?;
+        let mut config: Self = value.to_typed().map_err(|e| failed(e.0))?;
         config.sort();
         Ok(config)
     }
@@ -128,9 +129,6 @@ impl TransformerConfig {
     /// # Errors
     /// When both name a field and disagree on whether it is created.
     pub(crate) fn merge(&mut self, other: &TransformerConfig) -> Result<()> {
-        if self == other || *other == Self::default() {
-            return Ok(());
-        }
         let pairs: [(&mut FieldSpecs, &FieldSpecs, &str); 10] = [
             (&mut self.name_prefix, &other.name_prefix, "NamePrefix"),
             (&mut self.name_suffix, &other.name_suffix, "NameSuffix"),

@@ -1,10 +1,11 @@
 //! Manifests: the objects of a YAML text, read once per build.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::{Arc, Mutex};
 
-use druse_object::{Provenance, Value, yaml};
+use druse_object::{Provenance, Str, Value, yaml};
 
 use crate::error::{Result, fail, go_yaml};
 use crate::ids::{meta_text, text};
@@ -18,7 +19,41 @@ pub struct DocCache {
     hasher: std::collections::hash_map::RandomState,
 }
 
-type Parsed = Result<Vec<(Value, u32)>>;
+/// What kyaml sees in a document and a value does not hold.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Notes {
+    /// The ways to nulls that nothing is written for.
+    pub blanks: Vec<Vec<yaml::Step>>,
+    /// Keys that are no texts.
+    pub typed_keys: Vec<Str>,
+}
+
+impl Notes {
+    fn kept(self) -> Option<Arc<Self>> {
+        (self != Self::default()).then(|| Arc::new(self))
+    }
+
+    /// What is left of them for an item of a list's `items`.
+    fn of_item(&self, item: usize) -> Option<Arc<Self>> {
+        let inside = |way: &Vec<yaml::Step>| match way.as_slice() {
+            [yaml::Step::Key(key), yaml::Step::Index(i), rest @ ..] if key == "items" && *i == item => {
+                Some(rest.to_vec())
+            }
+            _ => None,
+        };
+        let blanks = self.blanks.iter().filter_map(inside).collect();
+        Self { blanks, typed_keys: self.typed_keys.clone() }.kept()
+    }
+
+    /// What is left of them after the document went through JSON, in which every null is written.
+    fn through_json(&self) -> Option<Arc<Self>> {
+        Self { blanks: Vec::new(), typed_keys: self.typed_keys.clone() }.kept()
+    }
+}
+
+/// A document's value, its line and its notes.
+type Doc = (Value, u32, Option<Arc<Notes>>);
+type Parsed = Result<Vec<Doc>>;
 
 impl DocCache {
     /// An empty cache.
@@ -51,9 +86,9 @@ pub(crate) fn from_file(cache: &DocCache, path: &str, content: &[u8]) -> Result<
     match parsed.as_ref() {
         Ok(objects) => Ok(objects
             .iter()
-            .map(|(value, line)| {
+            .map(|(value, line, notes)| {
                 let provenance = Provenance { file: Some(file.clone()), line: *line, ..Provenance::default() };
-                Resource::new(value.clone(), provenance)
+                Resource::new(value.clone(), provenance).with_notes(notes.as_deref())
             })
             .collect()),
         Err(e) => Err(e.clone().at(path, e.line)),
@@ -63,63 +98,94 @@ pub(crate) fn from_file(cache: &DocCache, path: &str, content: &[u8]) -> Result<
 /// The objects of a text within a kustomization file.
 pub(crate) fn from_text(text: &str, file: &str) -> Result<Vec<Resource>> {
     let provenance = Provenance { file: Some(file.into()), ..Provenance::default() };
-    Ok(parse(text.as_bytes())?.into_iter().map(|(value, _)| Resource::new(value, provenance.clone())).collect())
+    let made = |(value, _, notes): Doc| Resource::new(value, provenance.clone()).with_notes(notes.as_deref());
+    Ok(parse(text.as_bytes())?.into_iter().map(made).collect())
 }
 
 fn parse(content: &[u8]) -> Parsed {
     let Ok(stream) = std::str::from_utf8(content) else {
         return Err(fail!("MalformedYAMLError: yaml: invalid leading UTF-8 octet"));
     };
-    for line in stream.split_inclusive('\n').skip(1) {
-        let Some(rest) = line.strip_prefix("---").filter(|r| r.ends_with('\n')) else { continue };
-        let rest = rest.trim();
-        if !rest.is_empty() && !rest.starts_with('#') {
-            return Err(fail!("invalid document separator: {}", line.trim()));
-        }
-    }
-    let mut documents = Vec::new();
-    for document in yaml::documents(stream, yaml::Dialect::Kyaml) {
+    let stream = if stream.contains('\r') { Cow::Owned(stream.replace("\r\n", "\n")) } else { Cow::Borrowed(stream) };
+    let pieces = pieces(&stream)?;
+    let mut documents = Vec::with_capacity(pieces.len());
+    for (text, above) in &pieces {
+        let Some(document) = yaml::first_document(text, yaml::Dialect::Kyaml) else { continue };
         let document = document.map_err(|e| crate::KustomizeError {
-            line: e.line,
-            ..fail!("MalformedYAMLError: {}", go_yaml(stream, &e, true))
+            line: above + e.line,
+            ..fail!("MalformedYAMLError: {}", go_yaml(&e))
         })?;
         if !document.value.is_null() {
-            documents.push((document.value, document.line));
+            let notes = Notes { blanks: document.blanks, typed_keys: document.typed_keys }.kept();
+            documents.push((document.value, above + document.line, notes));
         }
     }
     // A single List is its items; other lists, and lists among documents, are replaced by theirs at the end.
-    if let [(value, line)] = documents.as_slice()
+    if let ([(value, line, notes)], [_]) = (documents.as_slice(), pieces.as_slice())
         && matches!(value.str_at(["kind"]), Some("List" | "ResourceList"))
         && let Some(items) = value.get("items")
     {
-        documents = items.items().iter().map(|item| (item.clone(), *line)).collect();
+        let item = |(i, item): (usize, &Value)| (item.clone(), *line, notes.as_ref().and_then(|n| n.of_item(i)));
+        documents = items.items().iter().enumerate().map(item).collect();
     }
-    let mut queue: std::collections::VecDeque<(Value, u32)> = checked(documents)?.into();
+    let mut queue: std::collections::VecDeque<Doc> = checked(documents)?.into();
     let mut objects = Vec::with_capacity(queue.len());
-    while let Some((value, line)) = queue.pop_front() {
+    while let Some((value, line, notes)) = queue.pop_front() {
         let kind = value.get("kind").map(text).unwrap_or_default();
         if !kind.ends_with("List") {
-            objects.push((value, line));
+            objects.push((value, line, notes));
             continue;
         }
         match value.get("items") {
-            None => objects.push((value, line)),
+            None => objects.push((value, line, notes)),
             Some(Value::Null) => {}
             Some(Value::Array(items)) => {
-                queue.extend(checked(items.iter().map(|item| (item.clone(), line)).collect())?);
+                let notes = notes.as_ref().and_then(|n| n.through_json());
+                queue.extend(checked(items.iter().map(|item| (item.clone(), line, notes.clone())).collect())?);
             }
             Some(other) => {
-                return Err(fail!("expected array in {kind}/items, but found {}", other.kind_name()));
+                let found = match other {
+                    Value::Map(_) => "map[string]interface {}",
+                    Value::Bool(_) => "bool",
+                    Value::Int(_) => "int",
+                    Value::UInt(_) => "uint64",
+                    Value::Float(_) => "float64",
+                    _ => "string",
+                };
+                return Err(fail!("expected array in {kind}/items, but found {found}"));
             }
         }
     }
     Ok(objects)
 }
 
+/// The documents of a stream as kyaml cuts them, at every line of `---` but the first of the stream, each with the number
+/// of lines above it.
+fn pieces(stream: &str) -> Result<Vec<(&str, u32)>> {
+    let mut out = Vec::new();
+    let (mut start, mut above) = (0, 0);
+    let part = |from: usize, to: usize| stream.get(from..to).unwrap_or_default();
+    while let Some(i) = part(start, stream.len()).find("\n---") {
+        let end = start + i + 1;
+        // The last line of a stream separates only when it ends.
+        let Some(length) = part(end, stream.len()).find('\n') else { break };
+        let line = part(end, end + length);
+        if line.get(3..).is_some_and(|rest| !rest.trim().is_empty() && !rest.trim().starts_with('#')) {
+            return Err(fail!("invalid document separator: {}", line.trim()));
+        }
+        let piece = part(start, end);
+        out.push((piece, above));
+        above += u32::try_from(piece.matches('\n').count()).unwrap_or(u32::MAX).saturating_add(1);
+        start = end + length + 1;
+    }
+    out.push((part(start, stream.len()), above));
+    Ok(out)
+}
+
 /// Drops empty documents and refuses those that are no objects.
-fn checked(documents: Vec<(Value, u32)>) -> Parsed {
+fn checked(documents: Vec<Doc>) -> Parsed {
     let mut out = Vec::with_capacity(documents.len());
-    for (value, line) in documents {
+    for (value, line, notes) in documents {
         let empty = match &value {
             Value::Null => true,
             Value::Map(m) => m.is_empty(),
@@ -130,7 +196,7 @@ fn checked(documents: Vec<(Value, u32)>) -> Parsed {
             continue;
         }
         check_object(&value).map_err(|e| crate::KustomizeError { line, ..e })?;
-        out.push((value, line));
+        out.push((value, line, notes));
     }
     Ok(out)
 }

@@ -67,45 +67,26 @@ macro_rules! fail {
 pub(crate) use fail;
 
 /// The words of a YAML error as go-yaml writes them: `yaml: line 2: …`. Its parser counts lines from 0 and names the
-/// line where the collection began that could not be finished; `documents` asks for lines within the document, as
-/// kyaml counts them.
+/// line where the collection began that could not be finished.
 #[must_use]
-pub fn go_yaml(text: &str, e: &druse_object::yaml::YamlError, documents: bool) -> String {
-    let before = |n: u32| text.lines().take(usize::try_from(n).unwrap_or(0));
-    let start = if documents {
-        before(e.line.saturating_sub(1))
-            .enumerate()
-            .filter(|(i, l)| *i > 0 && l.starts_with("---"))
-            .last()
-            .map_or(0, |(i, _)| i + 1)
-    } else {
+pub fn go_yaml(e: &druse_object::yaml::YamlError) -> String {
+    let lines = |line: u32| line.saturating_sub(1);
+    let line = if e.message.starts_with("unknown anchor") {
         0
-    };
-    let mut line = usize::try_from(e.line).unwrap_or(0).saturating_sub(start);
-    if e.message.starts_with("did not find expected") {
-        line = line.saturating_sub(1);
-        if e.message.contains("',' or") {
-            let mut open: Vec<usize> = Vec::new();
-            for (i, l) in before(e.line).enumerate().skip(start) {
-                for c in l.chars() {
-                    match c {
-                        '{' | '[' => open.push(i - start),
-                        '}' | ']' => {
-                            open.pop();
-                        }
-                        _ => {}
-                    }
-                }
-            }
-            // The place of the opening bracket counts.
-            if let Some(began) = open.pop().filter(|l| *l > 0) {
-                line = began;
-            }
+    } else if e.message.contains("already set in map") {
+        return format!("yaml: unmarshal errors:\n  line {}: {}", e.line, e.message);
+    } else if e.message.starts_with("did not find expected") {
+        // Line 0 counts as none.
+        match lines(e.began) {
+            0 => lines(e.line),
+            began => began,
         }
-    } else if line == 1 {
+    } else if e.line == 1 {
         // A mistake in the first line is shown without a line.
-        line = 0;
-    }
+        0
+    } else {
+        e.line
+    };
     if line == 0 { format!("yaml: {}", e.message) } else { format!("yaml: line {line}: {}", e.message) }
 }
 

@@ -58,6 +58,7 @@ pub(crate) fn generate(made: Made, args: &GeneratorArgs, loader: &Loader<'_>, fi
         }
         values.insert(key, value);
     }
+    let keys: Vec<String> = values.keys().cloned().collect();
     let mut data = Map::new();
     let mut binary = Map::new();
     for (key, value) in values {
@@ -96,6 +97,10 @@ pub(crate) fn generate(made: Made, args: &GeneratorArgs, loader: &Loader<'_>, fi
     }
     let provenance = Provenance { file: Some(file.into()), ..Provenance::default() };
     let mut resource = Resource::new(Value::Map(object), provenance);
+    resource.note_keys(keys.iter().map(String::as_str));
+    if let Some(options) = &args.options {
+        resource.note_keys(options.labels.keys().chain(options.annotations.keys()).map(String::as_str));
+    }
     resource.needs_hash = !args.options.as_ref().is_some_and(|o| o.disable_name_suffix_hash);
     resource.behavior = Behavior::parse(&args.behavior);
     Ok(resource)

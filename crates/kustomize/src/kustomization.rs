@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use druse_object::{Map, Value, yaml};
-use serde::Deserialize;
+use druse_object::{Value, yaml};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{KustomizeError, Result, fail, go_yaml};
 use crate::fieldspec::FieldSpec;
+use crate::helm::{HelmChart, HelmGlobals, OldHelmChart};
 use crate::ids::Gvk;
+use crate::typed::{self, How};
 
 /// The names a kustomization file may have, in the order they are looked for.
 pub const FILE_NAMES: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
@@ -48,9 +50,9 @@ pub struct Kustomization {
     pub bases: Vec<String>,
     pub config_map_generator: Vec<GeneratorArgs>,
     pub secret_generator: Vec<GeneratorArgs>,
-    pub helm_globals: Option<Value>,
-    pub helm_charts: Vec<Value>,
-    pub helm_chart_inflation_generator: Vec<Value>,
+    pub helm_globals: Option<HelmGlobals>,
+    pub helm_charts: Vec<HelmChart>,
+    pub helm_chart_inflation_generator: Vec<OldHelmChart>,
     pub generator_options: Option<GeneratorOptions>,
     pub configurations: Vec<String>,
     pub generators: Vec<String>,
@@ -72,7 +74,7 @@ pub struct Label {
 
 /// An entry of `patches` or `patchesJson6902`.
 #[allow(missing_docs)]
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Patch {
     pub path: String,
@@ -83,7 +85,7 @@ pub struct Patch {
 
 /// What a patch may change besides content.
 #[allow(missing_docs)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct PatchOptions {
     pub allow_name_change: bool,
@@ -92,7 +94,7 @@ pub struct PatchOptions {
 
 /// Selects objects: regular expressions for the parts of the identity, and selectors for labels and annotations.
 #[allow(missing_docs)]
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Selector {
     pub group: String,
@@ -127,7 +129,7 @@ pub struct Replica {
 
 /// An entry of `replacements`: a file with replacements, or one replacement.
 #[allow(missing_docs)]
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct ReplacementField {
     pub path: String,
@@ -138,7 +140,7 @@ pub struct ReplacementField {
 
 /// Where a replacement's value is read.
 #[allow(missing_docs)]
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Source {
     pub group: String,
@@ -162,7 +164,7 @@ impl Source {
 
 /// Where a replacement's value is written.
 #[allow(missing_docs)]
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Target {
     pub select: Option<Selector>,
@@ -173,7 +175,7 @@ pub struct Target {
 
 /// How a field is cut and joined.
 #[allow(missing_docs)]
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct FieldOptions {
     pub delimiter: String,
@@ -263,43 +265,6 @@ pub struct GeneratorOptions {
 /// The kind of a component's file.
 pub const COMPONENT: &str = "Component";
 
-const FIELDS: [&str; 34] = [
-    "apiVersion",
-    "kind",
-    "metadata",
-    "openapi",
-    "namePrefix",
-    "nameSuffix",
-    "namespace",
-    "commonLabels",
-    "labels",
-    "commonAnnotations",
-    "patchesStrategicMerge",
-    "patchesJson6902",
-    "patches",
-    "images",
-    "imageTags",
-    "replacements",
-    "replicas",
-    "vars",
-    "sortOptions",
-    "resources",
-    "components",
-    "crds",
-    "bases",
-    "configMapGenerator",
-    "secretGenerator",
-    "helmGlobals",
-    "helmCharts",
-    "helmChartInflationGenerator",
-    "generatorOptions",
-    "configurations",
-    "generators",
-    "transformers",
-    "validators",
-    "buildMetadata",
-];
-
 /// Warnings kustomize prints for fields that have newer names.
 const DEPRECATED: [(&str, &str, &str); 6] = [
     ("bases", "resources", ""),
@@ -311,16 +276,14 @@ const DEPRECATED: [(&str, &str, &str); 6] = [
 ];
 
 impl Kustomization {
-    /// Reads a kustomization file's text.
+    /// Reads a kustomization file's text; `warn` is called with what kustomize says of old fields.
     ///
     /// # Errors
     /// When it is no YAML, has fields kustomize does not know or values of the wrong type.
-    pub fn parse(text: &str) -> Result<Self> {
-        let value = yaml::parse(text, yaml::Dialect::Sigs).map_err(|e| KustomizeError {
-            line: e.line,
-            ..fail!("invalid Kustomization: {}", go_yaml(text, &e, false))
-        })?;
-        Self::from_value(&value)
+    pub fn parse(text: &str, warn: &mut dyn FnMut(&str)) -> Result<Self> {
+        let value = yaml::parse(text, yaml::Dialect::Sigs)
+            .map_err(|e| KustomizeError { line: e.line, ..fail!("invalid Kustomization: {}", go_yaml(&e)) })?;
+        Self::read(&value, warn)
     }
 
     /// Reads a kustomization from a value.
@@ -328,38 +291,16 @@ impl Kustomization {
     /// # Errors
     /// As [`Self::parse`], and when it is empty.
     pub fn from_value(value: &Value) -> Result<Self> {
+        Self::read(value, &mut |_| {})
+    }
+
+    fn read(value: &Value, warn: &mut dyn FnMut(&str)) -> Result<Self> {
         let invalid = |message: String| fail!("invalid Kustomization: {message}");
-        let map = match value {
-            Value::Map(map) => map,
-            Value::Null => return Err(fail!("kustomization.yaml is empty")),
-            other => {
-                let got = match other {
-                    Value::Array(_) => "array",
-                    Value::String(_) => "string",
-                    Value::Bool(_) => "bool",
-                    _ => "number",
-                };
-                return Err(invalid(format!("json: cannot unmarshal {got} into Go value of type types.Kustomization")));
-            }
-        };
-        let mut clean = Map::with_capacity(map.len());
-        for (key, value) in map.iter() {
-            let Some(field) = FIELDS.iter().find(|f| f.eq_ignore_ascii_case(key)) else {
-                return Err(invalid(format!("json: unknown field \"{key}\"")));
-            };
-            if !value.is_null() {
-                let mut value = value.clone();
-                drop_nulls(&mut value);
-                clean.insert(*field, value);
-            }
-        }
-        if clean.iter().all(|(k, v)| k == "apiVersion" || k == "kind" || v.as_str() == Some("")) {
+        if value.is_null() {
             return Err(fail!("kustomization.yaml is empty"));
         }
-        let value = Value::Map(clean);
-        let mut k: Self = value.to_typed().map_err(|e| {
-            let message = wrong_type(&value).unwrap_or_else(|| go_words(&e.0));
-            let of_word = message.contains("unmarshal bool") || message.contains("boolean");
+        let value = typed::read(value, "Kustomization", How::Strict).map_err(|message| {
+            let of_word = message.contains("cannot unmarshal bool");
             let e = invalid(message);
             if of_word {
                 e.help("put the value in quotes: y, n, yes, no, on and off are booleans in YAML 1.1")
@@ -367,6 +308,23 @@ impl Kustomization {
                 e
             }
         })?;
+        for (old, new, note) in DEPRECATED {
+            if value.get(old).is_some() {
+                warn(&format!(
+                    "# Warning: '{old}' is deprecated. Please use '{new}' instead. {note}Run 'kustomize edit fix' to \
+                     update your Kustomization automatically."
+                ));
+            }
+        }
+        let nothing = |(key, value): (&druse_object::Str, &Value)| match key.as_str() {
+            "apiVersion" | "kind" => true,
+            "bases" | "imageTags" | "helmChartInflationGenerator" => value.items().is_empty(),
+            _ => value.as_str() == Some(""),
+        };
+        if value.as_map().is_none_or(|map| map.iter().all(nothing)) {
+            return Err(fail!("kustomization.yaml is empty"));
+        }
+        let mut k: Self = value.to_typed().map_err(|e| invalid(e.0))?;
         k.fix();
         Ok(k)
     }
@@ -386,6 +344,24 @@ impl Kustomization {
                 generator.envs.push(std::mem::take(&mut generator.env));
             }
         }
+        self.fix_charts();
+    }
+
+    /// Turns the old way to name charts into the new one; the last home named counts.
+    fn fix_charts(&mut self) {
+        let mut globals = HelmGlobals::default();
+        for old in std::mem::take(&mut self.helm_chart_inflation_generator) {
+            if !old.chart_home.is_empty() {
+                globals.chart_home.clone_from(&old.chart_home);
+            }
+            if !old.helm_home.is_empty() {
+                globals.config_home.clone_from(&old.helm_home);
+            }
+            self.helm_charts.push(old.renewed());
+        }
+        if self.helm_globals.is_none() && globals != HelmGlobals::default() {
+            self.helm_globals = Some(globals);
+        }
     }
 
     fn required_version(&self) -> &'static str {
@@ -402,94 +378,6 @@ impl Kustomization {
             errors.push(format!("apiVersion for {} should be {}", self.kind, self.required_version()));
         }
         errors
-    }
-
-    /// The warnings kustomize prints on standard error for a file's text, one a line.
-    #[must_use]
-    pub fn deprecations(value: &Value) -> Vec<String> {
-        DEPRECATED
-            .iter()
-            .filter(|(old, ..)| value.get(old).is_some_and(|v| !v.is_null()))
-            .map(|(old, new, note)| {
-                format!(
-                    "# Warning: '{old}' is deprecated. Please use '{new}' instead. {note}Run 'kustomize edit fix' to \
-                     update your Kustomization automatically."
-                )
-            })
-            .collect()
-    }
-}
-
-/// Go leaves a field as it is when its JSON is null.
-fn drop_nulls(value: &mut Value) {
-    match value {
-        Value::Map(map) => {
-            map.retain(|_, v| !v.is_null());
-            map.values_mut().for_each(drop_nulls);
-        }
-        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
-        _ => {}
-    }
-}
-
-/// Fields that hold a text.
-const TEXT_FIELDS: [&str; 5] = ["apiVersion", "kind", "namePrefix", "nameSuffix", "namespace"];
-/// Fields that hold texts by name.
-const MAP_FIELDS: [&str; 3] = ["openapi", "commonLabels", "commonAnnotations"];
-/// Fields that hold a list of texts.
-const LIST_FIELDS: [&str; 9] = [
-    "resources",
-    "components",
-    "crds",
-    "bases",
-    "configurations",
-    "generators",
-    "transformers",
-    "validators",
-    "buildMetadata",
-];
-
-/// What Go's JSON decoder says of the first plain field with a value of the wrong type.
-fn wrong_type(value: &Value) -> Option<String> {
-    let go_kind = |v: &Value| match v {
-        Value::Bool(_) => "bool",
-        Value::Map(_) => "object",
-        Value::Array(_) => "array",
-        Value::String(_) => "string",
-        _ => "number",
-    };
-    let say = |v: &Value, field: &str, kind: &str| {
-        format!("json: cannot unmarshal {} into Go struct field Kustomization.{field} of type {kind}", go_kind(v))
-    };
-    // Go sees the fields in the order of their names: the YAML became JSON with sorted keys.
-    let mut fields: Vec<_> = value.as_map()?.iter().collect();
-    fields.sort_by(|a, b| a.0.cmp(b.0));
-    fields.into_iter().find_map(|(field, v)| {
-        let is = |list: &[&str]| list.contains(&field.as_str());
-        if is(&TEXT_FIELDS) && v.as_str().is_none() {
-            return Some(say(v, field, "string"));
-        }
-        if is(&LIST_FIELDS) {
-            return match v {
-                Value::Array(items) => items.iter().find(|i| i.as_str().is_none()).map(|i| say(i, field, "string")),
-                other => Some(say(other, field, "[]string")),
-            };
-        }
-        if is(&MAP_FIELDS) {
-            return match v {
-                Value::Map(map) => map.values().find(|i| i.as_str().is_none()).map(|i| say(i, field, "string")),
-                other => Some(say(other, field, "map[string]string")),
-            };
-        }
-        None
-    })
-}
-
-/// Serde's words turned into those of Go's JSON decoder where they say the same.
-fn go_words(message: &str) -> String {
-    match message.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`')) {
-        Some((field, _)) => format!("json: unknown field \"{field}\""),
-        None => format!("json: {message}"),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Native kustomize build: resources, components, generators, transformers, replacements.
 //!
 //! Follows kustomize 5.8.1 (`kubectl kustomize` of Kubernetes 1.37): the same objects in the same order, and its
-//! messages for what is wrong. Not here: Helm charts, plugins that are programs, and fetching (see [`Remote`]).
+//! messages for what is wrong. Not here: plugins that are programs, rendering charts (see [`Helm`]) and fetching (see
+//! [`Remote`]).
 //!
 //! ```
 //! use druse_kustomize::{BuildOptions, MemoryTree, build};
@@ -22,12 +23,14 @@ mod docs;
 mod error;
 mod fieldspec;
 mod generators;
+mod helm;
 mod ids;
 mod kustomization;
 mod loader;
 mod merge;
 mod origin;
 mod plugins;
+mod repospec;
 mod resource;
 mod scalar;
 mod schema;
@@ -36,11 +39,13 @@ pub mod snapshot;
 mod sort;
 mod transform;
 pub mod tree;
+mod typed;
 
-pub use build::{BuildOptions, build, build_with, deprecations, kustomization_file, to_yaml};
+pub use build::{BuildOptions, build, build_with, kustomization_file, to_yaml};
 pub use docs::DocCache;
 pub use error::{KustomizeError, go_yaml};
 pub use fieldspec::FieldSpec;
+pub use helm::{Helm, HelmChart, HelmGlobals, LoadedChart, OldHelmChart};
 pub use ids::is_cluster_scoped;
 pub use kustomization::{
     COMPONENT, FILE_NAMES, FieldOptions, GeneratorArgs, GeneratorOptions, Image, Kustomization, Label,
@@ -48,6 +53,7 @@ pub use kustomization::{
     Var, VarField, VarTarget,
 };
 pub use loader::{LoadRestriction, Remote, RemoteContent, is_remote};
+pub use repospec::RepoSpec;
 pub use schema::{Schema, Schemas};
 pub use snapshot::SnapshotTree;
 pub use tree::{ContentId, DiskTree, FileTree, Kind, MemoryTree, OverlayTree, TreeError};

@@ -49,7 +49,7 @@ pub fn is_remote(path: &str) -> bool {
 }
 
 /// Whether a reference is a file by HTTP.
-pub(crate) fn is_http(path: &str) -> bool {
+fn is_http(path: &str) -> bool {
     path.starts_with("http://") || path.starts_with("https://")
 }
 
@@ -77,6 +77,7 @@ pub(crate) struct Loader<'a> {
     pub restriction: LoadRestriction,
     /// The absolute path of the tree's root, for messages.
     pub shown_root: Arc<str>,
+    remote: Option<&'a dyn Remote>,
     parents: Vec<String>,
 }
 
@@ -89,12 +90,14 @@ impl<'a> Loader<'a> {
         dir: &str,
         restriction: LoadRestriction,
         shown_root: &str,
+        remote: Option<&'a dyn Remote>,
     ) -> Result<Loader<'a>> {
         let loader = Loader {
             tree: TreeRef::Borrowed(tree),
             dir: String::new(),
             restriction,
             shown_root: if shown_root == "/" { "/" } else { shown_root.trim_end_matches('/') }.into(),
+            remote,
             parents: Vec::new(),
         };
         let dir = loader.confirm_dir(dir).map_err(|e| e.wrap("must build at directory"))?;
@@ -119,10 +122,21 @@ impl<'a> Loader<'a> {
 
     fn at(&self, path: &str) -> Result<String> {
         if path.starts_with('/') {
+            let root = self.shown_root.trim_end_matches('/');
+            let inside = path.strip_prefix(root).filter(|rest| !self.shown_root.is_empty() && rest.starts_with('/'));
+            if let Some(full) = inside.and_then(|rest| tree::join("", rest.trim_start_matches('/'))) {
+                return Ok(full);
+            }
             // kustomize would read it from the disk; the tree is all there is here.
-            return Err(
-                fail!("open {path}: no such file or directory").help("use a path relative to the kustomization file")
-            );
+            let end = path.get(1..).and_then(|p| p.find('/')).map_or(path.len(), |i| i + 1);
+            let e = match self.restriction {
+                LoadRestriction::RootOnly => fail!(
+                    "evalsymlink failure on '{path}' : lstat {}: no such file or directory",
+                    path.get(..end).unwrap_or(path)
+                ),
+                LoadRestriction::None => fail!("open {path}: no such file or directory"),
+            };
+            return Err(e.help("use a path relative to the kustomization file"));
         }
         tree::join(&self.dir, path).ok_or_else(|| {
             fail!("security; file '{path}' leads out of the tree").help("keep what is built inside the repository")
@@ -195,14 +209,30 @@ impl<'a> Loader<'a> {
             dir: String::new(),
             restriction: LoadRestriction::RootOnly,
             shown_root: url.into(),
+            remote: self.remote,
             parents: Vec::new(),
         };
         let dir = loader.confirm_dir(dir).map_err(|e| e.wrap("must build at directory"))?;
         Ok(Loader { dir, ..loader })
     }
 
-    /// A file's place in the tree and its content.
+    /// What a URL leads to.
+    pub(crate) fn get(&self, url: &str) -> Result<RemoteContent> {
+        match self.remote {
+            Some(remote) => remote.get(url).map_err(KustomizeError::new),
+            None => Err(fail!("remote resource '{url}' is not allowed here")
+                .help("copy it into the repository, or name its source so that it can be fetched")),
+        }
+    }
+
+    /// A file's place in the tree and its content. URLs are read as they are.
     pub(crate) fn load(&self, path: &str) -> Result<(String, Arc<[u8]>)> {
+        if is_http(path) {
+            return match self.get(path)? {
+                RemoteContent::File(bytes) => Ok((path.to_string(), bytes)),
+                RemoteContent::Tree { .. } => Err(fail!("URL is a git repository")),
+            };
+        }
         let full = self.at(path)?;
         let tree = self.tree.get();
         if self.restriction == LoadRestriction::RootOnly {

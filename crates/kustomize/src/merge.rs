@@ -1,6 +1,7 @@
 //! Strategic merge as kustomize does it (kyaml's `merge2` with lists that grow at the front), which differs from the
 //! API server's: unknown kinds replace lists, new items come first, and of the directives only `$patch` is known.
 
+use druse_object::yaml::Step;
 use druse_object::{Map, Value};
 
 use crate::error::{Result, fail};
@@ -19,6 +20,35 @@ pub(crate) fn merge(dest: Value, patch: &Value, schemas: &Schemas) -> Result<Opt
         Out::Clear => None,
         Out::Keep(value) | Out::Replaced(value) => Some(value),
     })
+}
+
+/// Removes the nulls for which nothing is written (`key:`) wherever a merge looks: kyaml keeps a null that the patch has
+/// no word on when there is a text for it (`null`, `~`). It does not look into lists that are replaced as a whole.
+pub(crate) fn drop_blanks(value: &mut Value, ways: &[Vec<Step>], schemas: &Schemas) {
+    let root = schemas.of(value);
+    for way in ways {
+        drop_blank(value, way, root);
+    }
+}
+
+fn drop_blank(value: &mut Value, way: &[Step], schema: Option<Schema<'_>>) {
+    match (way, value) {
+        ([Step::Key(key)], Value::Map(map)) if map.get(key).is_some_and(Value::is_null) => {
+            map.remove(key);
+        }
+        ([Step::Key(key), rest @ ..], Value::Map(map)) => {
+            if let Some(inner) = map.get_mut(key) {
+                drop_blank(inner, rest, schema.and_then(|s| s.field(key)));
+            }
+        }
+        ([Step::Index(i), rest @ ..], Value::Array(items)) => {
+            let merges = schema.and_then(Schema::merge_keys).is_some_and(|keys| !keys.is_empty());
+            if let Some(item) = items.get_mut(*i).filter(|_| merges) {
+                drop_blank(item, rest, schema.and_then(Schema::items));
+            }
+        }
+        _ => {}
+    }
 }
 
 /// What becomes of a value.

@@ -1,6 +1,6 @@
 //! `buildMetadata`: where objects come from and what changed them, as annotations say it.
 
-use crate::loader;
+use crate::repospec::RepoSpec;
 use crate::resource::{Resource, Resources};
 
 /// Where an object or a transformer comes from, for `buildMetadata`.
@@ -8,15 +8,15 @@ use crate::resource::{Resource, Resources};
 pub(crate) struct Origin {
     path: String,
     repo: String,
+    reference: String,
 }
 
 impl Origin {
     pub(crate) fn append(&self, path: &str) -> Self {
-        if loader::is_remote(path) {
-            return Self { path: String::new(), repo: path.to_string() };
+        match RepoSpec::parse(path) {
+            Some(spec) => Self { path: clean("", &spec.dir), repo: spec.url, reference: spec.reference },
+            None => Self { path: clean(&self.path, path), ..self.clone() },
         }
-        let joined = clean(&self.path, path);
-        Self { path: joined, repo: self.repo.clone() }
     }
 
     pub(crate) fn text(&self) -> String {
@@ -24,18 +24,24 @@ impl Origin {
         if !self.path.is_empty() {
             out.push_str(&format!("path: {}\n", self.path));
         }
-        if !self.repo.is_empty() {
-            out.push_str(&format!("repo: {}\n", self.repo));
+        out.push_str(&self.place());
+        out
+    }
+
+    /// The repository, where it is another one.
+    fn place(&self) -> String {
+        let mut out = String::new();
+        for (field, text) in [("repo", &self.repo), ("ref", &self.reference)] {
+            if !text.is_empty() {
+                out.push_str(&format!("{field}: {text}\n"));
+            }
         }
         out
     }
 
     /// The text for what a plugin of a file makes or changes.
     pub(crate) fn configured(&self, file_name: &str, api_version: &str, kind: &str, name: &str) -> String {
-        let mut out = String::new();
-        if !self.repo.is_empty() {
-            out.push_str(&format!("repo: {}\n", self.repo));
-        }
+        let mut out = self.place();
         out.push_str(&format!("configuredIn: {}\n", clean(&self.path, file_name)));
         out.push_str(&format!("configuredBy:\n  apiVersion: {api_version}\n  kind: {kind}\n"));
         if !name.is_empty() {
@@ -65,7 +71,7 @@ pub(crate) fn plugin_origin(object: &Resource, origin: Option<&Origin>, file_nam
     let origin = origin?;
     let id = object.id();
     let written = object.origin.as_deref().and_then(|o| o.strip_prefix("path: ")).map(str::trim_end);
-    let at = Origin { path: String::new(), repo: origin.repo.clone() };
+    let at = Origin { path: String::new(), ..origin.clone() };
     match written {
         Some(path) => Some(at.configured(path, &id.gvk.version, &id.gvk.kind, &id.name)),
         None => Some(origin.configured(file_name, &id.gvk.version, &id.gvk.kind, &id.name)),

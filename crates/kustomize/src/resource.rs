@@ -5,11 +5,13 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use druse_object::{Map, Object, Provenance, Str, Value};
+use druse_object::{Map, Object, Provenance, Str, Value, yaml};
 
+use crate::docs::Notes;
 use crate::error::{Result, fail};
 use crate::ids::{Gvk, IdKey, ResId, meta_text, text};
 use crate::kustomization::{PatchOptions, Selector};
+use crate::scalar;
 use crate::selector::Matcher;
 
 /// What a generated object does to one that is there.
@@ -66,6 +68,12 @@ pub(crate) struct Resource {
     pub origin: Option<Arc<str>>,
     /// The text of the transformations annotation.
     pub transformations: String,
+    /// A chart made it: its namespace is the chart's own affair.
+    pub by_helm: bool,
+    /// The ways to nulls that nothing is written for, while no patch has removed them.
+    pub blanks: Vec<Vec<yaml::Step>>,
+    /// Keys that are no texts as they are written.
+    pub typed_keys: Vec<Str>,
     /// For a patch, what it may change.
     pub options: PatchOptions,
 }
@@ -73,6 +81,32 @@ pub(crate) struct Resource {
 impl Resource {
     pub(crate) fn new(value: Value, provenance: Provenance) -> Self {
         Self { value, provenance, ..Self::default() }
+    }
+
+    pub(crate) fn with_notes(self, notes: Option<&Notes>) -> Self {
+        let notes = notes.cloned().unwrap_or_default();
+        Self { blanks: notes.blanks, typed_keys: notes.typed_keys, ..self }
+    }
+
+    /// Remembers those of the keys, which are about to be added, that are no texts as kustomize writes them.
+    pub(crate) fn note_keys<'k>(&mut self, keys: impl Iterator<Item = &'k str>) {
+        self.typed_keys.extend(keys.filter(|k| !scalar::is_text(k)).map(Str::from));
+    }
+
+    /// Fails where a map below the first level has a key that is no text, as kustomize does: it turns the object into
+    /// JSON, which has no such keys.
+    pub(crate) fn check_keys(&self) -> Result<()> {
+        let found = self.typed_keys.iter().find_map(|key| {
+            let top = self.value.as_map().into_iter().flat_map(Map::iter);
+            top.filter_map(|(field, value)| has_key(value, key, 0).then_some((field, key))).next()
+        });
+        let Some((field, key)) = found else { return Ok(()) };
+        Err(fail!(
+            "the key {key} in {field} of {} is no text: json: unsupported type: map[interface {{}}]interface {{}}",
+            self.id()
+        )
+        .at(self.provenance.file.as_deref().unwrap_or_default(), self.provenance.line)
+        .help(format!("put the key in quotes: \"{key}\"")))
     }
 
     /// The identity now.
@@ -199,7 +233,13 @@ impl Resource {
         if patch.options.allow_name_change || patch.options.allow_kind_change {
             self.store_previous();
         }
-        let value = std::mem::take(&mut self.value);
+        if patch.value.get("$patch").map(text).as_deref() == Some("replace") {
+            // What kustomize makes of this goes nowhere: the object stays as it is.
+            return Ok(());
+        }
+        let mut value = std::mem::take(&mut self.value);
+        crate::merge::drop_blanks(&mut value, &std::mem::take(&mut self.blanks), schemas);
+        self.typed_keys.extend(patch.typed_keys.iter().cloned());
         self.value = crate::merge::merge(value, &patch.value, schemas)?.unwrap_or_default();
         if self.is_empty() {
             self.value = Value::Null;
@@ -233,6 +273,7 @@ impl Resource {
                 }
             }
         }
+        self.typed_keys.extend(old.typed_keys.iter().cloned());
         self.needs_hash &= old.needs_hash;
         self.behavior = old.behavior;
         self.previous.clone_from(&old.previous);
@@ -266,7 +307,11 @@ impl Resource {
     }
 
     /// The object as kustomize prints it: annotations are texts, whole floats are integers, memory is gone.
-    pub(crate) fn finish(mut self, origins: bool, transformations: bool) -> Object {
+    ///
+    /// # Errors
+    /// When it has keys that cannot be printed.
+    pub(crate) fn finish(mut self, origins: bool, transformations: bool) -> Result<Object> {
+        self.check_keys()?;
         if let Some(annotations) = self.value.make_map_at(["metadata"]).and_then(|m| m.get_mut("annotations"))
             && let Some(map) = annotations.as_map_mut()
         {
@@ -287,7 +332,7 @@ impl Resource {
             self.annotate(TRANSFORMATIONS, &text);
         }
         whole_floats(&mut self.value, 0);
-        Object { value: self.value, provenance: self.provenance }
+        Ok(Object { value: self.value, provenance: self.provenance })
     }
 
     /// The object with its memory as JSON, as kustomize shows it in messages.
@@ -343,6 +388,16 @@ const INTERNAL_ANNOTATIONS: [&str; 19] = [
 
 /// Deeper than any document the reader accepts.
 const MAX_DEPTH: usize = 2000;
+
+/// Whether a map in a value has a key.
+fn has_key(value: &Value, key: &str, depth: usize) -> bool {
+    match value {
+        _ if depth > MAX_DEPTH => false,
+        Value::Map(map) => map.contains_key(key) || map.values().any(|v| has_key(v, key, depth + 1)),
+        Value::Array(items) => items.iter().any(|v| has_key(v, key, depth + 1)),
+        _ => false,
+    }
+}
 
 /// kustomize writes objects through Go's JSON, in which `1.0` is `1`.
 fn whole_floats(value: &mut Value, depth: usize) {

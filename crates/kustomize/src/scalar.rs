@@ -24,6 +24,11 @@ pub(crate) fn resolve(plain: &str) -> Value {
     Value::from(plain)
 }
 
+/// Whether a plain scalar in YAML is a text.
+pub(crate) fn is_text(plain: &str) -> bool {
+    matches!(resolve(plain), Value::String(s) if s == plain)
+}
+
 /// `new` written over `old`: a text that had to be quoted to be one keeps its quotes, and so makes a text of `new`.
 pub(crate) fn over(old: &Value, new: Value) -> Value {
     match (old, &new) {

@@ -25,7 +25,9 @@ pub(crate) fn apply(resources: &mut Resources, options: Option<&SortOptions>) ->
     };
     resources.list_mut().sort_by_cached_key(|r| {
         let id = r.id();
-        (kind_rank(&id.gvk.kind, &first, &last), gvk_key(&id.gvk), id_key(&id))
+        // The namespaces of the core come before those of other groups.
+        let other = id.gvk.kind == "Namespace" && !id.gvk.group.is_empty();
+        (kind_rank(&id.gvk.kind, &first, &last), other, gvk_key(&id.gvk), id_key(&id))
     });
     Ok(())
 }

@@ -7,8 +7,8 @@ mod common;
 use std::sync::Arc;
 
 use druse_kustomize::{
-    BuildOptions, DiskTree, DocCache, Kustomization, LoadRestriction, MemoryTree, Remote, RemoteContent, build,
-    build_with, kustomization_file,
+    BuildOptions, DiskTree, DocCache, FileTree, Helm, HelmChart, Kustomization, LoadRestriction, LoadedChart,
+    MemoryTree, Remote, RemoteContent, build, build_with, kustomization_file,
 };
 
 const CONFIG_MAP: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n";
@@ -112,6 +112,101 @@ fn a_huge_file_is_a_clear_error() {
     let e = build(&tree, "", &BuildOptions::default()).unwrap_err();
     assert!(e.message.contains("1073741824 bytes is more than the limit of 33554432"), "{e}");
     assert_eq!(e.file.as_deref(), Some("huge.yaml"));
+}
+
+#[test]
+fn old_fields_are_warned_of_in_every_file_that_is_read() {
+    let tree: MemoryTree = [
+        ("kustomization.yaml", "bases: [base]\ncommonLabels: {a: b}\n"),
+        ("base/kustomization.yaml", "resources: [a.yaml]\nvars: []\n"),
+        ("base/a.yaml", CONFIG_MAP),
+    ]
+    .into_iter()
+    .collect();
+    let said = std::sync::Mutex::new(Vec::new());
+    let warn = |warning: &str| said.lock().unwrap().push(warning.to_string());
+    build(&tree, "", &BuildOptions { warn: Some(&warn), ..BuildOptions::default() }).unwrap();
+    let said = said.into_inner().unwrap();
+    let fields: Vec<&str> = said.iter().map(|w| w.split('\'').nth(1).unwrap()).collect();
+    assert_eq!(fields, ["bases", "commonLabels", "vars"]);
+    assert!(
+        said[2].starts_with("# Warning: 'vars' is deprecated. Please use 'replacements' instead. [EXPERIMENTAL] Run")
+    );
+}
+
+struct OneChart;
+
+impl Helm for OneChart {
+    fn load(&self, chart: &HelmChart, local: Option<(&dyn FileTree, &str)>) -> Result<Box<dyn LoadedChart>, String> {
+        match (local, chart.repo.as_str()) {
+            (Some((tree, dir)), _) if tree.kind(&format!("{dir}/Chart.yaml")).is_some() => Ok(Box::new(Self)),
+            (None, "https://charts.example.org") => Ok(Box::new(Self)),
+            _ => Err("no such chart".to_string()),
+        }
+    }
+}
+
+impl LoadedChart for OneChart {
+    fn values(&self) -> String {
+        "own: {a: 1, b: 2}\nkept: true\n".to_string()
+    }
+
+    /// A ConfigMap with what it was given.
+    fn template(&self, chart: &HelmChart, values: &[String]) -> Result<String, String> {
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        Ok(format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {}, namespace: {}}}\ndata:\n  values: {:?}\n",
+            chart.release_name,
+            chart.namespace,
+            values.join("|")
+        ))
+    }
+}
+
+#[test]
+fn charts_get_the_values_kustomize_gives_them() {
+    let inline = "valuesInline: {own: {b: 3}, new: x}";
+    for (entry, expected) in [
+        ("", "own: {a: 1, b: 2}\nkept: true\n"),
+        (inline, "kept: true\nnew: x\nown:\n  a: 1\n  b: 3\n"),
+        (&format!("{inline}, valuesMerge: merge"), "kept: true\nnew: x\nown:\n  a: 1\n  b: 2\n"),
+        (&format!("{inline}, valuesMerge: replace"), "new: x\nown:\n  b: 3\n"),
+        ("additionalValuesFiles: [more.yaml]", "own: {a: 1, b: 2}\nkept: true\n|more: 1\n"),
+        ("valuesFile: more.yaml", "more: 1\n"),
+    ] {
+        let entry = if entry.is_empty() { String::new() } else { format!(", {entry}") };
+        let chart = format!(
+            "helmCharts: [{{name: one, releaseName: r, repo: 'https://charts.example.org', version: 1.0.0{entry}}}]\n"
+        );
+        let tree: MemoryTree = [
+            ("kustomization.yaml", "namespace: nn\nresources: [base]\nnamePrefix: p-\n"),
+            ("base/kustomization.yaml", &chart),
+            ("base/more.yaml", "more: 1\n"),
+        ]
+        .into_iter()
+        .collect();
+        let objects = build(&tree, "", &BuildOptions { helm: Some(&OneChart), ..BuildOptions::default() }).unwrap();
+        assert_eq!((objects[0].name(), objects[0].namespace()), ("p-r", "nn"), "{entry}");
+        assert_eq!(objects[0].value.str_at(["data", "values"]), Some(expected), "{entry}");
+    }
+}
+
+#[test]
+fn charts_of_the_repository_are_found_in_its_chart_home() {
+    let tree: MemoryTree = [
+        ("kustomization.yaml", "helmGlobals: {chartHome: lib}\nhelmCharts: [{name: one, releaseName: r}]\n"),
+        ("lib/one/Chart.yaml", "name: one\nversion: 1.0.0\n"),
+        ("lib/one/values.yaml", "x: y\n"),
+    ]
+    .into_iter()
+    .collect();
+    let options = BuildOptions { helm: Some(&OneChart), ..BuildOptions::default() };
+    let objects = build(&tree, "", &options).unwrap();
+    assert_eq!(objects[0].value.str_at(["data", "values"]), Some("x: y\n"));
+    let missing: MemoryTree = [("kustomization.yaml", "helmCharts: [{name: two}]\n")].into_iter().collect();
+    let e = build(&missing, "", &options).unwrap_err();
+    assert_eq!(e.message, "no repo specified for pull, no chart found at ''");
+    assert_eq!(e.remedy.as_deref(), Some("put the chart into charts/two, or name its repo"));
 }
 
 /// The message that Flux' kustomize-controller 1.9.6 was seen to put in a status.

@@ -331,7 +331,10 @@ impl Sources {
 }
 
 /// The files of a chart's folder, `.helmignore` obeyed, named relative to it.
-fn chart_files(tree: &dyn FileTree, dir: &str) -> std::result::Result<Vec<File>, String> {
+///
+/// # Errors
+/// A message that names the file that cannot be read.
+pub fn chart_files(tree: &dyn FileTree, dir: &str) -> std::result::Result<Vec<File>, String> {
     let path_in = |name: &str| if dir.is_empty() { name.to_string() } else { format!("{dir}/{name}") };
     let ignore = tree.read(&path_in(".helmignore")).ok();
     let ignore = ignore.as_deref().map(String::from_utf8_lossy).unwrap_or_default();

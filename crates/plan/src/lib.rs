@@ -35,6 +35,7 @@
 
 #[allow(clippy::result_large_err, reason = "as in sources")]
 mod charts;
+pub use charts::chart_files;
 pub mod clusters;
 mod codec;
 mod entry;

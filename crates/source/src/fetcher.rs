@@ -94,6 +94,10 @@ impl Fetcher {
         Ok(self)
     }
 
+    pub(crate) fn network(&self) -> Option<&Network> {
+        self.network.as_ref()
+    }
+
     /// Says what it is doing, on whatever thread it is doing it.
     #[must_use]
     pub fn with_progress(mut self, on: impl Fn(Progress<'_>) + Send + Sync + 'static) -> Self {

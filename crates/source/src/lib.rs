@@ -13,6 +13,7 @@
 //! verification, credential helpers of registries.
 
 mod archive;
+mod bases;
 pub mod cache;
 mod error;
 pub mod fetcher;

@@ -3,7 +3,7 @@
 use druse_object::Value;
 use regex::Regex;
 
-use crate::error::Result;
+use crate::error::{Result, fail, go_quote};
 use crate::fieldspec::{FieldSpecs, Make, set_scalar, wrong_kind};
 use crate::ids::text;
 use crate::kustomization::Image;
@@ -13,9 +13,12 @@ use crate::resource::Resources;
 const MAX_DEPTH: usize = 2000;
 
 pub(super) fn apply(resources: &mut Resources, image: &Image, specs: &FieldSpecs) -> Result<()> {
-    // kustomize ignores a name that is no pattern, and so changes nothing.
     let pattern = format!("^{}(:[a-zA-Z0-9_.{{}}-]*)?(@sha256:[a-zA-Z0-9_.{{}}-]*)?$", image.name);
-    let Ok(pattern) = Regex::new(&pattern) else { return Ok(()) };
+    // kustomize panics here.
+    let pattern = Regex::new(&pattern).map_err(|_| {
+        fail!("the image name {} is no regular expression", go_quote(&image.name))
+            .help("image names are regular expressions: write a backslash before brackets and the like")
+    })?;
     let mut set = |field: &mut Value| match field {
         Value::Map(_) | Value::Array(_) => Err(wrong_kind("ScalarNode", field)),
         _ => {

@@ -14,6 +14,7 @@ pub(super) fn set_texts(resources: &mut Resources, texts: &Texts, specs: &FieldS
     }
     for resource in resources.contents_mut() {
         let id = resource.id();
+        resource.note_keys(texts.keys().map(String::as_str));
         specs.apply(&mut resource.value, &id, Make::Map, &mut |field| {
             texts.iter().try_for_each(|(key, value)| set_entry(field, key, value))
         })?;

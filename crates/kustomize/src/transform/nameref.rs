@@ -47,6 +47,9 @@ fn same_end(a: &[Str], b: &[Str]) -> bool {
 
 /// Updates all fields that name renamed objects.
 pub(crate) fn apply(resources: &mut Resources, references: &[NameReference]) -> Result<()> {
+    for resource in resources.iter() {
+        bound_namespaces(&resource.value, &resource.id())?;
+    }
     // Only objects that have been something else can be named by what they were.
     if !resources.iter().any(Resource::has_previous) {
         return Ok(());

@@ -37,12 +37,13 @@ pub(super) fn apply(
     }
     let mut conflict = None;
     for resource in resources.list_mut() {
-        let generated_by_helm = resource
-            .value
-            .at(["metadata", "annotations"])
-            .and_then(|a| a.get("internal.config.kubernetes.io/helm-generated"))
-            .is_some_and(|v| text(v) == "true");
-        if resource.is_empty() || generated_by_helm {
+        let by_helm = resource.by_helm
+            || resource
+                .value
+                .at(["metadata", "annotations"])
+                .and_then(|a| a.get("internal.config.kubernetes.io/helm-generated"))
+                .is_some_and(|v| text(v) == "true");
+        if resource.is_empty() || by_helm {
             continue;
         }
         let before = resource.id().key();
@@ -99,8 +100,15 @@ pub(super) fn set(
             || (spec.path == "metadata/name" && !is_v1)
             || (is_binding(&id.gvk.kind) && is_binding(&spec.gvk.kind) && spec.path == "subjects/namespace");
         if !handled_above {
-            spec.apply(&mut resource.value, &id, Make::Scalar, &mut setter)
-                .map_err(|e| e.wrap("namespace transformation failed"))?;
+            spec.apply(&mut resource.value, &id, Make::Scalar, &mut setter).map_err(|e| {
+                let holds_others =
+                    ["but got SequenceNode", "but got MappingNode"].iter().any(|m| e.message.contains(m));
+                e.wrap(if holds_others {
+                    "namespace field specs must target scalar nodes"
+                } else {
+                    "namespace transformation failed"
+                })
+            })?;
         }
     }
     Ok(())

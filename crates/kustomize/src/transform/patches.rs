@@ -3,11 +3,13 @@
 use druse_object::{Value, patch, yaml};
 
 use crate::docs;
-use crate::error::{Result, fail, go_quote};
+use crate::error::{Result, fail, go_quote, go_yaml};
+use crate::generators::go_json;
 use crate::kustomization::{Patch, Selector};
 use crate::loader::Loader;
 use crate::resource::{Resource, Resources};
 use crate::schema::Schemas;
+use crate::typed;
 
 /// Patches made ready to apply.
 #[derive(Clone, Debug)]
@@ -18,6 +20,8 @@ pub(crate) enum Patches {
     Merge { patch: Box<Resource>, target: Selector },
     /// A JSON patch for all objects that a selector names.
     Json { patch: Value, target: Selector, remember: bool, place: (String, u32) },
+    /// What is wrong is found when the patch is applied.
+    Refused(crate::KustomizeError),
 }
 
 /// What a text is as a list of JSON patch operations.
@@ -34,12 +38,12 @@ fn json_operations(text: &str) -> std::result::Result<Value, String> {
     }
 }
 
-/// Reads an entry of `patches`.
-fn load(entry: &Patch, loader: &Loader<'_>, file: &str) -> Result<Patches> {
+/// Reads an entry of `patches` or of a `PatchTransformer`; `config` is the plugin's configuration, for messages.
+pub(crate) fn load(entry: &Patch, config: &str, loader: &Loader<'_>, file: &str) -> Result<Patches> {
     let inline = entry.patch.trim();
     let (text, source, place) = match (inline.is_empty(), entry.path.is_empty()) {
-        (true, true) => return Err(fail!("must specify one of patch and path in\n{}", shown(entry, "patch"))),
-        (false, false) => return Err(fail!("patch and path can't be set at the same time\n{}", shown(entry, "patch"))),
+        (true, true) => return Err(fail!("must specify one of patch and path in\n{config}")),
+        (false, false) => return Err(fail!("patch and path can't be set at the same time\n{config}")),
         (false, true) => (inline.to_string(), format!("[patch: {}]", go_quote(inline)), file.to_string()),
         (true, false) => {
             let (place, bytes) = loader
@@ -61,7 +65,10 @@ fn load(entry: &Patch, loader: &Loader<'_>, file: &str) -> Result<Patches> {
         (Err(_), Ok(patch)) => {
             return match &entry.target {
                 Some(target) => Ok(Patches::Json { patch, target: target.clone(), remember: true, place: (place, 0) }),
-                None => Err(fail!("{LATE}must specify a target for JSON patch {source}")),
+                None => {
+                    let e = fail!("must specify a target for JSON patch {source}").at(&place, 0);
+                    Ok(Patches::Refused(e.help("a JSON patch does not say what it is for: add a target")))
+                }
             };
         }
         (Err(why), Err(_)) => {
@@ -74,9 +81,13 @@ fn load(entry: &Patch, loader: &Loader<'_>, file: &str) -> Result<Patches> {
     }
     match &entry.target {
         None => Ok(Patches::Named { patches: objects, legacy: false }),
-        Some(_) if objects.len() > 1 => Err(fail!(
-            "{LATE}Multiple Strategic-Merge Patches in one `patches` entry is not allowed to set `patches.target` field: \
-             {source}"
+        Some(_) if objects.len() > 1 => Ok(Patches::Refused(
+            fail!(
+                "Multiple Strategic-Merge Patches in one `patches` entry is not allowed to set `patches.target` field: \
+                 {source}"
+            )
+            .at(&place, 0)
+            .help("give each patch an entry of its own"),
         )),
         Some(target) => match objects.pop() {
             Some(patch) => Ok(Patches::Merge { patch: Box::new(patch), target: target.clone() }),
@@ -87,39 +98,14 @@ fn load(entry: &Patch, loader: &Loader<'_>, file: &str) -> Result<Patches> {
 
 /// An entry as kustomize hands it to its plugin, for messages. `text_field` is what the plugin calls the patch itself.
 fn shown(entry: &Patch, text_field: &str) -> String {
-    let mut map = druse_object::Map::new();
-    let put = |map: &mut druse_object::Map, key: &str, value: &str| {
-        if !value.is_empty() {
-            map.insert(key, value);
-        }
-    };
-    put(&mut map, "path", &entry.path);
-    put(&mut map, text_field, &entry.patch);
-    if let Some(t) = &entry.target {
-        let mut target = druse_object::Map::new();
-        for (key, value) in [
-            ("group", &t.group),
-            ("version", &t.version),
-            ("kind", &t.kind),
-            ("name", &t.name),
-            ("namespace", &t.namespace),
-            ("labelSelector", &t.label_selector),
-            ("annotationSelector", &t.annotation_selector),
-        ] {
-            put(&mut target, key, value);
-        }
-        map.insert("target", target);
+    let mut value = Value::from_typed(entry).unwrap_or_default();
+    typed::omit_empty(&mut value);
+    if let Some(map) = value.as_map_mut()
+        && let Some(patch) = map.remove("patch")
+    {
+        map.insert(text_field, patch);
     }
-    if let Some(o) = entry.options {
-        let mut options = druse_object::Map::new();
-        for (key, on) in [("allowNameChange", o.allow_name_change), ("allowKindChange", o.allow_kind_change)] {
-            if on {
-                options.insert(key, true);
-            }
-        }
-        map.insert("options", options);
-    }
-    yaml::to_string(&Value::Map(map))
+    yaml::to_string(&value)
 }
 
 /// An error as kustomize wraps it when a plugin of a kustomization file cannot be configured.
@@ -129,15 +115,8 @@ pub(crate) fn configuring(e: crate::KustomizeError, plugin: &str, config: &str) 
 
 /// Reads an entry of `patches` of a kustomization file.
 pub(crate) fn from_entry(entry: &Patch, loader: &Loader<'_>, file: &str) -> Result<Patches> {
-    match load(entry, loader, file) {
-        Err(e) if e.message.starts_with(LATE) => Err(late(e)),
-        other => other.map_err(|e| configuring(e, "PatchTransformer", &shown(entry, "patch"))),
-    }
-}
-
-/// Reads a patch that a `PatchTransformer` object configures.
-pub(crate) fn load_plugin(entry: &Patch, loader: &Loader<'_>, file: &str) -> Result<Patches> {
-    load(entry, loader, file).map_err(late)
+    let config = shown(entry, "patch");
+    load(entry, &config, loader, file).map_err(|e| configuring(e, "PatchTransformer", &config))
 }
 
 /// Reads an entry of `patchesJson6902` of a kustomization file.
@@ -152,16 +131,6 @@ pub(crate) fn from_legacy_entries(paths: &[String], loader: &Loader<'_>, file: &
         map.insert("paths", paths.iter().map(String::as_str).collect::<Value>());
         configuring(e, "PatchStrategicMergeTransformer", &yaml::to_string(&Value::Map(map)))
     })
-}
-
-/// Marks errors that kustomize finds only when the patch is applied; never leaves this file.
-const LATE: char = '\u{0}';
-
-fn late(mut e: crate::KustomizeError) -> crate::KustomizeError {
-    if e.message.starts_with(LATE) {
-        e.message.remove(0);
-    }
-    e
 }
 
 /// Reads an entry of `patchesJson6902`.
@@ -181,6 +150,15 @@ pub(crate) fn load_json(entry: &Patch, loader: &Loader<'_>, file: &str) -> Resul
             }
             (String::from_utf8_lossy(&bytes).into_owned(), place)
         }
+    };
+    let text = if text.starts_with('[') {
+        text
+    } else {
+        // What does not look like JSON is turned into it.
+        let mut value = yaml::parse(&text, yaml::Dialect::Sigs)
+            .map_err(|e| fail!("error converting YAML to JSON: {}", go_yaml(&e)).at(&place, e.line))?;
+        value.sort_keys();
+        go_json(&value)
     };
     let patch = json_operations(&text).map_err(|e| fail!("decoding {text}: {e}").at(&place, 0))?;
     if patch.items().is_empty() {
@@ -223,6 +201,7 @@ pub(crate) fn malformed(mut e: crate::KustomizeError, path: &str) -> crate::Kust
 impl Patches {
     pub(crate) fn apply(&self, resources: &mut Resources, schemas: &Schemas) -> Result<()> {
         match self {
+            Self::Refused(e) => return Err(e.clone()),
             Self::Named { patches, legacy } => {
                 for patch in patches {
                     apply_named(patch, *legacy, resources, schemas).map_err(|e| placed(e, patch))?;
@@ -253,6 +232,10 @@ impl Patches {
                         resource.store_previous();
                     }
                     let id = resource.id();
+                    // It goes through JSON, in which every null is written and every key a text.
+                    resource.check_keys()?;
+                    resource.blanks.clear();
+                    resource.typed_keys.clear();
                     patch::json_patch(&mut resource.value, patch).map_err(|e| {
                         fail!("{e}").at(&place.0, place.1).help(format!("the patch was applied to {id}"))
                     })?;

@@ -314,12 +314,13 @@ fn visit_at(
     };
     if let Ok(index) = part.parse::<usize>() {
         let items = list_of(value)?;
-        if items.len() == index && create != Create::No {
+        let fresh = items.len() == index && create != Create::No;
+        if fresh {
             items.push(create.before(rest.first()));
         }
         let length = items.len();
         return match items.get_mut(index) {
-            Some(item) => visit_at(item, rest, create, false, set),
+            Some(item) => visit_at(item, rest, create, fresh, set),
             None => Err(fail!("index {index} specified but only {length} elements found")),
         };
     }

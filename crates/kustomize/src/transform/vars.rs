@@ -44,7 +44,7 @@ impl VarSet {
                     return Err(fail!(
                         "found {} resId matches for var {} (unable to disambiguate)",
                         more + 1,
-                        var.name
+                        shown(var)
                     ));
                 }
                 (None, _) => {}
@@ -115,6 +115,17 @@ fn value_of(var: &Var, resources: &Resources) -> Result<Value> {
     };
     let found = lookup(&resource.value, &var_path(&var.fieldref.field_path)).ok().flatten();
     found.cloned().ok_or_else(|| fail!("field specified in var '{}' not found in corresponding resource", shown(var)))
+}
+
+/// Variables as Go prints the structures before their `apiVersion` was looked at.
+pub(crate) fn shown_unread(vars: &[Var]) -> String {
+    let one = |var: &Var| {
+        let o = &var.objref;
+        let gvk =
+            Gvk { group: o.group.as_str().into(), version: o.version.as_str().into(), kind: o.kind.as_str().into() };
+        format!("{{{} {gvk} {{{}}}}}", var.name, var.fieldref.field_path)
+    };
+    format!("[{}]", vars.iter().map(one).collect::<Vec<_>>().join(" "))
 }
 
 /// A variable as Go prints the structure with `%v`.

@@ -7,15 +7,24 @@ use std::process::Command;
 use druse_kustomize::KustomizeError;
 use druse_object::{Object, yaml};
 
-/// kubectl, when there is one.
+/// The kustomize that this crate follows.
+const VERSION: &str = "v5.8.1";
+
+/// kubectl, when there is one with the kustomize that this crate follows.
 pub fn kubectl() -> Option<PathBuf> {
     let found = std::env::var_os("DRUSE_KUBECTL").map(PathBuf::from).or_else(|| {
         std::env::split_paths(&std::env::var_os("PATH")?).map(|dir| dir.join("kubectl")).find(|p| p.is_file())
     });
-    if found.is_none() {
+    let Some(found) = found else {
         eprintln!("skipped: no kubectl (set DRUSE_KUBECTL)");
+        return None;
+    };
+    let version = Command::new(&found).args(["version", "--client"]).output().ok()?;
+    if !String::from_utf8_lossy(&version.stdout).contains(VERSION) {
+        eprintln!("skipped: {} has another kustomize than {VERSION} (set DRUSE_KUBECTL)", found.display());
+        return None;
     }
-    found
+    Some(found)
 }
 
 /// The shared fixtures, when they are there.

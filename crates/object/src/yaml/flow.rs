@@ -23,6 +23,7 @@ impl<'a> Reader<'a> {
 
     fn flow_seq(&mut self, depth: usize) -> Res<Value> {
         let mut out = Vec::new();
+        let began = self.pos;
         self.pos += 1;
         loop {
             self.flow_skip()?;
@@ -59,7 +60,7 @@ impl<'a> Reader<'a> {
             match self.b(self.pos) {
                 b',' => self.pos += 1,
                 b']' => break,
-                _ => return self.fail("did not find expected ',' or ']'"),
+                _ => return self.fail_in(began, "did not find expected ',' or ']'"),
             }
         }
         self.pos += 1;
@@ -70,6 +71,7 @@ impl<'a> Reader<'a> {
         let mut map = Map::new();
         let mut merges = Vec::new();
         let base = self.key_positions.len();
+        let began = self.pos;
         self.pos += 1;
         loop {
             self.flow_skip()?;
@@ -81,7 +83,7 @@ impl<'a> Reader<'a> {
             match self.b(self.pos) {
                 b',' => self.pos += 1,
                 b'}' => break,
-                _ => return self.fail("did not find expected ',' or '}'"),
+                _ => return self.fail_in(began, "did not find expected ',' or '}'"),
             }
         }
         self.pos += 1;
@@ -114,7 +116,7 @@ impl<'a> Reader<'a> {
             };
             (self.key(atom, props, start, before)?, has_value)
         };
-        let value = if has_value { self.flow_value(depth)? } else { Value::Null };
+        let value = if has_value { self.flow_value(depth)? } else { self.nothing() };
         self.put(map, merges, base, key, start, value)
     }
 
@@ -135,7 +137,7 @@ impl<'a> Reader<'a> {
         self.flow_skip()?;
         if matches!(self.b(self.pos), b',' | b'}' | b']') {
             self.nodes += 1;
-            return Ok(Value::Null);
+            return Ok(self.nothing());
         }
         let before = self.nodes;
         let (atom, props) = self.flow_node(depth)?;

@@ -5,11 +5,13 @@
 //! `sigs.k8s.io/yaml` or of `go.yaml.in/yaml/v3` below kyaml. It builds [`Value`]s directly: comments, styles and
 //! positions inside a document are not kept.
 
+mod blanks;
 mod flow;
 mod props;
 mod reader;
 #[cfg(test)]
 mod reader_tests;
+mod refold;
 mod resolve;
 mod scalar;
 mod stream;
@@ -17,8 +19,9 @@ mod writer;
 
 use std::ops::Range;
 
-use crate::value::Value;
+use crate::value::{Str, Value};
 
+pub use blanks::Step;
 pub use stream::{RawDocument, split_documents};
 
 /// Whose reading of YAML to follow where they differ.
@@ -56,6 +59,12 @@ pub struct Document {
     pub line: u32,
     /// Its bytes in the stream, without the `---` before it.
     pub range: Range<usize>,
+    /// In [`Dialect::Kyaml`], the ways to the nulls for which nothing is written (`key:`); kustomize's patches remove
+    /// those and keep a written `null`.
+    pub blanks: Vec<Vec<Step>>,
+    /// In [`Dialect::Kyaml`], the keys that are no texts where they stand (`8080:`, `true:`). kustomize cannot print
+    /// them below the first level.
+    pub typed_keys: Vec<Str>,
 }
 
 /// A document that cannot be read.
@@ -66,6 +75,8 @@ pub struct YamlError {
     pub line: u32,
     /// From 1, in characters.
     pub column: u32,
+    /// The line where the collection began that could not be finished, when that is what is wrong; 0 otherwise.
+    pub began: u32,
     /// What is wrong, in go-yaml's words where it has them.
     pub message: String,
     /// The line go-yaml v2 would name, if it would name one.
@@ -88,6 +99,13 @@ impl YamlError {
 #[must_use]
 pub fn documents(text: &str, options: impl Into<ReadOptions>) -> Vec<Result<Document, YamlError>> {
     stream::read(text, options.into(), usize::MAX)
+}
+
+/// Reads the first document with what is known of it besides its value; `None` when there is none. What follows it is
+/// not looked at.
+#[must_use]
+pub fn first_document(text: &str, options: impl Into<ReadOptions>) -> Option<Result<Document, YamlError>> {
+    stream::read(text, options.into(), 1).into_iter().next()
 }
 
 /// Reads the first document (what Go's `Unmarshal` does); null when there is none.

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 
+use super::blanks::{self, Step};
 use super::resolve::{Scalar, Tag, key_of, may_be_typed, resolve};
 use super::{Dialect, ReadOptions};
 use crate::map::Map;
@@ -27,16 +28,24 @@ pub(super) struct Fail {
     pub(super) first: Option<usize>,
     /// Where go-yaml's scanner notices, when that is further on.
     pub(super) noticed: Option<usize>,
+    /// Where the collection began that could not be finished.
+    pub(super) began: Option<usize>,
 }
 
 impl Fail {
     pub(super) fn new(pos: usize, message: impl Into<Cow<'static, str>>) -> Box<Self> {
-        Box::new(Self { pos, message: message.into(), first: None, noticed: None })
+        Box::new(Self { pos, message: message.into(), first: None, noticed: None, began: None })
     }
 
     /// The same, noticed by go-yaml only at `pos`.
     pub(super) fn noticed_at(mut self: Box<Self>, pos: usize) -> Box<Self> {
         self.noticed = Some(pos);
+        self
+    }
+
+    /// The same, in a collection that began at `began` and could not be finished.
+    pub(super) fn in_collection(mut self: Box<Self>, began: usize) -> Box<Self> {
+        self.began.get_or_insert(began);
         self
     }
 }
@@ -48,6 +57,8 @@ pub(super) struct Read {
     pub(super) value: Value,
     pub(super) start: usize,
     pub(super) range: Range<usize>,
+    pub(super) blanks: Vec<Vec<Step>>,
+    pub(super) typed_keys: Vec<Str>,
 }
 
 pub(super) enum Anchor {
@@ -110,6 +121,10 @@ pub(super) struct Reader<'a> {
     begun: bool,
     /// Only one document is asked for; what follows it is not looked at (as Go's `Unmarshal` does not).
     first_only: bool,
+    /// A null was read for which nothing is written.
+    has_blanks: bool,
+    /// Keys that are no texts.
+    typed_keys: Vec<Str>,
 }
 
 impl<'a> Reader<'a> {
@@ -132,7 +147,22 @@ impl<'a> Reader<'a> {
             need_marker: false,
             begun: false,
             first_only,
+            has_blanks: false,
+            typed_keys: Vec::new(),
         }
+    }
+
+    pub(super) fn is_kyaml(&self) -> bool {
+        self.options.dialect == Dialect::Kyaml
+    }
+
+    /// The null for which nothing is written.
+    pub(super) fn nothing(&mut self) -> Value {
+        if !self.is_kyaml() {
+            return Value::Null;
+        }
+        self.has_blanks = true;
+        blanks::mark()
     }
 
     pub(super) fn pos(&self) -> usize {
@@ -169,6 +199,13 @@ impl<'a> Reader<'a> {
 
     pub(super) fn fail<T>(&self, message: impl Into<Cow<'static, str>>) -> Res<T> {
         Err(Fail::new(self.pos, message))
+    }
+
+    /// An error in a collection that began at `began`.
+    pub(super) fn fail_in<T>(&self, began: usize, message: &'static str) -> Res<T> {
+        let mut fail = Fail::new(self.pos, message);
+        fail.began = Some(began);
+        Err(fail)
     }
 
     fn col(&self) -> isize {
@@ -297,7 +334,19 @@ impl<'a> Reader<'a> {
         }
         end = end.max(stop);
         let from = if explicit { from } else { from.min(start) };
-        Ok(Some(Read { value, start, range: from.min(end)..end }))
+        let mut value = value;
+        let blanks = if std::mem::take(&mut self.has_blanks) { blanks::take(&mut value) } else { Vec::new() };
+        let mut typed_keys = std::mem::take(&mut self.typed_keys);
+        if !typed_keys.is_empty() {
+            // On the first level any scalar is a key.
+            let top: Vec<&Str> = value.as_map().into_iter().flat_map(Map::keys).collect();
+            for key in top {
+                if let Some(i) = typed_keys.iter().position(|k| k == key) {
+                    typed_keys.remove(i);
+                }
+            }
+        }
+        Ok(Some(Read { value, start, range: from.min(end)..end, blanks, typed_keys }))
     }
 
     fn directive(&mut self) -> Res<()> {
@@ -436,6 +485,7 @@ impl<'a> Reader<'a> {
     /// A list from its first `-`.
     fn block_seq(&mut self, indent: isize, indentless: bool, depth: usize) -> Res<Value> {
         let mut out = Vec::new();
+        let began = self.pos;
         loop {
             self.pos += 1;
             self.crossed = false;
@@ -451,10 +501,12 @@ impl<'a> Reader<'a> {
                     self.key_or_fail(indent, depth)?;
                 }
                 // A list at its parent's column ends at anything else, and its parent complains.
-                return self.unexpected(
-                    indent,
-                    if indentless { "did not find expected key" } else { "did not find expected '-' indicator" },
-                );
+                return self
+                    .unexpected(
+                        indent,
+                        if indentless { "did not find expected key" } else { "did not find expected '-' indicator" },
+                    )
+                    .map_err(|f| if indentless { f } else { f.in_collection(began) });
             }
             if col < indent || !self.is_dash() {
                 // Another token at this column belongs to the map around a list that is not indented; that map
@@ -470,6 +522,7 @@ impl<'a> Reader<'a> {
         let mut map = Map::new();
         let mut merges = Vec::new();
         let base = self.key_positions.len();
+        let began = first.as_ref().map_or(self.pos, |(_, start)| *start);
         loop {
             let c = self.b(self.pos);
             let mut explicit = false;
@@ -491,7 +544,7 @@ impl<'a> Reader<'a> {
                     && self.blankz(self.pos + 1);
                 (Key::Text(self.key_text(key, start)?), start)
             } else if c == b':' && self.blankz(self.pos + 1) {
-                return self.fail("did not find expected key");
+                return self.fail_in(began, "did not find expected key");
             } else {
                 self.implicit_key(indent, depth)?
             };
@@ -502,7 +555,7 @@ impl<'a> Reader<'a> {
                 let block = self.crossed || explicit;
                 self.block_node(indent, true, block, depth + 1)?
             } else {
-                Value::Null
+                self.nothing()
             };
             self.put(&mut map, &mut merges, base, key, key_pos, value)?;
             if has_value {
@@ -513,13 +566,13 @@ impl<'a> Reader<'a> {
             }
             let col = self.col();
             if !self.crossed || col > indent {
-                return self.unexpected(indent, "did not find expected key");
+                return self.unexpected(indent, "did not find expected key").map_err(|f| f.in_collection(began));
             }
             if col < indent {
                 break;
             }
             if self.is_dash() || matches!(self.b(self.pos), b']' | b'}' | b',') {
-                return self.fail("did not find expected key");
+                return self.fail_in(began, "did not find expected key");
             }
         }
         self.finish_map(&mut map, merges, base);
@@ -622,7 +675,11 @@ impl<'a> Reader<'a> {
         {
             Value::String(scalar.into_str())
         } else {
-            resolve(scalar, props.tag, self.options.dialect).or_else(|m| self.defer(self.token, m))?
+            let empty = scalar.plain && scalar.text.is_empty();
+            match resolve(scalar, props.tag, self.options.dialect).or_else(|m| self.defer(self.token, m))? {
+                Value::Null if empty => self.nothing(),
+                value => value,
+            }
         };
         self.finish(value, props, before)
     }
@@ -654,7 +711,12 @@ impl<'a> Reader<'a> {
         let value = self.finish(value, props, before)?;
         match raw {
             // v3 decodes into string keys: the text as written, whatever it looks like.
-            Some(raw) => Ok(Key::Text(raw)),
+            Some(raw) => {
+                if value.as_str() != Some(&raw) && !value.is_null() {
+                    self.typed_keys.push(raw.clone());
+                }
+                Ok(Key::Text(raw))
+            }
             None => Ok(Key::Text(key_of(value).or_else(|m| self.defer(start, m))?)),
         }
     }
@@ -670,7 +732,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn key_text(&mut self, value: Value, start: usize) -> Res<Str> {
-        if self.options.dialect == Dialect::Kyaml && value.is_null() {
+        if self.is_kyaml() && (value.is_null() || blanks::is_mark(&value)) {
             return Ok(Str::default());
         }
         key_of(value).or_else(|m| self.defer(start, m))

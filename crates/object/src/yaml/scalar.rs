@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::reader::{Fail, Reader, Res};
+use super::refold::refold;
 use super::resolve::Scalar;
 
 /// What line ends between two lines of a flow scalar fold to: one is a space, more are one fewer.
@@ -296,6 +297,13 @@ impl<'a> Reader<'a> {
 
     /// A `|` or `>` scalar inside a collection at column `parent`.
     pub(super) fn block_scalar(&mut self, parent: isize) -> Res<Scalar<'a>> {
+        let folded = self.b(self.pos) == b'>';
+        let text = Cow::Owned(self.raw_block_scalar(parent)?);
+        Ok(Scalar { text: if folded && self.is_kyaml() { refold(text) } else { text }, plain: false })
+    }
+
+    /// The text of a `|` or `>` scalar as it stands.
+    pub(super) fn raw_block_scalar(&mut self, parent: isize) -> Res<String> {
         let literal = self.b(self.pos) == b'|';
         self.pos += 1;
         let mut chomp = None;
@@ -360,7 +368,7 @@ impl<'a> Reader<'a> {
         if chomp == Some(b'+') {
             push_breaks(&mut out, breaks);
         }
-        Ok(Scalar { text: Cow::Owned(out), plain: false })
+        Ok(out)
     }
 
     /// Passes indentation and empty lines in a block scalar; finds the indentation when it is not known yet (0).

@@ -152,6 +152,8 @@ pub(super) fn read(text: &str, options: ReadOptions, limit: usize) -> Vec<Result
                 value: d.value,
                 line: lines.line_of(d.start),
                 range: normal.original(d.range.start)..normal.original(d.range.end),
+                blanks: d.blanks,
+                typed_keys: d.typed_keys,
             }),
             Err(fail) => Err(error(text, &mut lines, &fail)),
         });
@@ -174,6 +176,7 @@ fn error(text: &str, lines: &mut Lines<'_>, fail: &Fail) -> YamlError {
         let first = 1 + memchr::memchr_iter(b'\n', before.as_bytes().get(..first).unwrap_or_default()).count();
         message.push_str(&format!(" at line {first}"));
     }
+    let began = fail.began.map_or(0, |began| lines.line_of(began));
     let line = lines.line_of(at);
     let go_line = match source(&fail.message) {
         Source::Scanner => {
@@ -184,7 +187,7 @@ fn error(text: &str, lines: &mut Lines<'_>, fail: &Fail) -> YamlError {
         Source::Parser => Some(line - 1).filter(|l| *l > 0),
         Source::Decoder => None,
     };
-    YamlError { line, column: u32::try_from(column + 1).unwrap_or(u32::MAX), message, go_line }
+    YamlError { line, column: u32::try_from(column + 1).unwrap_or(u32::MAX), message, go_line, began }
 }
 
 /// The part of go-yaml that finds an error: each counts lines in its own way.

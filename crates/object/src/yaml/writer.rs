@@ -383,20 +383,20 @@ fn write_float(out: &mut String, f: f64) {
 
 /// What decides how a string may be written.
 #[derive(Default)]
-struct Facts {
+pub(super) struct Facts {
     multiline: bool,
-    special: bool,
+    pub(super) special: bool,
     tabs: bool,
     indicators: bool,
     /// Leading or trailing space or line end.
     outer_space: bool,
-    trailing_space: bool,
+    pub(super) trailing_space: bool,
     break_space: bool,
-    space_break: bool,
+    pub(super) space_break: bool,
 }
 
 impl Facts {
-    fn of(s: &str) -> Self {
+    pub(super) fn of(s: &str) -> Self {
         let b = s.as_bytes();
         let mut f = Facts::default();
         let Some(&first) = b.first() else { return f };

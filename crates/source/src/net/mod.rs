@@ -113,6 +113,11 @@ impl Network {
         git::fetch(&self.http, request, cache)
     }
 
+    /// A file by its URL.
+    pub(crate) fn file(&self, url: reqwest::Url, limit: u64) -> Result<Vec<u8>, SourceError> {
+        self.http.send(http::Call::get(url, limit)).map(|reply| reply.body)
+    }
+
     pub(crate) fn oci(&self, request: &OciRequest, cache: Option<&Cache>) -> Result<Answer<TreeArtifact>, SourceError> {
         self.oci.tree(&self.http, request, cache)
     }
