@@ -60,7 +60,6 @@ fn visit(value: &mut Value, way: &mut Vec<Step>, out: &mut Vec<Vec<Step>>) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::yaml::{Dialect, documents};
 
     #[test]
