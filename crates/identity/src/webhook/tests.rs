@@ -225,7 +225,7 @@ fn apply(pod: &mut Value, patch: &[Value]) {
 fn plain(v: &Value) -> Value {
     let added = |k: &str, v: &Value| match k {
         "resources" => v.as_map().is_some_and(Map::is_empty),
-        "service" | "mountPath" => v.as_str() == Some(""),
+        "service" | "mountPath" => v.is_null() || v.as_str() == Some(""),
         _ => false,
     };
     match v {
