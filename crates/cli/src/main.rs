@@ -67,6 +67,16 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     cli.globals.init_logging();
     let globals = &cli.globals;
+    if matches!(
+        cli.command,
+        Command::Up(_) | Command::Render(_) | Command::Tree(_) | Command::Check(_) | Command::Diff(_)
+    ) {
+        // Charts are rendered where they are planned: a thread for each would cost more than many of them.
+        let threads = rayon::ThreadPoolBuilder::new().stack_size(druse_helm::STACK_BYTES);
+        if let Err(e) = threads.start_handler(|_| druse_helm::claim_stack()).build_global() {
+            tracing::debug!("threads as they come: {e}");
+        }
+    }
     let result = match cli.command {
         Command::Controllers(args) => commands::controllers::run(&args, globals),
         Command::Identity(command) => commands::identity::run(&command, globals),

@@ -19,5 +19,5 @@ pub(crate) type Table<K, V> = std::collections::HashMap<K, V, foldhash::fast::Ra
 
 pub use env::{Env, Executor, FuncError, Host, NativeFn};
 pub use exec::{FuncMap, Options, TemplateError, TemplateSet};
-pub use stack::{STACK_BYTES, with_stack};
+pub use stack::{STACK_BYTES, claim_stack, with_stack};
 pub use val::{GoObject, List, MapRef, Val};

@@ -52,6 +52,12 @@ impl Drop for Bound {
     }
 }
 
+/// Says that the calling thread, which does nothing else yet, was started with a stack of [`STACK_BYTES`]: templates
+/// run on it in place, and [`with_stack`] starts no other. For the threads of a pool.
+pub fn claim_stack() {
+    FLOOR.set(here().saturating_sub(STACK_BYTES - RESERVE).max(1));
+}
+
 /// Runs `f` on a thread with a stack large enough for a thousand nested `include`s.
 ///
 /// Templates also run elsewhere, but then give up (with an error) after about a megabyte of stack. Call it around a
@@ -69,7 +75,7 @@ pub fn with_stack<R: Send>(f: impl FnOnce() -> R + Send) -> R {
     let done = std::thread::scope(|scope| {
         let builder = std::thread::Builder::new().name("templates".to_owned()).stack_size(STACK_BYTES);
         let thread = builder.spawn_scoped(scope, || {
-            FLOOR.set(here().saturating_sub(STACK_BYTES - RESERVE).max(1));
+            claim_stack();
             take().map(|f| f())
         });
         match thread {

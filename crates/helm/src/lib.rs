@@ -37,4 +37,4 @@ pub use release::ReleaseRecord;
 pub use render::{Release, RenderOptions, Rendered, render};
 pub use values::Values;
 
-pub use druse_gotemplate::with_stack;
+pub use druse_gotemplate::{STACK_BYTES, claim_stack, with_stack};

@@ -114,7 +114,7 @@ impl SnapshotTree {
     fn content(&self, path: &str) -> Result<Arc<Content>, TreeError> {
         match self.place(path) {
             Place::File(real) => {
-                Ok(known(&self.contents, &real, || Arc::new((self.disk.read(&real), OnceLock::new()))))
+                Ok(known(&self.contents, &real, || Arc::new((self.disk.read_resolved(&real), OnceLock::new()))))
             }
             Place::Dir(_) => Err(TreeError::IsDir { path: path.to_string() }),
             Place::Nowhere => Err(self.disk.read(path).err().unwrap_or(TreeError::NotFound { path: path.to_string() })),

@@ -242,11 +242,15 @@ fn io_error(path: &str, e: &std::io::Error) -> TreeError {
     }
 }
 
-impl FileTree for DiskTree {
-    fn read(&self, path: &str) -> Result<Arc<[u8]>, TreeError> {
-        let real = self.resolve(path)?;
+impl DiskTree {
+    /// Reads a path that is known to lead nowhere else: resolving it costs more than reading a small file.
+    pub(crate) fn read_resolved(&self, path: &str) -> Result<Arc<[u8]>, TreeError> {
+        self.read_at(&self.root.join(path), path)
+    }
+
+    fn read_at(&self, real: &Path, path: &str) -> Result<Arc<[u8]>, TreeError> {
         // Looked at before it is opened: opening a pipe waits for a writer.
-        let meta = fs::metadata(&real).map_err(|e| io_error(path, &e))?;
+        let meta = fs::metadata(real).map_err(|e| io_error(path, &e))?;
         if meta.is_dir() {
             return Err(TreeError::IsDir { path: path.to_string() });
         }
@@ -257,13 +261,19 @@ impl FileTree for DiskTree {
         if meta.len() > self.max_file {
             return Err(too_large(meta.len()));
         }
-        let file = fs::File::open(&real).map_err(|e| io_error(path, &e))?;
+        let file = fs::File::open(real).map_err(|e| io_error(path, &e))?;
         let mut bytes = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0));
         file.take(self.max_file + 1).read_to_end(&mut bytes).map_err(|e| io_error(path, &e))?;
         if bytes.len() as u64 > self.max_file {
             return Err(too_large(bytes.len() as u64));
         }
         Ok(bytes.into())
+    }
+}
+
+impl FileTree for DiskTree {
+    fn read(&self, path: &str) -> Result<Arc<[u8]>, TreeError> {
+        self.read_at(&self.resolve(path)?, path)
     }
 
     fn kind(&self, path: &str) -> Option<Kind> {
