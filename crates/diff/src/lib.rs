@@ -23,7 +23,7 @@ mod side;
 mod units;
 pub mod versions;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use druse_plan::{Unit, UnitId};
 
@@ -39,8 +39,7 @@ use crate::side::Unknown;
 #[must_use]
 pub fn compare(base: &Side<'_>, head: &Side<'_>) -> Diff {
     let matched = match_all(base, head);
-    let masker =
-        if matched.pairs.is_empty() { secrets::Masker::default() } else { secrets::Masker::new(&[base, head]) };
+    let masker = secrets::Masker::new(&touched(&matched), &[base, head]);
     let mut units = units_of(base, head, &matched);
     describe::objects(&mut units, &matched, base, head, &masker);
     let charts = charts(base, head);
@@ -60,6 +59,20 @@ pub fn compare(base: &Side<'_>, head: &Side<'_>) -> Diff {
         charts,
         not_rendered: not_rendered(base, head, &matched),
     }
+}
+
+/// The units whose Secrets' values a comparison needs where plans left them out ([`SecretValues`](druse_plan::SecretValues)):
+/// plan again with these before [`compare`]. Without their values, Secrets that differ would not be told from others, and
+/// what came from a Secret could not be masked.
+#[must_use]
+pub fn secrets_needed(base: &Side<'_>, head: &Side<'_>) -> BTreeSet<UnitId> {
+    secrets::needed(&touched(&match_all(base, head)), &[base, head])
+}
+
+/// The units with objects that differ, on whichever side.
+fn touched(matched: &Matched<'_>) -> BTreeSet<UnitId> {
+    let sides = matched.pairs.values().flatten().flat_map(|p| [p.base, p.head]).flatten();
+    sides.map(|r| r.unit.id.clone()).collect()
 }
 
 /// The units that differ, in head's order and then what is gone; their objects are still to be described.

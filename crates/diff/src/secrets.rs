@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use druse_flux::config::config_data;
 use druse_object::{Map, Object, Value};
-use druse_plan::{Unit, UnitKind};
+use druse_plan::{Unit, UnitId, UnitKind};
 
 use crate::side::Side;
 
@@ -28,16 +28,14 @@ pub(crate) struct Masker {
 }
 
 impl Masker {
-    /// A masker of what any unit of the two sides takes from a Secret.
-    pub(crate) fn new(sides: &[&Side<'_>]) -> Self {
+    /// A masker of what these units, and those that make them, take from Secrets on either side.
+    pub(crate) fn new(units: &BTreeSet<UnitId>, sides: &[&Side<'_>]) -> Self {
         let mut values: BTreeSet<String> = BTreeSet::new();
         for side in sides {
-            for unit in &side.plan.units {
-                for name in secrets_of(unit) {
-                    if let Some((_, secret)) = side.named("Secret", &unit.id.namespace, name) {
-                        for value in config_data(&secret.value).into_values() {
-                            add(&mut values, &String::from_utf8_lossy(&value));
-                        }
+            for (namespace, name) in taken_by(units, side) {
+                if let Some((_, secret)) = side.named("Secret", &namespace, &name) {
+                    for value in config_data(&secret.value).into_values() {
+                        add(&mut values, &String::from_utf8_lossy(&value));
                     }
                 }
             }
@@ -117,8 +115,46 @@ fn leaves(value: &Value, put: &mut impl FnMut(&str)) {
     }
 }
 
+/// The units of a set with all that make them.
+fn with_makers(units: &BTreeSet<UnitId>, side: &Side<'_>) -> BTreeSet<UnitId> {
+    let mut out = units.clone();
+    let mut queue: Vec<UnitId> = units.iter().cloned().collect();
+    while let Some(id) = queue.pop() {
+        for maker in side.unit(&id).into_iter().flat_map(|u| &u.made_by) {
+            if out.insert(maker.clone()) {
+                queue.push(maker.clone());
+            }
+        }
+    }
+    out
+}
+
+/// Namespaces and names of the Secrets that units, and those that make them, take values from.
+fn taken_by(units: &BTreeSet<UnitId>, side: &Side<'_>) -> BTreeSet<(String, String)> {
+    let units = with_makers(units, side);
+    let units = units.iter().filter_map(|id| side.unit(id));
+    units.flat_map(|u| secrets_of(u).map(|name| (u.id.namespace.to_string(), name.to_string()))).collect()
+}
+
+/// The units whose Secrets must have their values, so that what differs can be told and what came from them be masked:
+/// of those whose values were withheld, the ones that differ and the ones that these take values from.
+pub(crate) fn needed(touched: &BTreeSet<UnitId>, sides: &[&Side<'_>]) -> BTreeSet<UnitId> {
+    let mut out = BTreeSet::new();
+    for side in sides {
+        let taken = taken_by(touched, side);
+        for unit in side.plan.units.iter().filter(|u| u.secrets_withheld) {
+            let is_taken =
+                |o: &Object| is_secret(o) && taken.contains(&(o.namespace().to_string(), o.name().to_string()));
+            if touched.contains(&unit.id) || (!taken.is_empty() && unit.objects.iter().any(is_taken)) {
+                out.insert(unit.id.clone());
+            }
+        }
+    }
+    out
+}
+
 /// The names of the Secrets that a unit takes values from.
-pub(crate) fn secrets_of(unit: &Unit) -> impl Iterator<Item = &str> {
+fn secrets_of(unit: &Unit) -> impl Iterator<Item = &str> {
     let spec = &unit.definition.value["spec"];
     let references = match unit.id.kind {
         UnitKind::Kustomization => &spec["postBuild"]["substituteFrom"],

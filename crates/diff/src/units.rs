@@ -1,6 +1,7 @@
 //! Why a unit differs: its definition, its files, its chart, its values, its variables, what it waits for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use druse_flux::config::config_data;
 use druse_flux::generator::clean_path;
@@ -33,6 +34,7 @@ pub(crate) fn causes(base: (&Unit, &Side<'_>), head: (&Unit, &Side<'_>), objects
     spec(old, new, chart_told, &mut out);
     sources(old, new, &mut out);
     match new.id.kind {
+        _ if !objects_differ => {}
         UnitKind::Kustomization => substitute_from(base, head, &mut out),
         UnitKind::HelmRelease => values_from(base, head, &mut out),
     }
@@ -80,6 +82,9 @@ fn states(old: &Unit, new: &Unit, out: &mut Vec<Cause>) {
 }
 
 fn spec(old: &Unit, new: &Unit, chart_told: bool, out: &mut Vec<Cause>) {
+    if Arc::ptr_eq(&old.definition, &new.definition) {
+        return;
+    }
     let (from, to) = (&old.definition.value["spec"], &new.definition.value["spec"]);
     let Some(delta) = fields::compare(from, to, None) else { return };
     let (mut values, mut own, mut variables) = (Vec::new(), Vec::new(), Vec::new());

@@ -1,6 +1,5 @@
 //! `druse diff`: what differs between two revisions of a tree, and what is dangerous about it.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,8 +9,7 @@ use druse_diff::model::{Revision, Severity};
 use druse_diff::output::{self, Style};
 use druse_diff::{Diff, Side};
 use druse_plan::sources::Sources;
-use druse_plan::{Memo, Plan, PlanOptions, SecretValues, TreeInput, Unit, UnitId, locate, plan_with};
-use druse_source::Fetcher;
+use druse_plan::{Memo, Plan, PlanOptions, SecretValues, TreeInput, UnitId, locate, plan_with};
 
 use crate::error::CliError;
 use crate::globals::Globals;
@@ -152,7 +150,22 @@ fn make(args: &Args, globals: &Globals) -> Result<Diff, CliError> {
     let head_name = args.head.clone().unwrap_or_else(|| "working tree".into());
     let options = tree(None).options()?;
     let fetcher = fetcher(globals)?;
-    let (base, head) = plans(&base_input, &head_input, &fetcher, &options, &memo(globals, Memo::new));
+    let memo = memo(globals, Memo::new);
+    let sources = |input: &TreeInput| Sources::with_memo(input.clone(), Arc::clone(&fetcher), Arc::clone(&memo));
+    let (base_sources, head_sources) = (sources(&base_input), sources(&head_input));
+    // The second renders only what it reads otherwise than the first.
+    let plans = |secrets: SecretValues| {
+        let options = PlanOptions { secrets, ..options.clone() };
+        (plan_with(&base_sources, &options), plan_with(&head_sources, &options))
+    };
+    let (mut base, mut head) = plans(SecretValues::NotNeeded);
+    let needed = druse_diff::secrets_needed(
+        &side(&base, &base_input, base_name.clone()),
+        &side(&head, &head_input, head_name.clone()),
+    );
+    if !needed.is_empty() {
+        (base, head) = plans(SecretValues::NeededOf(Arc::new(needed)));
+    }
     if let Some(missing) = args.unit.iter().find(|id| base.unit(id).is_none() && head.unit(id).is_none()) {
         return Err(CliError::new(format!("{missing} is no unit on either side")).help("`druse tree` lists the units"));
     }
@@ -162,30 +175,6 @@ fn make(args: &Args, globals: &Globals) -> Result<Diff, CliError> {
         diff.retain_units(|unit| names.iter().any(|n| n == unit));
     }
     Ok(diff)
-}
-
-/// The plans of both sides: the second renders only what it reads otherwise than the first. The values of Secrets are
-/// needed where a unit is not the same on both sides.
-fn plans(
-    base: &TreeInput,
-    head: &TreeInput,
-    fetcher: &Arc<Fetcher>,
-    options: &PlanOptions,
-    memo: &Arc<Memo>,
-) -> (Plan, Plan) {
-    let sources = |input: &TreeInput| Sources::with_memo(input.clone(), Arc::clone(fetcher), Arc::clone(memo));
-    let (base, head) = (sources(base), sources(head));
-    let both = |secrets: SecretValues| {
-        let options = PlanOptions { secrets, ..options.clone() };
-        (plan_with(&base, &options), plan_with(&head, &options))
-    };
-    let (old, new) = both(SecretValues::NotNeeded);
-    let mut needed = BTreeSet::new();
-    for (units, others) in [(&old, &new), (&new, &old)] {
-        let differ = |u: &&Unit| !others.unit(&u.id).is_some_and(|o| o.objects.is_same(&u.objects));
-        needed.extend(units.units.iter().filter(|u| u.secrets_withheld).filter(differ).map(|u| u.id.clone()));
-    }
-    if needed.is_empty() { (old, new) } else { both(SecretValues::NeededOf(Arc::new(needed))) }
 }
 
 fn side<'a>(plan: &'a Plan, input: &'a TreeInput, name: String) -> Side<'a> {

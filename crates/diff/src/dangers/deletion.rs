@@ -114,6 +114,11 @@ fn releases(found: &mut Found<'_>) {
         let Some(old) = found.input.base.unit(&unit.id).filter(|_| unit.id.kind == UnitKind::HelmRelease) else {
             continue;
         };
+        let differs =
+            |field: &&str| old.definition.value["spec"].get(field) != unit.definition.value["spec"].get(field);
+        if !["releaseName", "targetNamespace", "storageNamespace"].iter().any(differs) {
+            continue;
+        }
         let (Ok(from), Ok(to)) = (HelmRelease::read(&old.definition), HelmRelease::read(&unit.definition)) else {
             continue;
         };
