@@ -139,3 +139,33 @@ fn two_folders_are_compared_without_git() {
     let comment = text(&druse(new.path(), &["--base-path", &base, "-o", "markdown"]).stdout);
     assert!(comment.starts_with("## druse diff\n"));
 }
+
+#[test]
+fn a_warm_cache_changes_nothing_about_a_diff_and_shows_no_secret() {
+    let dir = repository!();
+    let root = dir.path();
+    let vars = "---\napiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata: {name: app, namespace: flux-system}\nspec:\n  {interval: 1h, path: ./app, prune: true, sourceRef: {kind: GitRepository, name: home}, postBuild: {substituteFrom: [{kind: Secret, name: vars}]}}\n";
+    let secret = |v: &str| {
+        format!(
+            "apiVersion: v1\nkind: Secret\nmetadata: {{name: vars, namespace: flux-system}}\nstringData: {{host: {v}-of-secret}}\n"
+        )
+    };
+    write(root, "cluster/app.yaml", vars);
+    write(root, "cluster/secret.yaml", &secret("first"));
+    write(
+        root,
+        "app/cm.yaml",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: used, namespace: b}\ndata: {url: 'https://${host}/'}\n",
+    );
+    assert!(git(root, &["add", "-A"]) && git(root, &["commit", "-m", "four"]) && git(root, &["tag", "four"]));
+    write(root, "cluster/secret.yaml", &secret("second"));
+    let all = ["--base", "four", "--all"];
+    let fresh = text(&druse(root, &[&all[..], &["--no-cache"]].concat()).stdout);
+    for run in ["cold", "warm", "warm again"] {
+        let out = druse(root, &all);
+        assert_eq!(text(&out.stdout), fresh, "{run}");
+    }
+    assert!(fresh.contains("stringData.host: value changed") && fresh.contains("variables host"), "{fresh}");
+    assert!(fresh.contains("data.url") && !fresh.contains("-of-secret"), "{fresh}");
+    assert_eq!(text(&druse(root, &["--base", "four", "--head", "four"]).stdout), "");
+}
