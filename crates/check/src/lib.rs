@@ -15,6 +15,7 @@ mod context;
 pub mod files;
 mod finding;
 mod index;
+mod mask;
 mod paths;
 mod pods;
 pub mod position;
@@ -122,6 +123,7 @@ fn finish(findings: Vec<Finding>, plan: &Plan, files: &Files, config: &Config) -
         Some(None) => false,
         None => true,
     });
+    mask::apply(&mut findings, plan);
     let silenced = silence::apply(&mut findings, files, config);
     findings.sort_by(|a, b| {
         let key = |f: &Finding| (f.place.clone(), f.code.code.clone(), f.message.clone());

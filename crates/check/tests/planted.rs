@@ -61,6 +61,20 @@ const PLANTS: &[Plant] = &[
     plant("DR015", EXTRAS, "apiVersion: example.org/v1", "apiVersion: example.org/v2", "example.org/v2"),
     plant("DR015", POLICIES, "kind: NetworkPolicy", "kind: NetworkPolicyy", "apiVersion: networking.k8s.io/v1"),
     plant("DR016", RELEASE, "    existingClaim: web-data", "    existingClaims: web-data", "existingClaims"),
+    plant(
+        "DR017",
+        WEB,
+        "namespace: web\n",
+        "namespace: web\npatches:\n  - target: {kind: Deployment, name: wbe}\n    patch: '[]'\n",
+        "name: wbe",
+    ),
+    plant(
+        "DR017",
+        WEB,
+        "namespace: web\n",
+        "namespace: web\nimages:\n  - name: ghcr.io/example/wbe\n    newTag: 1.2.4\n",
+        "name: ghcr",
+    ),
     plant("DR020", DEPLOYMENT, "            name: web-config", "            name: web-confg", "name: web-confg"),
     plant(
         "DR021",

@@ -53,3 +53,15 @@ fn annotations_are_commands() {
     let text = report::annotations(&faulty(), Severity::Error, "");
     assert!(text.starts_with("::error file=apps/web/release.yaml,line=21,title=DR024 "), "{text}");
 }
+
+#[test]
+fn the_value_of_a_secret_is_in_no_finding() {
+    let mut tree = homelab();
+    let text = tree.get_mut("apps/web/extras.yaml").unwrap();
+    *text = text.replace("label: abc", "label: S3cret-Value-1");
+    text.push_str("---\napiVersion: v1\nkind: Secret\nmetadata:\n  name: s\nstringData:\n  token: S3cret-Value-1\n");
+    let report = check_tree(&tree);
+    let json = report::json(&report, Severity::Info);
+    assert!(json.contains("DR013") && json.contains("DR060"), "{json}");
+    assert!(!json.contains("S3cret") && json.contains("***"), "{json}");
+}

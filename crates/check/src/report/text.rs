@@ -28,6 +28,9 @@ pub fn text(report: &Report, least: Severity, paint: Paint<'_>) -> String {
         count(Severity::Warning, "warning", "warnings"),
         count(Severity::Info, "note", "notes")
     );
+    if report.units == 0 {
+        line.push_str("; there is no Flux Kustomization or HelmRelease to check");
+    }
     if report.silenced > 0 {
         let _ = write!(line, ", {} silenced", report.silenced);
     }

@@ -5,6 +5,7 @@ mod deprecated;
 mod duplicates;
 mod files;
 mod graph;
+mod kustomize;
 mod namespaces;
 mod pinning;
 mod ports;
@@ -29,6 +30,7 @@ type Rule = fn(&Context<'_>, &mut Vec<Finding>);
 const RULES: &[Rule] = &[
     render::check,
     files::check,
+    kustomize::check,
     variables::check,
     schema::check,
     values::check,

@@ -276,6 +276,11 @@ fn values_schema(cx: &Context<'_>, unit: &Unit, e: &UnitError, out: &mut Vec<Fin
             let part = part.replace("~1", "/").replace("~0", "~");
             part.parse::<usize>().map_or(Step::Key(part), Step::Index)
         }));
+        // The value itself may have come from a Secret.
+        let text = text
+            .find("does not match pattern")
+            .and_then(|i| text.get(i..))
+            .map_or_else(|| text.to_string(), |rest| format!("the value {rest}"));
         let mut at = path.clone();
         if let Some((_, names)) = text.split_once("additional properties '")
             && let Some((name, _)) = names.split_once('\'')
