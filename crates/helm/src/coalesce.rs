@@ -58,7 +58,7 @@ fn coalesce(node: &Node, dest: &MapRef, prefix: &str, merge: bool, warnings: &mu
             }
             Some(Val::Map(m)) => m,
             Some(other) => {
-                return Err(HelmError::Values(format!("type mismatch on {name}: %!t({})", go_debug(&other))));
+                return Err(HelmError::Values(format!("type mismatch on {name}: {}", go_debug(&other))));
             }
         };
         let sub_prefix = prefixed(prefix, node.name());
@@ -68,15 +68,20 @@ fn coalesce(node: &Node, dest: &MapRef, prefix: &str, merge: bool, warnings: &mu
     Ok(())
 }
 
-/// How Go prints a value under the wrong verb, as Helm does in its type mismatch.
+/// What Go's `%t` prints: a boolean, and anything else as a mistake, lists and maps item by item.
 fn go_debug(v: &Val) -> String {
+    let joined = |items: Vec<String>| items.join(" ");
     match v {
-        Val::Nil | Val::Missing => "<nil>".into(),
-        Val::Bool(b) => format!("bool={b}"),
-        Val::Str(s) => format!("string={s}"),
-        Val::Int(i) => format!("int={i}"),
-        Val::Int64(i) => format!("int64={i}"),
-        Val::Float(f) => format!("float64={f}"),
+        Val::Nil | Val::Missing => "%!t(<nil>)".into(),
+        Val::Bool(b) => b.to_string(),
+        Val::Str(s) => format!("%!t(string={s})"),
+        Val::Int(i) => format!("%!t(int={i})"),
+        Val::Int64(i) => format!("%!t(int64={i})"),
+        Val::Float(f) => format!("%!t(float64={})", crate::metadata::go_float(*f)),
+        Val::List(l) => format!("[{}]", joined(l.iter().map(go_debug).collect())),
+        Val::Map(m) => {
+            format!("map[{}]", joined(entries(m).iter().map(|(k, v)| format!("{k}:{}", go_debug(v))).collect()))
+        }
         other => show(other),
     }
 }
