@@ -1,4 +1,5 @@
 //! Tokens under attack: what STS must refuse is refused, with a reason that does not hold the token.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;

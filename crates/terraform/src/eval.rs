@@ -73,7 +73,7 @@ impl<'a, 't> Env<'a, 't> {
             Expression::Array(items) => Kind::List(items.iter().map(|i| self.eval(i)).collect()).into(),
             Expression::Object(o) => {
                 let mut map = BTreeMap::new();
-                for (key, value) in o.iter() {
+                for (key, value) in o {
                     let key = match key {
                         ObjectKey::Ident(i) => Some(i.as_str().to_string()),
                         ObjectKey::Expression(Expression::Variable(v)) => Some(v.as_str().to_string()),
@@ -238,11 +238,11 @@ impl<'a, 't> Env<'a, 't> {
             ("terraform", Some("workspace")) => (Value::string("default"), 1),
             ("module", Some(n)) => self.module(n, &steps[1..], 1),
             ("data", Some(kind)) => match attribute(1) {
-                Some(label) => self.resource((true, kind.into(), label.into()), &steps[2..], 2),
+                Some(label) => self.resource(&(true, kind.into(), label.into()), &steps[2..], 2),
                 None => unknown("data names no data source".into()),
             },
             (kind, Some(label)) if kind.contains('_') => {
-                self.resource((false, kind.into(), label.into()), &steps[1..], 1)
+                self.resource(&(false, kind.into(), label.into()), &steps[1..], 1)
             }
             _ => unknown(format!("{name} is not known here")),
         }
@@ -265,20 +265,20 @@ impl<'a, 't> Env<'a, 't> {
         found.map(|k| (k.clone(), 1))
     }
 
-    fn resource(&self, name: Name, steps: &[&TraversalOperator], before: usize) -> (Value, usize) {
+    fn resource(&self, name: &Name, steps: &[&TraversalOperator], before: usize) -> (Value, usize) {
         let all = before + steps.len();
         let address = format!("{}{}.{}", if name.0 { "data." } else { "" }, name.1, name.2);
-        let Some((decl, keys)) = self.scope.resource(&name) else {
+        let Some((decl, keys)) = self.scope.resource(name) else {
             return (Value::unknown(format!("{address} is not declared")), all);
         };
         let Some(keys) = keys else {
             return (Value::unknown(format!("how many {address} there are is not known")), all);
         };
-        let one = |key: &Key, attribute: &str| self.scope.attribute(&name, &decl, key, attribute);
+        let one = |key: &Key, attribute: &str| self.scope.attribute(name, &decl, key, attribute);
         if let Some((key, used)) = self.instance(&keys, steps) {
             return match steps.get(used) {
                 Some(TraversalOperator::GetAttr(a)) => (one(&key, a.as_str()), before + used + 1),
-                _ => (self.whole(&name, &decl, &key), before + used),
+                _ => (self.whole(name, &decl, &key), before + used),
             };
         }
         match steps.first() {
@@ -286,13 +286,13 @@ impl<'a, 't> Env<'a, 't> {
                 Some(TraversalOperator::GetAttr(a)) => {
                     (Kind::List(keys.iter().map(|k| one(k, a.as_str())).collect()).into(), before + 2)
                 }
-                _ => (Kind::List(keys.iter().map(|k| self.whole(&name, &decl, k)).collect()).into(), before + 1),
+                _ => (Kind::List(keys.iter().map(|k| self.whole(name, &decl, k)).collect()).into(), before + 1),
             },
             Some(TraversalOperator::Index(_) | TraversalOperator::LegacyIndex(_)) => {
                 (Value::unknown(format!("{address} has no such instance")), all)
             }
             _ => {
-                let whole = |k: &Key| self.whole(&name, &decl, k);
+                let whole = |k: &Key| self.whole(name, &decl, k);
                 let each = |k: &Key| match k {
                     Key::Each(text, _) => Some((text.clone(), whole(k))),
                     _ => None,

@@ -44,12 +44,12 @@ fn render(env: &Env<'_, '_>, t: &Template) -> Option<String> {
             Element::Interpolation(i) => out.push_str(&env.eval(&i.expr).text()?),
             Element::Directive(d) => match d.as_ref() {
                 Directive::If(d) => {
-                    let inner = |t: &Template, start: bool, end: bool| trimmed(render(env, t)?, start, end);
+                    let inner = |t: &Template, start: bool, end: bool| trimmed(&render(env, t)?, start, end);
                     let if_end = d.else_expr.as_ref().map_or(d.endif_expr.strip, |e| e.strip).strip_start();
                     match (env.eval(&d.if_expr.cond_expr).bool()?, &d.else_expr) {
                         (true, _) => out.push_str(&inner(&d.if_expr.template, d.if_expr.strip.strip_end(), if_end)?),
                         (false, Some(e)) => {
-                            out.push_str(&inner(&e.template, e.strip.strip_end(), d.endif_expr.strip.strip_start())?)
+                            out.push_str(&inner(&e.template, e.strip.strip_end(), d.endif_expr.strip.strip_start())?);
                         }
                         (false, None) => {}
                     }
@@ -71,7 +71,7 @@ fn render(env: &Env<'_, '_>, t: &Template) -> Option<String> {
                             inner = inner.with(k.as_str(), key);
                         }
                         let text = render(&inner, &f.template)?;
-                        out.push_str(&trimmed(text, f.strip.strip_end(), d.endfor_expr.strip.strip_start())?);
+                        out.push_str(&trimmed(&text, f.strip.strip_end(), d.endfor_expr.strip.strip_start())?);
                     }
                 }
             },
@@ -81,8 +81,8 @@ fn render(env: &Env<'_, '_>, t: &Template) -> Option<String> {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "reads as one chain with rendering")]
-fn trimmed(text: String, start: bool, end: bool) -> Option<String> {
-    let mut t = text.as_str();
+fn trimmed(text: &str, start: bool, end: bool) -> Option<String> {
+    let mut t = text;
     if start {
         t = t.trim_start();
     }
