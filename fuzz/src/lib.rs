@@ -115,8 +115,8 @@ pub fn chart_archive(data: &[u8]) {
 
 /// Text with variables, loosely and strictly.
 pub fn envsubst(data: &[u8]) {
-    for strict in [false, true] {
-        let _ = envsubst::substitute(text(data), &|name| (name.len() < 4).then_some("value"), strict);
+    for unset in [envsubst::Unset::Empty, envsubst::Unset::Refused, envsubst::Unset::Placeholder] {
+        let _ = envsubst::substitute(text(data), &|name| (name.len() < 4).then_some("value"), unset);
     }
 }
 

@@ -9,6 +9,7 @@ mod cluster;
 mod commands;
 mod error;
 mod globals;
+mod keys;
 mod network;
 mod planning;
 mod progress;

@@ -51,6 +51,7 @@ impl TreeArgs {
         Ok(PlanOptions {
             kube_version: druse_helm::KubeVersion::parse(&self.kube_version).map_err(CliError::new)?,
             stand_ins: Arc::new(Components { stand_in: !self.no_stand_ins }),
+            keys: crate::keys::age_keys()?,
             ..PlanOptions::default()
         })
     }

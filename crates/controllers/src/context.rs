@@ -33,9 +33,11 @@ pub struct Options {
     pub sources: Arc<Sources>,
     /// Whether a variable without value and default fails a Kustomization, as Flux 2.8 and later have it.
     pub strict_substitution: bool,
-    /// Whether Secrets that SOPS encrypted are left out where decryption is configured, with an event that says so;
-    /// otherwise they fail their Kustomization. For rehearsals, which have no keys.
-    pub skip_encrypted: bool,
+    /// Whether what cannot be had does not fail its Kustomization: values that no key opens get placeholders, remote
+    /// resources that nobody has are left out, each with an event that says so. For rehearsals.
+    pub lenient: bool,
+    /// Keys for what SOPS encrypted, besides those in the Secrets that Kustomizations name.
+    pub keys: Arc<druse_sops::Identities>,
     /// Whether CustomResourceDefinitions of the kinds that these controllers reconcile stay as they are when a
     /// Kustomization brings others. For rehearsals, where these controllers stand in for the Flux that a tree brings:
     /// definitions of another version of Flux would take away the versions they work with.

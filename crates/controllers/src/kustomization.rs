@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use druse_flux::api::{DependencyRef, HELM_GROUP, KUSTOMIZE_GROUP, Kustomization, SOURCE_GROUP};
+use druse_flux::decrypt::{self, Decryption};
 use druse_flux::duration::GoDuration;
 use druse_flux::{FluxError, generator, graph, kstatus, labels, substitute};
 use druse_object::{Map, Object, Value, yaml};
+use druse_plan::remote::Remotes;
 use druse_plan::sources::SourceTree;
 use druse_runtime::{Caches, Key, Manager, Next, Reconciler, clock};
 use sha2::{Digest, Sha256};
@@ -244,7 +246,10 @@ impl Controller {
             let message = "failed to build kube client: spec.kubeConfig: other clusters are not supported";
             return Err(Failure::new("ReconciliationFailed", message));
         }
-        let mut objects = self.build(unit, &source).await?;
+        let (mut objects, notes) = self.build(unit, &source).await?;
+        for note in notes {
+            self.event(progress.object, &revision, true, &note, &[]).await;
+        }
         progress.digest = Some(digest(&objects));
         labels::set_kustomization_owner(&mut objects, &unit.namespace, &unit.name);
         if let Some(common) = &unit.spec.common_metadata {
@@ -253,20 +258,8 @@ impl Controller {
         if self.context.options.keep_own_kinds {
             objects.retain(|o| !defines_own_kind(o));
         }
-        if self.context.options.skip_encrypted && unit.spec.decryption.is_some() {
-            // Encrypted text applied as if it were the value would be worse than no Secret.
-            let (left_out, rest): (Vec<Object>, Vec<Object>) = objects.into_iter().partition(is_encrypted);
-            objects = rest;
-            for o in left_out {
-                let message = format!("{} is SOPS encrypted and left out: nothing here can decrypt it", o.key());
-                self.event(progress.object, &revision, true, &message, &[]).await;
-            }
-        }
         if let Some(o) = objects.iter().find(|o| is_encrypted(o)) {
-            let what = match unit.spec.decryption {
-                None => "configuring decryption is required for this secret to be reconciled",
-                Some(_) => "it is not decrypted by this version",
-            };
+            let what = "configuring decryption is required for this secret to be reconciled";
             let message = format!("{} is SOPS encrypted, {what}\n", o.key());
             return Err(Failure::new("ReconciliationFailed", message));
         }
@@ -308,7 +301,8 @@ impl Controller {
         ResourceManager::new(self.context.api_for(&unit.namespace, account), "kustomize-controller", KUSTOMIZE_GROUP)
     }
 
-    async fn build(&self, unit: &Kustomization, source: &SourceTree) -> Result<Vec<Object>, Failure> {
+    /// The unit's objects, and what building them had to say.
+    async fn build(&self, unit: &Kustomization, source: &SourceTree) -> Result<(Vec<Object>, Vec<String>), Failure> {
         let failed = |e: &dyn std::fmt::Display| Failure::new("BuildFailed", e);
         let wanted: Vec<(String, String)> = unit
             .spec
@@ -322,27 +316,52 @@ impl Controller {
             .configs(&unit.namespace, wanted.iter().map(|(k, n)| (k.as_str(), n.as_str())))
             .await
             .map_err(|e| failed(&e))?;
+        let lenient = self.context.options.lenient;
+        let mut keys = (*self.context.options.keys).clone();
+        if let Some(secret) = unit.spec.decryption.as_ref().and_then(|d| d.secret_ref.as_ref()) {
+            let found = self.context.configs(&unit.namespace, [("Secret", secret.name.as_str())].into_iter()).await;
+            match found.map_err(|e| failed(&e))?.into_values().next() {
+                Some(data) => keys.extend(&decrypt::keys_of_secret(&data).map_err(|e| failed(&e))?),
+                None if lenient => {}
+                None => return Err(failed(&format!("secrets \"{}\" not found", secret.name))),
+            }
+        }
+        let trees = self.context.trees();
         let (unit, tree) = (unit.clone(), source.tree.clone());
         let strict = self.context.options.strict_substitution;
         let built = tokio::task::spawn_blocking(move || {
             let plain = |e: FluxError| (e.to_string(), false);
-            let mut objects = generator::build(&*tree, &unit.spec).map_err(plain)?;
+            let remotes = Remotes::new(trees.fetcher(), lenient);
+            let decryption = Decryption { keys, mask: lenient };
+            let settings = generator::BuildSettings {
+                as_met: true,
+                decryption: Some(&decryption),
+                remote: Some(&remotes),
+                ..Default::default()
+            };
+            let (mut objects, notes) = generator::build_with(&*tree, &unit.spec, &settings).map_err(plain)?;
+            let mut said: Vec<String> = notes.sealed.iter().map(ToString::to_string).collect();
+            said.extend(notes.changed);
+            said.extend(remotes.missing());
             if let Some(post_build) = &unit.spec.post_build {
                 let collected = substitute::collect(post_build, &unit.namespace, &configs).map_err(|e| match &e {
                     FluxError::ConfigNotFound { kind, name, .. } => (missing_config(&objects, kind, name), true),
                     _ => plain(e),
                 })?;
-                let options =
-                    substitute::Options { strict, always: unit.spec.substitute_strategy.as_deref() == Some("Always") };
+                let options = substitute::Options {
+                    strict,
+                    always: unit.spec.substitute_strategy.as_deref() == Some("Always"),
+                    open: collected.open,
+                };
                 for o in &mut objects {
                     substitute::substitute(o, &collected.variables, options).map_err(plain)?;
                 }
             }
-            Ok::<_, (String, bool)>(objects)
+            Ok::<_, (String, bool)>((objects, said))
         })
         .await;
         match built {
-            Ok(Ok(objects)) => Ok(objects),
+            Ok(Ok(built)) => Ok(built),
             // What it reads may come with another unit.
             Ok(Err((message, missing_kinds))) => Err(Failure { missing_kinds, ..failed(&message) }),
             Err(e) => Err(failed(&e)),

@@ -8,6 +8,17 @@ use druse_object::Value;
 /// The decoded entries of a ConfigMap or Secret.
 pub type ConfigData = BTreeMap<String, Vec<u8>>;
 
+/// The entry that says of a Secret which something makes in a cluster that it may have entries beyond those known.
+/// No real entry can be called so.
+pub const ANY_ENTRY: &str = "*";
+
+/// Whether an entry is only a placeholder for a value that is not known here.
+#[must_use]
+pub fn is_placeholder(value: &[u8]) -> bool {
+    let prefix = druse_sops::PLACEHOLDER_PREFIX.as_bytes();
+    value.windows(prefix.len()).any(|w| w == prefix)
+}
+
 /// Where ConfigMaps and Secrets are looked up: the plan's own objects, or what a controller fetched beforehand.
 pub trait ConfigSource {
     /// The entries of a `ConfigMap` or `Secret`; `None` when there is no such object.

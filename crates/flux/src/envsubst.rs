@@ -36,15 +36,25 @@ pub enum EnvsubstError {
     TooDeep,
 }
 
-/// Substitutes all variables in `text`. `lookup` gives a variable's value; where it gives `None`, the variable counts as
-/// empty, or, when `strict`, is an error unless the expression provides for that.
+/// What becomes of a variable that has no value, where the expression does not provide for that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unset {
+    /// It counts as empty.
+    Empty,
+    /// It is an error (strict mode).
+    Refused,
+    /// Its value is not known here: a placeholder says its name.
+    Placeholder,
+}
+
+/// Substitutes all variables in `text`. `lookup` gives a variable's value; what becomes of those without, `unset` says.
 ///
 /// # Errors
 /// On a malformed expression, or an unset variable in strict mode.
 pub fn substitute<'a>(
     text: &str,
     lookup: &dyn Fn(&str) -> Option<&'a str>,
-    strict: bool,
+    unset: Unset,
 ) -> Result<String, EnvsubstError> {
     let mut scanner = Scanner { text, pos: 0, token: String::new() };
     let mut nodes = Vec::new();
@@ -61,7 +71,7 @@ pub fn substitute<'a>(
     }
     let mut out = String::with_capacity(text.len());
     for node in &nodes {
-        node.eval(lookup, strict, &mut out)?;
+        node.eval(lookup, unset, &mut out)?;
     }
     Ok(out)
 }
@@ -294,7 +304,7 @@ impl Node {
     fn eval<'a>(
         &self,
         lookup: &dyn Fn(&str) -> Option<&'a str>,
-        strict: bool,
+        unset: Unset,
         out: &mut String,
     ) -> Result<(), EnvsubstError> {
         match self {
@@ -303,15 +313,16 @@ impl Node {
                 let mut values = Vec::with_capacity(args.len());
                 for arg in args {
                     let mut value = String::new();
-                    arg.eval(lookup, strict, &mut value)?;
+                    arg.eval(lookup, unset, &mut value)?;
                     values.push(value);
                 }
                 let value = lookup(param);
                 let provides = matches!(name.as_str(), "=" | ":=" | ":-" | ":?" | ":+");
-                if value.is_none() && strict && !provides {
-                    return Err(EnvsubstError::NotSet(param.clone()));
+                match (value, unset) {
+                    (None, Unset::Refused) if !provides => return Err(EnvsubstError::NotSet(param.clone())),
+                    (None, Unset::Placeholder) if !provides => out.push_str(&druse_sops::placeholder(param)),
+                    _ => out.push_str(&apply(name, value.unwrap_or_default(), &values)),
                 }
-                out.push_str(&apply(name, value.unwrap_or_default(), &values));
             }
         }
         Ok(())
@@ -409,7 +420,7 @@ mod tests {
             "word" => Some("foo.bar.baz"),
             _ => None,
         };
-        substitute(text, &lookup, false)
+        substitute(text, &lookup, Unset::Empty)
     }
 
     #[test]
@@ -467,8 +478,9 @@ mod tests {
     #[test]
     fn strict_mode_refuses_unset_variables_without_a_default() {
         let none = |_: &str| None;
-        assert_eq!(substitute("${x}", &none, true), Err(EnvsubstError::NotSet("x".into())));
-        assert_eq!(substitute("${x^^}", &none, true), Err(EnvsubstError::NotSet("x".into())));
-        assert_eq!(substitute("${x:-1}", &none, true).as_deref(), Ok("1"));
+        assert_eq!(substitute("${x}", &none, Unset::Refused), Err(EnvsubstError::NotSet("x".into())));
+        assert_eq!(substitute("${x^^}", &none, Unset::Refused), Err(EnvsubstError::NotSet("x".into())));
+        assert_eq!(substitute("${x:-1}", &none, Unset::Refused).as_deref(), Ok("1"));
+        assert_eq!(substitute("${x:-1} a.${x}", &none, Unset::Placeholder).as_deref(), Ok("1 a...PLACEHOLDER_x.."));
     }
 }

@@ -118,6 +118,14 @@ pub enum FluxError {
         /// What is wrong.
         message: String,
     },
+    /// Something encrypted does not open.
+    #[error("failed to decrypt {what}: {source}")]
+    Decryption {
+        /// The object, entry or file.
+        what: String,
+        /// Why not.
+        source: druse_sops::SopsError,
+    },
     /// A kustomize build failed.
     #[error("kustomize build failed: {0}")]
     Build(Box<druse_kustomize::KustomizeError>),

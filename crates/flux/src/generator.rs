@@ -7,6 +7,7 @@ use druse_kustomize::tree::{FileTree, Kind, MemoryTree, OverlayTree, join};
 use druse_object::{Map, Object, Value, json, yaml};
 
 use crate::api::{Image, KustomizationSpec, Patch, Selector};
+use crate::decrypt::{self, Decryption};
 use crate::error::FluxError;
 use crate::sourceignore::path_in;
 
@@ -246,36 +247,56 @@ fn is_local(path: &str) -> bool {
 }
 
 /// Builds a Kustomization's folder: [`generate`], then kustomize. Every result has a name, kind and API version.
-/// Variables are not substituted and origin labels not set yet.
+/// Nothing is decrypted, variables are not substituted and origin labels not set yet.
 ///
 /// # Errors
 /// When the kustomization cannot be made or built.
 pub fn build(tree: &dyn FileTree, spec: &KustomizationSpec) -> Result<Vec<Object>, FluxError> {
     // Flux keeps the order in which kustomize meets the objects, where the kustomization does not ask for another.
-    build_in_order(tree, spec, None, true)
+    build_in_order(tree, spec, &BuildSettings { as_met: true, ..BuildSettings::default() })
 }
 
-/// As [`build`], with parsed files shared by several builds.
+/// How a unit's folder is built.
+#[derive(Clone, Copy, Default)]
+pub struct BuildSettings<'a> {
+    /// Parsed files shared by several builds.
+    pub cache: Option<&'a druse_kustomize::DocCache>,
+    /// Whether objects stay in the order in which kustomize meets them, as in Flux; by kind otherwise.
+    pub as_met: bool,
+    /// The keys, where the spec asks for decryption.
+    pub decryption: Option<&'a Decryption>,
+    /// Gets what kustomizations name by URL.
+    pub remote: Option<&'a dyn druse_kustomize::Remote>,
+}
+
+/// As [`build`], with decryption and remote resources.
 ///
 /// # Errors
-/// As [`build`].
-pub fn build_cached(
+/// As [`build`], and when something encrypted does not open and may not be masked.
+pub fn build_with(
     tree: &dyn FileTree,
     spec: &KustomizationSpec,
-    cache: Option<&druse_kustomize::DocCache>,
-) -> Result<Vec<Object>, FluxError> {
-    build_in_order(tree, spec, cache, false)
+    settings: &BuildSettings<'_>,
+) -> Result<(Vec<Object>, decrypt::Notes), FluxError> {
+    let mut notes = decrypt::Notes::default();
+    let Some(decryption) = settings.decryption.filter(|_| decrypt::is_wanted(spec)) else {
+        return Ok((build_in_order(tree, spec, settings)?, notes));
+    };
+    let files = decrypt::files(tree, &clean_path(&spec.path), decryption, &mut notes)?;
+    let tree = OverlayTree::new(files, tree);
+    let mut objects = build_in_order(&tree, spec, settings)?;
+    decrypt::objects(&mut objects, decryption, &mut notes)?;
+    Ok((objects, notes))
 }
 
 fn build_in_order(
     tree: &dyn FileTree,
     spec: &KustomizationSpec,
-    cache: Option<&druse_kustomize::DocCache>,
-    as_met: bool,
+    settings: &BuildSettings<'_>,
 ) -> Result<Vec<Object>, FluxError> {
     let dir = clean_path(&spec.path);
     let mut generated = generate(tree, &dir, spec)?;
-    if let Some(kus) = generated.value.as_map_mut().filter(|k| as_met && !k.contains_key("sortOptions")) {
+    if let Some(kus) = generated.value.as_map_mut().filter(|k| settings.as_met && !k.contains_key("sortOptions")) {
         kus.insert("sortOptions", [("order", "fifo")].into_iter().collect::<Map>());
     }
     let mut upper = MemoryTree::new();
@@ -283,7 +304,8 @@ fn build_in_order(
     let tree = OverlayTree::new(upper, tree);
     let options = druse_kustomize::BuildOptions {
         restriction: druse_kustomize::LoadRestriction::None,
-        cache,
+        cache: settings.cache,
+        remote: settings.remote,
         ..Default::default()
     };
     let objects = druse_kustomize::build(&tree, &dir, &options).map_err(|e| match undecoded(&e) {

@@ -3,6 +3,7 @@
 //! - [`api`]: typed, tolerant views of Flux' custom resources.
 //! - [`generator`]: the `kustomization.yaml` a Flux Kustomization really builds (made when absent, merged with the spec).
 //! - [`sourceignore`]: which files of a source become part of its artifact.
+//! - [`decrypt`]: SOPS documents, opened with the keys at hand or masked.
 //! - [`envsubst`] and [`substitute`]: `postBuild` variables.
 //! - [`release`]: names, values and post-rendering of a HelmRelease.
 //! - [`labels`] and [`inventory`]: what is written on applied objects, and how a unit remembers them.
@@ -14,6 +15,7 @@
 
 pub mod api;
 pub mod config;
+pub mod decrypt;
 pub mod duration;
 pub mod envsubst;
 mod error;

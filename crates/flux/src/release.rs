@@ -13,7 +13,7 @@ use druse_object::{Map, Object, Value, json, yaml};
 use sha2::{Digest, Sha256};
 
 use crate::api::{HelmRelease, HelmReleaseSpec, KustomizeRenderer, PostRenderer, ValuesRef};
-use crate::config::ConfigSource;
+use crate::config::{ANY_ENTRY, ConfigSource, is_placeholder};
 use crate::error::FluxError;
 use crate::generator::{image_value, json6902, patch_value};
 use crate::labels;
@@ -116,6 +116,9 @@ pub struct Composed {
     pub values: Values,
     /// Optional references that led nowhere, as `Kind/name` or `Kind/name key`.
     pub skipped: Vec<String>,
+    /// References to values that are not known here, as `Kind/name key`: placeholders stand for single values, whole
+    /// values files are left out.
+    pub placeholders: Vec<String>,
 }
 
 /// Composes a release's values: each `valuesFrom` over the ones before, then the inline values over all. An entry with a
@@ -152,6 +155,15 @@ pub fn compose_values(hr: &HelmRelease, source: &dyn ConfigSource) -> Result<Com
             });
         };
         let Some(entry) = data.get(reference.key()) else {
+            if data.contains_key(ANY_ENTRY) {
+                out.placeholders.push(format!("{kind}/{name} {}", reference.key()));
+                if let Some(path) = reference.target_path.as_deref().filter(|p| !p.is_empty()) {
+                    let text = druse_sops::placeholder(reference.key());
+                    // A path that is none is not known to be wrong before there is a value.
+                    let _ = put_at_path(&mut out.values, path, &text, reference);
+                }
+                continue;
+            }
             if reference.optional {
                 out.skipped.push(format!("{kind}/{name} {}", reference.key()));
                 continue;
@@ -164,6 +176,14 @@ pub fn compose_values(hr: &HelmRelease, source: &dyn ConfigSource) -> Result<Com
             });
         };
         let text = String::from_utf8_lossy(entry);
+        if is_placeholder(entry) {
+            out.placeholders.push(format!("{kind}/{name} {}", reference.key()));
+            if reference.target_path.as_deref().is_none_or(str::is_empty)
+                && Values::from_yaml(&text).map_or(true, |v| v.as_map().is_empty())
+            {
+                continue;
+            }
+        }
         let failed = |message: String| FluxError::Values {
             kind: kind.to_string(),
             namespace: hr.namespace.to_string(),

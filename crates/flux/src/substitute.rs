@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use druse_object::{Object, Value, yaml};
 
 use crate::api::{KUSTOMIZE_GROUP, PostBuild};
-use crate::config::ConfigSource;
-use crate::envsubst;
+use crate::config::{ANY_ENTRY, ConfigSource, is_placeholder};
+use crate::envsubst::{self, Unset};
 use crate::error::FluxError;
 
 /// Variables by name.
@@ -21,6 +21,10 @@ pub struct Collected {
     pub variables: Variables,
     /// Optional sources that do not exist, as `Kind/name`.
     pub skipped: Vec<String>,
+    /// Sources with values that are not known here, as `Kind/name`.
+    pub placeholders: Vec<String>,
+    /// Whether one of the sources may hold variables that are not known here.
+    pub open: bool,
 }
 
 /// Collects the variables of a `postBuild` in a Kustomization's namespace. Line breaks are taken out of values, as
@@ -37,7 +41,11 @@ pub fn collect(post_build: &PostBuild, namespace: &str, source: &dyn ConfigSourc
         }
         match source.config(&reference.kind, namespace, &reference.name) {
             Some(data) => {
-                for (k, v) in data {
+                if data.contains_key(ANY_ENTRY) || data.values().any(|v| is_placeholder(v)) {
+                    out.placeholders.push(format!("{}/{}", reference.kind, reference.name));
+                }
+                out.open |= data.contains_key(ANY_ENTRY);
+                for (k, v) in data.into_iter().filter(|(k, _)| k != ANY_ENTRY) {
                     out.variables.insert(k, String::from_utf8_lossy(&v).replace('\n', ""));
                 }
             }
@@ -80,11 +88,13 @@ pub struct Options {
     pub strict: bool,
     /// Whether to substitute even when there are no variables (`substituteStrategy: Always`).
     pub always: bool,
+    /// Whether variables may come from where they are not known ([`Collected::open`]): placeholders stand for them.
+    pub open: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { strict: true, always: false }
+        Self { strict: true, always: false, open: false }
     }
 }
 
@@ -100,7 +110,7 @@ pub fn is_disabled(object: &Object) -> bool {
 /// # Errors
 /// When an expression is malformed, a variable is missing in strict mode, or the result is not YAML.
 pub fn substitute(object: &mut Object, variables: &Variables, options: Options) -> Result<(), FluxError> {
-    if (variables.is_empty() && !options.always) || is_disabled(object) {
+    if (variables.is_empty() && !options.always && !options.open) || is_disabled(object) {
         return Ok(());
     }
     let text = yaml::to_string(&object.value);
@@ -115,7 +125,12 @@ pub fn substitute(object: &mut Object, variables: &Variables, options: Options) 
         let group = if gvk.group.is_empty() { "[noGrp]" } else { &gvk.group };
         format!("{}.{}.{group}/{}", gvk.kind, gvk.version, object.name())
     };
-    let text = envsubst::substitute(&text, &lookup, options.strict)
+    let unset = match (options.open, options.strict) {
+        (true, _) => Unset::Placeholder,
+        (false, true) => Unset::Refused,
+        (false, false) => Unset::Empty,
+    };
+    let text = envsubst::substitute(&text, &lookup, unset)
         .map_err(|source| FluxError::Substitution { object: describe(), source })?;
     let value = yaml::parse(&text, yaml::Dialect::Sigs)
         .map_err(|e| FluxError::SubstitutedYaml { object: describe(), message: e.to_string() })?;
@@ -159,6 +174,26 @@ mod tests {
         )
         .unwrap();
         assert_eq!(got.variables["x"], "inline");
+    }
+
+    #[test]
+    fn what_a_cluster_makes_gives_placeholders() {
+        let mut config = config();
+        let made = ConfigData::from([("x".to_string(), b"..PLACEHOLDER_x..".to_vec()), ("*".into(), Vec::new())]);
+        config.insert(("Secret".into(), "ns".into(), "made".into()), made);
+        let got =
+            collect(&post_build(r#"{"substituteFrom":[{"kind":"Secret","name":"made"}]}"#), "ns", &config).unwrap();
+        assert_eq!((got.placeholders.as_slice(), got.open), (["Secret/made".to_string()].as_slice(), true));
+        let mut o = Object::new(
+            druse_object::json::parse(
+                br#"{"kind":"X","metadata":{"name":"a"},"a":"${x}","b":"${other}","c":"${d:=1}"}"#,
+            )
+            .unwrap(),
+        );
+        substitute(&mut o, &got.variables, Options { open: got.open, ..Options::default() }).unwrap();
+        assert_eq!(o.value.str_at(["a"]), Some("..PLACEHOLDER_x.."));
+        assert_eq!(o.value.str_at(["b"]), Some("..PLACEHOLDER_other.."));
+        assert_eq!(o.value["c"], Value::Int(1));
     }
 
     #[test]

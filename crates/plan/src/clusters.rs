@@ -30,13 +30,26 @@ fn own_folder<'a>(path: &'a str, rival: &str) -> &'a str {
     path.match_indices('/').nth(depth - 1).map_or(path, |(at, _)| path.get(..at).unwrap_or(path))
 }
 
-/// Orders objects so that those nearest to the asked folder come first; otherwise the order stays.
-pub(crate) fn nearest_first(objects: &[Arc<Object>], focus: &str) -> Vec<Arc<Object>> {
-    let mut out = objects.to_vec();
-    if !focus.is_empty() {
-        out.sort_by_key(|o| std::cmp::Reverse(shared(file(o), focus)));
-    }
+/// Orders objects so that those nearest to the asked folder come first, then those that are read from the tree; otherwise
+/// the order stays. What was put aside ([`is_put_aside`]) is left out.
+pub(crate) fn nearest_first(
+    objects: &[Arc<Object>],
+    focus: &str,
+    from_tree: impl Fn(&Object) -> bool,
+) -> Vec<Arc<Object>> {
+    let mut out: Vec<Arc<Object>> = objects.iter().filter(|o| !is_put_aside(file(o), focus)).map(Arc::clone).collect();
+    out.sort_by_cached_key(|o| (std::cmp::Reverse(shared(file(o), focus)), !from_tree(o)));
     out
+}
+
+/// Whether a file lies in a folder that people keep what is not in use in (hidden, `_…`, `archive`), unless that is the
+/// folder asked for.
+pub(crate) fn is_put_aside(path: &str, focus: &str) -> bool {
+    let aside = |folder: &str| {
+        folder.starts_with(['.', '_']) || matches!(folder, "archive" | "archived" | "deprecated" | "disabled")
+    };
+    let folders = || path.rsplit_once('/').map_or("", |(dir, _)| dir).split('/');
+    folders().any(aside) && !focus.split('/').any(aside)
 }
 
 /// Of several definitions of the same root, the others than the one taken.

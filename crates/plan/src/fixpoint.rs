@@ -21,6 +21,7 @@ use crate::locate::TreeInput;
 use crate::model::{Plan, PlanOptions, SecretValues, ServedKind, Unit, UnitId, UnitKind, UnitState};
 use crate::render::{Context, Done, Output, Recall, chart_kinds, render_unit, unit_id};
 use crate::scan::Scan;
+use crate::secrets;
 use crate::sources::Sources;
 use crate::world::{Name, World, same_content};
 
@@ -48,6 +49,8 @@ pub fn plan_with(sources: &Sources, options: &PlanOptions) -> Plan {
         scanned: HashMap::new(),
         outputs: BTreeMap::new(),
         clear: BTreeSet::new(),
+        by_hand: HashMap::new(),
+        sought: BTreeSet::new(),
     };
     let mut warnings = Vec::new();
     if tree_sources.is_empty() && scan.objects.iter().any(|o| Kustomization::is(o)) {
@@ -84,6 +87,10 @@ struct State<'a> {
     outputs: BTreeMap<UnitId, Done>,
     /// Units whose Secrets others read: their values must be there.
     clear: BTreeSet<UnitId>,
+    /// ConfigMaps and Secrets that lie in the tree, but that no unit applies.
+    by_hand: HashMap<Name, Arc<Object>>,
+    /// Those that were looked for.
+    sought: BTreeSet<Name>,
 }
 
 impl State<'_> {
@@ -92,7 +99,8 @@ impl State<'_> {
     fn find_roots(&mut self, scan: &Scan, warnings: &mut Vec<String>) {
         let mut candidates: BTreeMap<UnitId, Arc<Object>> = BTreeMap::new();
         let focus = self.context.sources.input().focus.as_str();
-        let objects = clusters::nearest_first(&scan.objects, focus);
+        let sources = self.context.sources;
+        let objects = clusters::nearest_first(&scan.objects, focus, |o| sources.leads_to_tree(o));
         let mut rivals = Rivals::default();
         for o in &objects {
             // What names no source is a patch of one that does.
@@ -111,7 +119,7 @@ impl State<'_> {
             all_sources.entry(name_of(o, DEFAULT_NAMESPACE)).or_insert_with(|| Arc::clone(o));
         }
         if candidates.is_empty() {
-            for o in scan.objects.iter().filter(|o| HelmRelease::is(o)) {
+            for o in objects.iter().filter(|o| HelmRelease::is(o)) {
                 if let Some(id) = unit_id(o, DEFAULT_NAMESPACE) {
                     self.roots.entry(id).or_insert_with(|| Arc::clone(o));
                 }
@@ -162,11 +170,29 @@ impl State<'_> {
         }
         let reach: BTreeMap<&UnitId, BTreeSet<&UnitId>> =
             candidates.keys().map(|id| (id, reachable(id, &renders))).collect();
+        // What lies in the folder of a unit that renders without it is listed by no kustomization: nobody applies it.
+        let passed_over: BTreeSet<&UnitId> = candidates
+            .iter()
+            .filter(|(id, o)| {
+                let file = o.provenance.file.as_deref().unwrap_or_default();
+                outputs.iter().any(|(other, output)| {
+                    let folder = candidates.get(other).and_then(|d| d.value.str_at(["spec", "path"])).map(clean_path);
+                    other != *id
+                        && !output.objects.is_empty()
+                        && output.source.as_ref().is_some_and(|s| s.is_tree)
+                        && folder.is_some_and(|f| !f.is_empty() && clusters::lies_in(file, &f))
+                        && !reach.get(other).is_some_and(|r| r.contains(*id))
+                        && !reach.get(*id).is_some_and(|r| r.contains(other) || r.contains(*id))
+                        && !outputs.get(*id).is_some_and(|own| own.units.iter().any(|(made, _)| made == *id))
+                })
+            })
+            .map(|(id, _)| id)
+            .collect();
         for (id, definition) in &candidates {
             let rendered_by_outsider = reach.iter().any(|(other, reached)| {
                 *other != id && reached.contains(id) && !reach.get(id).is_some_and(|r| r.contains(*other))
             });
-            if !rendered_by_outsider {
+            if !rendered_by_outsider && !passed_over.contains(id) {
                 self.roots.insert(id.clone(), Arc::clone(definition));
             }
         }
@@ -178,9 +204,18 @@ impl State<'_> {
                 }
             }
         }
+        let lost: Vec<String> = passed_over
+            .iter()
+            .filter(|id| !reach.values().any(|r| r.contains(**id)))
+            .filter_map(|id| candidates.get(*id)?.provenance.file.as_deref().map(str::to_string))
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect();
+        if !lost.is_empty() {
+            warnings.push(format!("Kustomizations in files that no unit reads are never applied: {}", lost.join(", ")));
+        }
         self.outputs = outputs;
-        let unread: BTreeSet<&str> = scan
-            .objects
+        let unread: BTreeSet<&str> = objects
             .iter()
             .filter(|o| HelmRelease::is(o))
             // What names no chart is a patch of one that does.
@@ -216,6 +251,9 @@ impl State<'_> {
             let rendered: Vec<(UnitId, Done)> = if kustomizations.is_empty() {
                 let releases = dirty(UnitKind::HelmRelease);
                 if releases.is_empty() {
+                    if self.look_in_files() {
+                        continue;
+                    }
                     return true;
                 }
                 // The kinds of charts not yet rendered are known from their crds/ folders; with them at hand few
@@ -265,6 +303,28 @@ impl State<'_> {
         self.outputs.iter().filter(|(_, done)| makes(&done.output)).map(|(id, _)| id.clone()).collect()
     }
 
+    /// Looks in the tree's files for what units read and no unit makes; whether anything was found.
+    fn look_in_files(&mut self) -> bool {
+        let wanted: BTreeSet<Name> = self
+            .outputs
+            .values()
+            .map(|done| &done.output)
+            .filter(|out| !out.errors.is_empty())
+            .flat_map(|out| out.reads.named.iter().filter(|(_, read)| read.is_none()).map(|(name, _)| name))
+            .filter(|name| matches!(name.0.as_str(), "ConfigMap" | "Secret"))
+            .filter(|name| !self.sought.contains(*name))
+            .cloned()
+            .collect();
+        if wanted.is_empty() {
+            return false;
+        }
+        self.sought.extend(wanted.iter().cloned());
+        let found = secrets::in_files(&*self.context.sources.input().tree, &wanted);
+        let any = !found.is_empty();
+        self.by_hand.extend(found);
+        any
+    }
+
     fn is_dirty(&self, id: &UnitId, definition: &Arc<Object>, world: &World) -> bool {
         self.outputs.get(id).is_none_or(|Done { output: out, .. }| {
             out.withheld && self.clear.contains(id)
@@ -308,6 +368,12 @@ impl State<'_> {
                 let secrets = output.named.iter().filter(|(name, _)| name.0 == "Secret");
                 withheld.extend(secrets.map(|(name, _)| with_namespace(name)));
             }
+        }
+        for (name, secret) in self.outputs.values().flat_map(|done| &done.output.made) {
+            named.entry(with_namespace(name)).or_insert_with(|| Arc::clone(secret));
+        }
+        for (name, object) in &self.by_hand {
+            named.entry(name.clone()).or_insert_with(|| Arc::clone(object));
         }
         more.iter().for_each(|k| kinds.add(k));
         let api_versions = Arc::new(kinds.api_versions(&self.context.options.api_versions));

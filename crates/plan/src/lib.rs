@@ -45,9 +45,11 @@ pub mod kinds;
 mod locate;
 pub mod memo;
 pub mod model;
+pub mod remote;
 pub mod render;
 pub mod scan;
 pub mod shared;
+mod secrets;
 #[allow(clippy::result_large_err, reason = "a failure is rare and carries all that a report needs")]
 pub mod sources;
 mod store;

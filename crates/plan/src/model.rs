@@ -373,6 +373,8 @@ pub struct PlanOptions {
     pub strict_substitution: bool,
     /// Whose Secrets must have their values.
     pub secrets: SecretValues,
+    /// The age keys that SOPS documents are opened with. What they do not open gets placeholders and is unresolved.
+    pub keys: Arc<druse_sops::Identities>,
     /// API versions served besides those of Kubernetes and of the tree: `group/version` or `group/version/Kind`.
     pub api_versions: Vec<String>,
 }
@@ -387,6 +389,7 @@ impl Default for PlanOptions {
             stand_ins: Arc::new(NoStandIns),
             strict_substitution: true,
             secrets: SecretValues::Needed,
+            keys: Arc::default(),
             api_versions: Vec::new(),
         }
     }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use druse_flux::api::{HelmRelease, Kustomization, KustomizationSpec};
 use druse_flux::envsubst::EnvsubstError;
+use druse_flux::generator::BuildSettings;
 use druse_flux::release::{CrdsPolicy, ReleaseHook, compose_values};
 use druse_flux::{FluxError, generator, graph, labels, release, substitute};
 use druse_gotemplate::env::Host;
@@ -16,6 +17,8 @@ use crate::finish::{Fix, Head};
 use crate::kinds::crd_kind;
 use crate::memo::{Entry, Memo, Sought};
 use crate::model::{ChartInfo, Fault, PlanOptions, ServedKind, SourceInfo, StandIn, UnitError, UnitId, UnitKind};
+use crate::remote::Remotes;
+use crate::secrets;
 use crate::shared::Objects;
 use crate::sources::{SourceFailure, SourceTree, Sources};
 use crate::trace::{Trace, Watched};
@@ -50,6 +53,8 @@ pub(crate) struct Output {
     pub(crate) default_namespace: String,
     /// What other units may look up.
     pub(crate) named: Vec<(Name, Arc<Object>)>,
+    /// Secrets that operators make of its objects, with placeholders for values.
+    pub(crate) made: Vec<(Name, Arc<Object>)>,
     /// The units among its objects.
     pub(crate) units: Vec<(UnitId, Arc<Object>)>,
     /// The kinds its CRDs define.
@@ -125,7 +130,8 @@ impl Prepared {
             Self::Kustomization(_, source) => format!("{}\n{}", source.prefix, source.identity),
             Self::Release(_, _, chart) => format!("{}\n{:?}\n{:?}", chart.identity.as_ref()?, out.chart, out.kinds),
         };
-        Some(format!("{}\n{}\n{source:?}\n{rest}", options.kube_version.version, options.strict_substitution))
+        let keys = options.keys.fingerprint();
+        Some(format!("{}\n{}\n{keys}\n{source:?}\n{rest}", options.kube_version.version, options.strict_substitution))
     }
 }
 
@@ -225,10 +231,18 @@ fn index(out: &mut Output) {
 /// Finds what others look up among a unit's objects.
 fn index_named(out: &mut Output) {
     for (at, head) in out.heads.iter().enumerate().take(out.objects.len()) {
-        if !World::may_keep(&head.gvk) && !matches!(head.gvk.kind.as_str(), "Kustomization" | "HelmRelease") {
+        let makes = secrets::may_make(&head.gvk);
+        if !makes
+            && !World::may_keep(&head.gvk)
+            && !matches!(head.gvk.kind.as_str(), "Kustomization" | "HelmRelease")
+        {
             continue;
         }
         let Some(object) = out.objects.one(at) else { continue };
+        if let Some(secret) = Some(&object).filter(|_| makes).and_then(secrets::made_by) {
+            let name = ("Secret".to_string(), secret.namespace().to_string(), secret.name().to_string());
+            out.made.push((name, Arc::new(secret)));
+        }
         let namespace = if head.namespace.is_empty() { out.default_namespace.as_str() } else { &head.namespace };
         match unit_id(&object, namespace) {
             Some(id) => out.units.push((id, Arc::new(object))),
@@ -377,14 +391,27 @@ fn build_kustomization(
     recorder: &Recorder<'_>,
     out: &mut Output,
 ) -> Result<Vec<Object>, FluxError> {
-    let mut objects = generator::build_cached(tree, &ks.spec, Some(&context.sources.memo().documents))?;
+    let remotes = Remotes::new(context.sources.fetcher(), true);
+    let mut warnings = Vec::new();
+    let decryption = secrets::decryption(&context.options.keys, &ks.spec, &ks.namespace, recorder, &mut warnings);
+    let settings = BuildSettings {
+        cache: Some(&context.sources.memo().documents),
+        as_met: false,
+        decryption: Some(&decryption),
+        remote: Some(&remotes),
+    };
+    let built = generator::build_with(tree, &ks.spec, &settings);
+    out.reads.secret |= remotes.were_asked();
+    let (mut objects, notes) = built?;
+    // What keys open is kept nowhere but in memory, and neither is what a later key may open.
+    out.reads.secret |= notes.opened || !notes.sealed.is_empty();
+    out.warnings.append(&mut warnings);
+    out.warnings.extend(notes.changed);
+    out.unresolved.extend(notes.sealed.iter().map(ToString::to_string));
+    out.unresolved.extend(remotes.missing());
     for o in objects.iter().filter(|o| o.value.get("sops").is_some()) {
-        if let Some(decryption) = &ks.spec.decryption {
-            out.unresolved.push(format!(
-                "{} is encrypted with {} and is not decrypted by this version",
-                o.key(),
-                if decryption.provider.is_empty() { "sops" } else { &decryption.provider }
-            ));
+        if ks.spec.decryption.is_some() {
+            out.unresolved.push(format!("{} is encrypted and its decryption is switched off", o.key()));
         } else if o.kind() == "Secret" && o.annotation("kustomize.toolkit.fluxcd.io/decrypt") != Some("disabled") {
             let message = format!(
                 "{} is SOPS encrypted, configuring decryption is required for this secret to be reconciled",
@@ -418,7 +445,9 @@ fn substitute_all(
     let collected = substitute::collect(post_build, namespace, recorder)?;
     out.warnings
         .extend(collected.skipped.iter().map(|s| format!("substituteFrom: {s} does not exist and is optional")));
+    out.unresolved.extend(collected.placeholders.iter().map(|s| format!("values of {s} (substituteFrom)")));
     let options = substitute::Options {
+        open: collected.open,
         strict: context.options.strict_substitution,
         always: spec.substitute_strategy.as_deref() == Some("Always"),
     };
@@ -530,6 +559,7 @@ fn render_release(
             return;
         }
     };
+    out.unresolved.extend(composed.placeholders.iter().map(|s| format!("values of {s} (valuesFrom)")));
     out.warnings.extend(composed.skipped.iter().map(|s| format!("valuesFrom: {s} does not exist and is optional")));
     let host = PlanHost { seeded: Mutex::new(SeededHost::new(id.to_string())), looked_up: Mutex::default() };
     let capabilities = Capabilities {

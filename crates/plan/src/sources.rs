@@ -112,14 +112,16 @@ pub(crate) fn identify_tree(input: &TreeInput, scan: &Scan) -> TreeUrls {
         .iter()
         .map(|o| ((o.kind().to_string(), o.namespace().to_string(), o.name().to_string()), o))
         .collect();
-    // Per source: how many Kustomizations have their path in the tree, and how many of these paths say something.
-    let mut votes: BTreeMap<(String, String, String), (usize, usize)> = BTreeMap::new();
+    // Per source: how many Kustomizations have their path in the tree, how many of these paths say something, and how
+    // many Kustomizations there are.
+    let mut votes: BTreeMap<(String, String, String), (usize, usize, usize)> = BTreeMap::new();
     for k in scan.objects.iter().filter(|o| Kustomization::is(o)) {
         let reference = |field| k.value.str_at(["spec", "sourceRef", field]).unwrap_or_default();
         let namespace = if reference("namespace").is_empty() { k.namespace() } else { reference("namespace") };
         let id = (reference("kind").to_string(), namespace.to_string(), reference("name").to_string());
         let path = clean_path(k.value.str_at(["spec", "path"]).unwrap_or_default());
         let vote = votes.entry(id).or_default();
+        vote.2 += 1;
         if input.tree.kind(&path) == Some(Kind::Dir) {
             vote.0 += 1;
             vote.1 += usize::from(!path.is_empty());
@@ -152,13 +154,27 @@ pub(crate) fn identify_tree(input: &TreeInput, scan: &Scan) -> TreeUrls {
             matched = true;
         }
     }
-    if !matched {
+    // A Flux Operator or a bootstrap makes the tree's own source, and an artifact may be pushed from the tree.
+    let mut sure = BTreeSet::new();
+    for (id, (found, named, all)) in votes.iter().filter(|(_, v)| v.1 > 0) {
+        let defined = sources.contains_key(id);
+        if !defined && id.0 != "ExternalArtifact" {
+            add(id, "nothing defines it, the paths of its Kustomizations are in the tree");
+        } else if defined && id.0 == OciRepositorySpec::KIND && found == all && named * 2 > *all {
+            add(id, "all paths of its Kustomizations are in the tree: it is pushed from there");
+        } else {
+            continue;
+        }
+        sure.insert(id.clone());
+    }
+    if !matched && sure.is_empty() {
         let best = votes.iter().filter(|(_, v)| v.0 > 0).max_by(|a, b| {
-            let key =
-                |(id, v): &(&(String, String, String), &(usize, usize))| (v.1, v.0, std::cmp::Reverse((*id).clone()));
+            let key = |(id, v): &(&(String, String, String), &(usize, usize, usize))| {
+                (v.1, v.0, std::cmp::Reverse((*id).clone()))
+            };
             key(a).cmp(&key(b))
         });
-        if let Some((id, (_, named))) = best
+        if let Some((id, (_, named, _))) = best
             && (*named > 0 || votes.len() == 1)
         {
             let reason = if sources.contains_key(id) {
@@ -196,6 +212,20 @@ impl Sources {
 
     pub(crate) fn memo(&self) -> &Memo {
         &self.memo
+    }
+
+    /// What fetches artifacts.
+    #[must_use]
+    pub fn fetcher(&self) -> &Arc<Fetcher> {
+        &self.fetcher
+    }
+
+    /// Whether a reference leads to the tree itself.
+    pub(crate) fn leads_to_tree(&self, definition: &Object) -> bool {
+        let reference = |field| definition.value.str_at(["spec", "sourceRef", field]).unwrap_or_default();
+        let namespace = if reference("namespace").is_empty() { definition.namespace() } else { reference("namespace") };
+        let id = format!("{}/{namespace}/{}", reference("kind"), reference("name"));
+        self.is_tree.found.iter().any(|s| s.id == id)
     }
 
     /// The tree.
@@ -314,6 +344,10 @@ impl Sources {
 
     fn oci(&self, lookup: &dyn Lookup, object: &Arc<Object>, id: String) -> Result<SourceTree> {
         let (request, spec) = self.oci_request(lookup, object)?;
+        if source_folder(&request.url).is_some_and(|f| self.is_tree.urls.contains(&f)) {
+            let tree = self.artifact("tree", &self.input.tree, spec.ignore.as_deref());
+            return Ok(self.own(id, request.url, tree));
+        }
         let failed_info =
             SourceInfo { id: id.clone(), url: request.url.clone(), revision: String::new(), is_tree: false };
         let found = self.fetcher.oci(&request).map_err(|e| self.failed(&e, object, failed_info))?;

@@ -36,6 +36,8 @@ pub struct Options {
     pub fetcher: Arc<Fetcher>,
     /// Whether components may stand in for what is not fetched.
     pub stand_ins: bool,
+    /// The age keys that SOPS documents are opened with.
+    pub keys: Arc<druse_sops::Identities>,
     /// Where the API keeps its state; in memory when absent.
     pub data_dir: Option<PathBuf>,
     /// Where the API listens; port 0 takes a free one.
@@ -93,7 +95,8 @@ impl Rehearsal {
     pub async fn start(options: Options) -> Result<Self, RehearsalError> {
         let started = Instant::now();
         let stand_ins: Arc<dyn StandIns> = if options.stand_ins { Arc::new(Components) } else { Arc::new(NoStandIns) };
-        let plan_options = PlanOptions { stand_ins: stand_ins.clone(), ..PlanOptions::default() };
+        let plan_options =
+            PlanOptions { stand_ins: stand_ins.clone(), keys: options.keys.clone(), ..PlanOptions::default() };
         let root = options.input.root.clone();
         // One set of sources for the plan and the controllers: what was fetched and parsed once serves both.
         let sources = Arc::new(Sources::new(options.input, options.fetcher));
@@ -151,7 +154,8 @@ impl Rehearsal {
                 stand_ins: options.stand_ins.then_some(stand_ins),
                 capabilities: Some(capabilities),
                 strict_substitution: plan_options.strict_substitution,
-                skip_encrypted: true,
+                lenient: true,
+                keys: options.keys.clone(),
                 keep_own_kinds: true,
                 randomness: Randomness::Seeded,
                 concurrency: 4,

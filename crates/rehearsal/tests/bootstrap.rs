@@ -38,6 +38,7 @@ async fn rehearse(components: String) {
         input: TreeInput::new(tree),
         fetcher: Arc::new(fetcher),
         stand_ins: true,
+        keys: std::sync::Arc::default(),
         data_dir: None,
         listen: "127.0.0.1:0".parse().unwrap(),
         nodes: druse_simulate::nodes::Node::numbered(1),

@@ -1,5 +1,6 @@
 //! `druse render`: every object of a tree's plan.
 
+use std::borrow::Cow;
 use std::io::{BufWriter, Write as _};
 use std::process::ExitCode;
 
@@ -33,6 +34,9 @@ pub struct Args {
     /// Only this unit: Kustomization/NAMESPACE/NAME or HelmRelease/NAMESPACE/NAME (repeatable)
     #[arg(long, value_name = "UNIT")]
     pub unit: Vec<UnitId>,
+    /// Print the values of Secrets; otherwise they are redacted
+    #[arg(long)]
+    pub show_secrets: bool,
     /// The output's form
     #[arg(short, long, value_enum, default_value = "yaml", value_name = "FORM")]
     pub output: Output,
@@ -46,7 +50,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
     }
     let meant = |u: &&Unit| args.unit.is_empty() || args.unit.contains(&u.id);
     let units: Vec<&Unit> = plan.units.iter().filter(meant).collect();
-    print(&units, args.output).or_else(|e| {
+    print(&units, args).or_else(|e| {
         // Whoever reads the output may have had enough of it.
         if e.kind() == std::io::ErrorKind::BrokenPipe {
             Ok(())
@@ -63,9 +67,31 @@ fn all_objects(unit: &Unit) -> impl Iterator<Item = (&Object, Option<&[String]>)
     unit.objects.iter().map(|o| (o, None)).chain(hooks)
 }
 
-fn print(units: &[&Unit], output: Output) -> std::io::Result<()> {
+/// What stands for a Secret's value.
+const REDACTED: &str = "**REDACTED**";
+
+/// An object as it may be shown: a Secret's values are redacted, its keys stay, also where an annotation holds what was
+/// applied before.
+fn shown(object: &Object, show_secrets: bool) -> Cow<'_, Value> {
+    if show_secrets || object.kind() != "Secret" || !object.gvk().group.is_empty() {
+        return Cow::Borrowed(&object.value);
+    }
+    let mut value = object.value.clone();
+    for field in ["data", "stringData"] {
+        for (_, v) in value.get_mut(field).and_then(Value::as_map_mut).into_iter().flat_map(Map::iter_mut) {
+            *v = REDACTED.into();
+        }
+    }
+    let annotations = value.get_mut("metadata").and_then(|m| m.get_mut("annotations")).and_then(Value::as_map_mut);
+    if let Some(last) = annotations.and_then(|a| a.get_mut("kubectl.kubernetes.io/last-applied-configuration")) {
+        *last = REDACTED.into();
+    }
+    Cow::Owned(value)
+}
+
+fn print(units: &[&Unit], args: &Args) -> std::io::Result<()> {
     let mut out = BufWriter::new(std::io::stdout().lock());
-    match output {
+    match args.output {
         Output::Yaml => {
             for unit in units {
                 for (object, hook) in all_objects(unit) {
@@ -73,7 +99,7 @@ fn print(units: &[&Unit], output: Output) -> std::io::Result<()> {
                     if let Some(events) = hook {
                         writeln!(out, "# hook: {}", events.join(", "))?;
                     }
-                    out.write_all(yaml::to_string(&object.value).as_bytes())?;
+                    out.write_all(yaml::to_string(&shown(object, args.show_secrets)).as_bytes())?;
                 }
             }
         }
@@ -81,7 +107,11 @@ fn print(units: &[&Unit], output: Output) -> std::io::Result<()> {
             let mut list = Map::new();
             list.insert("apiVersion", "v1");
             list.insert("kind", "List");
-            let items: Vec<Value> = units.iter().flat_map(|u| all_objects(u)).map(|(o, _)| o.value.clone()).collect();
+            let items: Vec<Value> = units
+                .iter()
+                .flat_map(|u| all_objects(u))
+                .map(|(o, _)| shown(o, args.show_secrets).into_owned())
+                .collect();
             list.insert("items", items);
             serde_json::to_writer_pretty(&mut out, &Value::Map(list)).map_err(std::io::Error::from)?;
             writeln!(out)?;

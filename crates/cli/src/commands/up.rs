@@ -68,6 +68,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
         input,
         fetcher,
         stand_ins: !args.no_stand_ins,
+        keys: crate::keys::age_keys()?,
         data_dir: Some(args.data.clone()),
         listen: args.listen,
         nodes: Node::numbered(args.nodes.max(1)),

@@ -66,7 +66,8 @@ impl Cluster {
             Options {
                 sources: sources(tree, revision),
                 strict_substitution: true,
-                skip_encrypted: true,
+                lenient: true,
+                keys: Arc::default(),
                 keep_own_kinds: true,
                 stand_ins: None,
                 capabilities: None,

@@ -10,7 +10,7 @@ use std::error::Error as StdError;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
@@ -27,6 +27,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 const HASTY_AFTER: usize = 3;
 /// How long a connection may take to be made then.
 const HASTY_CONNECT: Duration = Duration::from_secs(1);
+/// After how many connect timeouts' time, while none has answered, the others are not tried at all.
+const SILENT_AFTER: u32 = 2;
 
 /// One request.
 #[derive(Clone, Debug)]
@@ -137,6 +139,8 @@ struct Inner {
     has_roots: bool,
     unreachable: Mutex<BTreeMap<String, Failure>>,
     reached: AtomicBool,
+    /// When the first host was asked.
+    first_asked: Mutex<Option<Instant>>,
 }
 
 impl Http {
@@ -146,13 +150,22 @@ impl Http {
         let hasty = client(options.connect_timeout.min(HASTY_CONNECT))?;
         let client = client(options.connect_timeout)?;
         let unreachable = Mutex::default();
-        let inner = Inner { client, hasty, options, has_roots, unreachable, reached: AtomicBool::new(false) };
+        let inner = Inner {
+            client,
+            hasty,
+            options,
+            has_roots,
+            unreachable,
+            reached: AtomicBool::new(false),
+            first_asked: Mutex::default(),
+        };
         Ok(Self { inner: Arc::new(inner), runtime: OnceLock::new() })
     }
 
     pub(crate) fn forget(&self) {
         self.inner.unreachable.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.inner.reached.store(false, Ordering::Relaxed);
+        *self.inner.first_asked.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Sends a request and waits for the whole answer.
@@ -268,6 +281,9 @@ impl Inner {
             if let Some(failure) = known.get(&host) {
                 return Err(failure.clone());
             }
+            if let Some(failure) = self.silence(known.len()) {
+                return Err(failure);
+            }
             let is_sure = |f: &Failure| f.kind == FailureKind::ConnectTimeout;
             !self.reached.load(Ordering::Relaxed) && (known.len() >= HASTY_AFTER || known.values().any(is_sure))
         };
@@ -299,6 +315,19 @@ impl Inner {
             tokio::time::sleep(jitter(pause)).await;
             tries += 1;
         }
+    }
+
+    /// Why no further host is asked: where several did not answer for some time and none did, the network is not there,
+    /// and waiting for each host of a tree in turn would only take long.
+    fn silence(&self, unreachable: usize) -> Option<Failure> {
+        let mut first = self.first_asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = first.get_or_insert_with(Instant::now).elapsed();
+        let silent = !self.reached.load(Ordering::Relaxed) && unreachable >= HASTY_AFTER;
+        (silent && waited > self.options.connect_timeout * SILENT_AFTER).then(|| {
+            let message =
+                format!("not asked, as none of {unreachable} hosts has answered in {} seconds", waited.as_secs());
+            Failure::new(FailureKind::ConnectTimeout, message)
+        })
     }
 
     async fn attempt(&self, call: &Call, hasty: bool) -> Result<Reply, Failure> {
