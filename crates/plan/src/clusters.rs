@@ -30,15 +30,15 @@ fn own_folder<'a>(path: &'a str, rival: &str) -> &'a str {
     path.match_indices('/').nth(depth - 1).map_or(path, |(at, _)| path.get(..at).unwrap_or(path))
 }
 
-/// Orders objects so that those nearest to the asked folder come first, then those that are read from the tree; otherwise
+/// Orders objects so that those nearest to the asked folder come first, then those whose source is most surely the tree; otherwise
 /// the order stays. What was put aside ([`is_put_aside`]) is left out.
 pub(crate) fn nearest_first(
     objects: &[Arc<Object>],
     focus: &str,
-    from_tree: impl Fn(&Object) -> bool,
+    nearness: impl Fn(&Object) -> u8,
 ) -> Vec<Arc<Object>> {
     let mut out: Vec<Arc<Object>> = objects.iter().filter(|o| !is_put_aside(file(o), focus)).map(Arc::clone).collect();
-    out.sort_by_cached_key(|o| (std::cmp::Reverse(shared(file(o), focus)), !from_tree(o)));
+    out.sort_by_cached_key(|o| (std::cmp::Reverse(shared(file(o), focus)), nearness(o)));
     out
 }
 

@@ -27,6 +27,8 @@ use crate::world::{Name, World, same_content};
 
 /// After so many rounds the plan is what it is. Each level of units in units takes a round, so that is deep.
 const MAX_ROUNDS: usize = 64;
+/// After so many, what units lack is looked for in files that no unit reads.
+const ROUNDS_ALONE: usize = 12;
 
 type Definitions = BTreeMap<UnitId, (Arc<Object>, Vec<UnitId>)>;
 
@@ -100,7 +102,7 @@ impl State<'_> {
         let mut candidates: BTreeMap<UnitId, Arc<Object>> = BTreeMap::new();
         let focus = self.context.sources.input().focus.as_str();
         let sources = self.context.sources;
-        let objects = clusters::nearest_first(&scan.objects, focus, |o| sources.leads_to_tree(o));
+        let objects = clusters::nearest_first(&scan.objects, focus, |o| sources.nearness(o));
         let mut rivals = Rivals::default();
         for o in &objects {
             // What names no source is a patch of one that does.
@@ -175,15 +177,15 @@ impl State<'_> {
             .iter()
             .filter(|(id, o)| {
                 let file = o.provenance.file.as_deref().unwrap_or_default();
-                outputs.iter().any(|(other, output)| {
+                outputs.iter().any(|(other, done)| {
                     let folder = candidates.get(other).and_then(|d| d.value.str_at(["spec", "path"])).map(clean_path);
                     other != *id
-                        && !output.objects.is_empty()
-                        && output.source.as_ref().is_some_and(|s| s.is_tree)
+                        && !done.output.heads.is_empty()
+                        && done.source.as_ref().is_some_and(|s| s.is_tree)
                         && folder.is_some_and(|f| !f.is_empty() && clusters::lies_in(file, &f))
                         && !reach.get(other).is_some_and(|r| r.contains(*id))
                         && !reach.get(*id).is_some_and(|r| r.contains(other) || r.contains(*id))
-                        && !outputs.get(*id).is_some_and(|own| own.units.iter().any(|(made, _)| made == *id))
+                        && !outputs.get(*id).is_some_and(|own| own.output.units.iter().any(|(made, _)| made == *id))
                 })
             })
             .map(|(id, _)| id)
@@ -236,7 +238,11 @@ impl State<'_> {
 
     /// Renders what changed until nothing does; false when that does not happen.
     fn settle(&mut self) -> bool {
-        for _ in 0..MAX_ROUNDS {
+        for round in 0..MAX_ROUNDS {
+            if round >= ROUNDS_ALONE {
+                // A unit that needs what it makes itself does not come to rest without what a person brings first.
+                self.look_in_files();
+            }
             let definitions = self.definitions();
             self.outputs.retain(|id, _| definitions.contains_key(id));
             let world = self.world(&[]);

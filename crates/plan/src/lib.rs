@@ -48,8 +48,8 @@ pub mod model;
 pub mod remote;
 pub mod render;
 pub mod scan;
-pub mod shared;
 mod secrets;
+pub mod shared;
 #[allow(clippy::result_large_err, reason = "a failure is rare and carries all that a report needs")]
 pub mod sources;
 mod store;

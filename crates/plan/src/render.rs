@@ -232,10 +232,7 @@ fn index(out: &mut Output) {
 fn index_named(out: &mut Output) {
     for (at, head) in out.heads.iter().enumerate().take(out.objects.len()) {
         let makes = secrets::may_make(&head.gvk);
-        if !makes
-            && !World::may_keep(&head.gvk)
-            && !matches!(head.gvk.kind.as_str(), "Kustomization" | "HelmRelease")
-        {
+        if !makes && !World::may_keep(&head.gvk) && !matches!(head.gvk.kind.as_str(), "Kustomization" | "HelmRelease") {
             continue;
         }
         let Some(object) = out.objects.one(at) else { continue };

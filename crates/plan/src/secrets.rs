@@ -197,8 +197,8 @@ mod tests {
         let spec = "spec: {dataFrom: [{extract: {key: k}}]}\n";
         assert_eq!(made(&format!("{head}{spec}")), ("a".into(), vec!["*".into()]));
         // …unless a template says what becomes of it.
-        let spec = "spec: {dataFrom: [{extract: {key: k}}], target: {template: {data: {y: '{{ .z }}'}}}}\n";
-        assert_eq!(made(&format!("{head}{spec}")), ("a".into(), vec!["y".into()]));
+        let spec = "spec: {dataFrom: [{extract: {key: k}}], target: {template: {data: {k: '{{ .z }}'}}}}\n";
+        assert_eq!(made(&format!("{head}{spec}")), ("a".into(), vec!["k".into()]));
     }
 
     #[test]

@@ -155,13 +155,16 @@ pub(crate) fn identify_tree(input: &TreeInput, scan: &Scan) -> TreeUrls {
         }
     }
     // A Flux Operator or a bootstrap makes the tree's own source, and an artifact may be pushed from the tree.
+    let most = votes.values().map(|v| v.1).max().unwrap_or_default();
     let mut sure = BTreeSet::new();
     for (id, (found, named, all)) in votes.iter().filter(|(_, v)| v.1 > 0) {
         let defined = sources.contains_key(id);
-        if !defined && id.0 != "ExternalArtifact" {
+        // One that few name is more likely misspelt.
+        let usual = id.2 == "flux-system" || *named == most;
+        if !defined && usual && id.0 != "ExternalArtifact" {
             add(id, "nothing defines it, the paths of its Kustomizations are in the tree");
-        } else if defined && id.0 == OciRepositorySpec::KIND && found == all && named * 2 > *all {
-            add(id, "all paths of its Kustomizations are in the tree: it is pushed from there");
+        } else if defined && id.0 == OciRepositorySpec::KIND && found * 10 >= all * 9 && named * 2 > *all {
+            add(id, "the paths of its Kustomizations are in the tree: it is pushed from there");
         } else {
             continue;
         }
@@ -220,12 +223,18 @@ impl Sources {
         &self.fetcher
     }
 
-    /// Whether a reference leads to the tree itself.
-    pub(crate) fn leads_to_tree(&self, definition: &Object) -> bool {
+    /// How surely a Kustomization's source is the tree: 0 when it is at one of the repository's remotes, 1 when it is
+    /// taken to be the tree, 2 when it is an artifact taken to be that, 3 when it is none.
+    pub(crate) fn nearness(&self, definition: &Object) -> u8 {
         let reference = |field| definition.value.str_at(["spec", "sourceRef", field]).unwrap_or_default();
         let namespace = if reference("namespace").is_empty() { definition.namespace() } else { reference("namespace") };
         let id = format!("{}/{namespace}/{}", reference("kind"), reference("name"));
-        self.is_tree.found.iter().any(|s| s.id == id)
+        match self.is_tree.found.iter().find(|s| s.id == id) {
+            Some(source) if !source.url.is_empty() && !source.url.starts_with("oci://") => 0,
+            Some(source) if !source.id.starts_with("OCIRepository/") => 1,
+            Some(_) => 2,
+            None => 3,
+        }
     }
 
     /// The tree.

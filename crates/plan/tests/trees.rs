@@ -414,8 +414,8 @@ fn what_a_failed_unit_would_make_does_not_come_up_without_it() {
 }
 
 #[test]
-fn encrypted_secrets_are_named_and_their_text_is_no_value() {
-    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: vars, namespace: flux-system}\nstringData: {host: 'ENC[AES256_GCM,data:x]'}\nsops: {mac: x}\n";
+fn encrypted_secrets_are_named_and_placeholders_stand_for_their_values() {
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: vars, namespace: flux-system}\nstringData: {host: 'ENC[AES256_GCM,data:eA==,iv:eA==,tag:eA==,type:str]'}\nsops: {mac: 'ENC[x]', age: [{recipient: age1xyz, enc: x}]}\n";
     let decryption = "  decryption: {provider: sops}\n";
     let from = "  postBuild: {substituteFrom: [{kind: Secret, name: vars}]}\n";
     let units = kustomization("vars", "./vars", decryption)
@@ -431,10 +431,90 @@ fn encrypted_secrets_are_named_and_their_text_is_no_value() {
         ],
     );
     let vars = unit(&plan, "ks/flux-system/vars");
-    assert!(vars.state == UnitState::Ok && vars.unresolved[0].contains("Secret/flux-system/vars is encrypted"));
+    assert_eq!(
+        vars.unresolved,
+        [
+            "Secret/flux-system/vars is SOPS encrypted for age1xyz and no key at hand opens it: its values are placeholders"
+        ]
+    );
+    let masked = object(vars, "Secret", "vars");
+    assert_eq!(masked.value.str_at(["stringData", "host"]), Some("..PLACEHOLDER_host.."));
+    assert!(vars.state == UnitState::Ok && masked.value.get("sops").is_none());
+    // What reads it renders as far as it can, and says what it lacks.
     let app = unit(&plan, "ks/flux-system/app");
-    assert_eq!(app.unresolved, ["Secret flux-system/vars (substituteFrom)"]);
-    assert_eq!(app.state, UnitState::Failed);
+    assert_eq!(app.unresolved, ["values of Secret/vars (substituteFrom)"]);
+    assert_eq!(object(app, "ConfigMap", "b").value.str_at(["data", "host"]), Some("..PLACEHOLDER_host.."));
+    assert_eq!(app.state, UnitState::Ok);
     let bare = unit(&plan, "ks/flux-system/bare");
     assert!(errors(bare).contains("configuring decryption is required"), "{}", errors(bare));
+}
+
+#[test]
+fn secrets_that_a_cluster_makes_or_a_person_applies_do_not_fail_those_that_read_them() {
+    let from = |name: &str| format!("  postBuild: {{substituteFrom: [{{kind: Secret, name: {name}}}]}}\n");
+    let units = kustomization("made", "./made", "")
+        + &kustomization("reads", "./reads", &from("domain"))
+        + &kustomization("by-hand", "./by-hand", &from("boot"))
+        + &kustomization("gone", "./gone", &from("nowhere"));
+    let plan = cluster(
+        &units,
+        vec![
+            (
+                "made/es.yaml",
+                "apiVersion: external-secrets.io/v1\nkind: ExternalSecret\nmetadata: {name: domain, namespace: flux-system}\nspec: {dataFrom: [{extract: {key: d}}]}\n".into(),
+            ),
+            ("reads/cm.yaml", config_map("a", "{host: 'app.${domain}'}")),
+            ("by-hand/cm.yaml", config_map("b", "{token: '${token}'}")),
+            ("gone/cm.yaml", config_map("c", "{x: '${x}'}")),
+            (
+                "bootstrap/secret.yaml",
+                "apiVersion: v1\nkind: Secret\nmetadata: {name: boot, namespace: flux-system}\nstringData: {token: hunter2}\n".into(),
+            ),
+        ],
+    );
+    let reads = unit(&plan, "ks/flux-system/reads");
+    assert_eq!(object(reads, "ConfigMap", "a").value.str_at(["data", "host"]), Some("app...PLACEHOLDER_domain.."));
+    assert_eq!(reads.unresolved, ["values of Secret/domain (substituteFrom)"]);
+    // A Secret in a file that no unit reads is known to exist; its values are not looked at.
+    let by_hand = unit(&plan, "ks/flux-system/by-hand");
+    assert_eq!(object(by_hand, "ConfigMap", "b").value.str_at(["data", "token"]), Some("..PLACEHOLDER_token.."));
+    assert!(errors(unit(&plan, "ks/flux-system/gone")).contains("nowhere, which does not exist"));
+}
+
+#[test]
+fn what_no_kustomization_lists_and_what_was_put_aside_is_no_root() {
+    let plan = cluster(
+        &kustomization("apps", "./apps", ""),
+        vec![
+            ("apps/kustomization.yaml", "resources: [web/ks.yaml]\n".to_string()),
+            ("apps/web/ks.yaml", kustomization("web", "./apps/web/app", "")),
+            ("apps/web/app/cm.yaml", config_map("a", "{}")),
+            ("apps/lost/ks.yaml", kustomization("lost", "./apps/lost/app", "")),
+            ("apps/lost/app/cm.yaml", config_map("b", "{}")),
+            (".archive/old/ks.yaml", kustomization("old", "./apps/web/app", "")),
+        ],
+    );
+    let mut names: Vec<&str> = plan.units.iter().map(|u| u.id.name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["apps", "cluster", "web"]);
+    let told = "Kustomizations in files that no unit reads are never applied: apps/lost/ks.yaml";
+    assert!(plan.warnings.iter().any(|w| w == told), "{:?}", plan.warnings);
+}
+
+#[test]
+fn remote_resources_that_nobody_has_are_named_and_the_rest_renders() {
+    let plan = cluster(
+        &kustomization("apps", "./apps", ""),
+        vec![
+            (
+                "apps/kustomization.yaml",
+                "resources: [cm.yaml, 'https://example.org/crds.yaml', 'github.com/o/r//config?ref=v1']\n".to_string(),
+            ),
+            ("apps/cm.yaml", config_map("a", "{}")),
+        ],
+    );
+    let apps = unit(&plan, "ks/flux-system/apps");
+    assert_eq!((apps.objects.len(), apps.state.clone()), (1, UnitState::Ok), "{}", errors(apps));
+    assert!(apps.unresolved.iter().any(|u| u.starts_with("remote resource https://example.org/crds.yaml: ")));
+    assert!(apps.unresolved.iter().any(|u| u.starts_with("remote resource github.com/o/r//config?ref=v1: ")));
 }
