@@ -354,8 +354,7 @@ impl Sources {
     fn oci(&self, lookup: &dyn Lookup, object: &Arc<Object>, id: String) -> Result<SourceTree> {
         let (request, spec) = self.oci_request(lookup, object)?;
         if source_folder(&request.url).is_some_and(|f| self.is_tree.urls.contains(&f)) {
-            let tree = self.artifact("tree", &self.input.tree, spec.ignore.as_deref());
-            return Ok(self.own(id, request.url, tree));
+            return Ok(self.own(id, request.url, spec.ignore.as_deref()));
         }
         let failed_info =
             SourceInfo { id: id.clone(), url: request.url.clone(), revision: String::new(), is_tree: false };
