@@ -54,7 +54,6 @@ pub struct Fetcher {
     charts: Memo<ChartRequest, ChartArtifact>,
     gits: Memo<GitRequest, TreeArtifact>,
     ocis: Memo<OciRequest, TreeArtifact>,
-    files: Memo<String, Vec<u8>>,
 }
 
 impl std::fmt::Debug for Fetcher {
@@ -81,7 +80,6 @@ impl Fetcher {
             charts: Mutex::default(),
             gits: Mutex::default(),
             ocis: Mutex::default(),
-            files: Mutex::default(),
         })
     }
 
@@ -112,7 +110,6 @@ impl Fetcher {
         self.charts.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.gits.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.ocis.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.files.lock().unwrap_or_else(PoisonError::into_inner).clear();
         if let Some(network) = &self.network {
             network.forget();
         }
@@ -210,45 +207,6 @@ impl Fetcher {
             };
             let ask = |network: &Network| network.oci(request, self.cache.as_ref());
             self.beyond_mirrors(what, looked, request.reference.digest.is_some(), cached, ask, |found| &found.artifact)
-        })
-    }
-
-    /// A plain file by its URL, as kustomizations name them.
-    ///
-    /// # Errors
-    /// As [`Fetcher::chart`].
-    pub fn file(&self, url: &str) -> Result<Vec<u8>, SourceError> {
-        once(&self.files, &url.to_string(), || {
-            let mut looked = Vec::new();
-            for m in &self.mirrors {
-                match m.file(url)? {
-                    mirror::Answer::Found(bytes) => return Ok(bytes),
-                    mirror::Answer::Lacks(has) => looked.push(has),
-                }
-            }
-            let what = format!("file {}", shown(url));
-            let question = format!("file {url}");
-            let cached = || self.cache.as_ref()?.answer(&question).map(|(_, bytes)| bytes);
-            let Some(network) = &self.network else {
-                if let Some(cache) = &self.cache {
-                    looked.push(format!("cache {}", cache.root().display()));
-                }
-                looked.push("the network was not asked (offline)".into());
-                return cached().ok_or(SourceError::NotFound { what, looked });
-            };
-            match network.file(url) {
-                Ok(bytes) => {
-                    if let Some(cache) = &self.cache {
-                        let _ = cache.put_answer(&question, url, None, &bytes);
-                    }
-                    Ok(bytes)
-                }
-                Err(e) if e.is_not_at_hand() => cached().ok_or_else(|| {
-                    looked.push(format!("the network ({e})"));
-                    SourceError::NotFound { what, looked }
-                }),
-                Err(e) => Err(e),
-            }
         })
     }
 

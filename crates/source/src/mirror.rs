@@ -33,27 +33,17 @@ impl Mirror {
     /// The mirror in a folder.
     ///
     /// # Errors
-    /// When the folder does not exist, or has neither `charts`, `sources` nor `files`.
+    /// When the folder does not exist, or has neither `charts` nor `sources`.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, SourceError> {
         let root = root.into();
         let broken = |message: &str| SourceError::Io { path: root.display().to_string(), message: message.to_string() };
         if !root.is_dir() {
             return Err(broken("there is no such folder to use as a mirror"));
         }
-        if ["charts", "sources", "files"].iter().all(|folder| !root.join(folder).is_dir()) {
-            return Err(broken("this is no mirror: it has neither a charts nor a sources folder, nor one of files"));
+        if !root.join("charts").is_dir() && !root.join("sources").is_dir() {
+            return Err(broken("this is no mirror: it has neither a charts nor a sources folder"));
         }
         Ok(Self { root, index: OnceLock::new() })
-    }
-
-    /// A plain file by its URL: `files/HOST/PATH`.
-    pub(crate) fn file(&self, url: &str) -> Result<Answer<Vec<u8>>, SourceError> {
-        let place =
-            url.split(['?', '#']).next().and_then(source_folder).and_then(|p| inside(&self.root.join("files"), &p));
-        match place.filter(|p| p.is_file()) {
-            Some(path) => read_bounded(&path).map(Answer::Found),
-            None => Ok(Answer::Lacks(format!("mirror {}", self.root.display()))),
-        }
     }
 
     /// The mirror's folder.

@@ -21,9 +21,6 @@ use crate::error::SourceError;
 use crate::mirror::Answer;
 use crate::request::{Auth, ChartArtifact, ChartRequest, GitRequest, OciRequest, TreeArtifact};
 
-/// The largest plain file that is fetched, in bytes.
-const MAX_FILE: u64 = 64 * 1024 * 1024;
-
 /// How the network is used. Nothing is read from the environment: who wants `HTTPS_PROXY` or Docker's stored
 /// credentials obeyed passes them here.
 #[derive(Clone)]
@@ -110,13 +107,6 @@ impl Network {
             return self.oci.chart(&self.http, &place, request, cache);
         }
         self.helm.chart(&self.http, &self.oci, request, cache)
-    }
-
-    /// The bytes at a URL.
-    pub(crate) fn file(&self, url: &str) -> Result<Vec<u8>, SourceError> {
-        let parsed =
-            reqwest::Url::parse(url).map_err(|e| SourceError::Broken { what: shown(url), message: e.to_string() })?;
-        self.http.send(http::Call::get(parsed, MAX_FILE)).map(|reply| reply.body)
     }
 
     pub(crate) fn git(&self, request: &GitRequest, cache: Option<&Cache>) -> Result<Answer<TreeArtifact>, SourceError> {
