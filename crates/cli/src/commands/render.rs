@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use druse_object::{Map, Object, Value, yaml};
-use druse_plan::{Unit, UnitId};
+use druse_plan::{SecretValues, Unit, UnitId};
+use rayon::prelude::*;
 
 use crate::error::CliError;
 use crate::globals::Globals;
@@ -44,7 +45,9 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
-    let plan = args.tree.plan(globals, druse_plan::SecretValues::Needed)?;
+    // What is redacted need not be made again where the rest of a unit is remembered.
+    let secrets = if args.show_secrets { SecretValues::Needed } else { SecretValues::NotNeeded };
+    let plan = args.tree.plan(globals, secrets)?;
     if let Some(missing) = args.unit.iter().find(|id| plan.unit(id).is_none()) {
         return Err(CliError::new(format!("{missing} is no unit of the tree")).help("`druse tree` lists the units"));
     }
@@ -89,17 +92,22 @@ fn shown(object: &Object, show_secrets: bool) -> Cow<'_, Value> {
     Cow::Owned(value)
 }
 
+/// How many objects become text at once, on all cores; so many texts are in memory before they are written in order.
+const BATCH: usize = 256;
+
 fn print(units: &[&Unit], args: &Args) -> std::io::Result<()> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     match args.output {
         Output::Yaml => {
-            for unit in units {
-                for (object, hook) in all_objects(unit) {
-                    writeln!(out, "---\n# {}", object.provenance)?;
-                    if let Some(events) = hook {
-                        writeln!(out, "# hook: {}", events.join(", "))?;
-                    }
-                    out.write_all(yaml::to_string(&shown(object, args.show_secrets)).as_bytes())?;
+            let objects: Vec<_> = units.iter().flat_map(|u| all_objects(u)).collect();
+            for batch in objects.chunks(BATCH) {
+                let document = |(object, hook): &(&Object, Option<&[String]>)| {
+                    let hook = hook.map(|events| format!("# hook: {}\n", events.join(", "))).unwrap_or_default();
+                    let text = yaml::to_string(&shown(object, args.show_secrets));
+                    format!("---\n# {}\n{hook}{text}", object.provenance)
+                };
+                for text in batch.par_iter().map(document).collect::<Vec<_>>() {
+                    out.write_all(text.as_bytes())?;
                 }
             }
         }
