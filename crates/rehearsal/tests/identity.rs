@@ -65,6 +65,7 @@ async fn pod(webhook: bool) -> Value {
     }
     let fetcher = Fetcher::new(FetcherOptions { offline: true, ..FetcherOptions::default() }).unwrap();
     let rehearsal = Rehearsal::start(Options {
+        keys: std::sync::Arc::default(),
         input: TreeInput::new(tree),
         fetcher: Arc::new(fetcher),
         stand_ins: true,
