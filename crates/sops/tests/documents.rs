@@ -1,7 +1,7 @@
 //! Documents that the real sops encrypted (`data/`), opened as the real sops opens them, and what happens to those that
 //! were changed. With `DRUSE_SOPS` naming a sops binary, further documents are encrypted and compared on the spot.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
