@@ -65,11 +65,17 @@ impl Plugin for Webhook {
     fn mutate<'a>(&'a self, shared: &'a Shared, review: &'a mut Review<'_>) -> BoxFuture<'a, Result<(), Status>> {
         if let Some(settings) = self.0.get().filter(|_| review.creates("pods")) {
             let namespace = review.namespace.to_string();
+            let schema = shared.schema(&review.resource.gvk(review.version));
             if let Some(pod) = review.object.as_deref_mut() {
                 let name = pod.str_at(["spec", "serviceAccountName"]).unwrap_or_default();
                 let account = shared.object("serviceaccounts", &namespace, name);
                 if let Some(asked) = account.and_then(|a| settings.account(&a)) {
                     settings.mutate(pod, &asked);
+                    // Defaulted as what a client sends: else each later write of the pod would seem to change it.
+                    match schema {
+                        Ok(schema) => schema.default(pod),
+                        Err(status) => return Box::pin(ready(Err(status))),
+                    }
                 }
             }
         }

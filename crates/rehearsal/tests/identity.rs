@@ -18,7 +18,7 @@ spec: {interval: 1m, url: https://example.org/me/home}
 apiVersion: kustomize.toolkit.fluxcd.io/v1
 kind: Kustomization
 metadata: {name: flux-system, namespace: flux-system}
-spec: {interval: 10m, path: ./cluster, prune: true, sourceRef: {kind: GitRepository, name: flux-system}}
+spec: {interval: 10m, path: ./cluster, prune: true, wait: true, sourceRef: {kind: GitRepository, name: flux-system}}
 ";
 const WEBHOOK: &str = "apiVersion: source.toolkit.fluxcd.io/v1
 kind: HelmRepository
@@ -93,6 +93,7 @@ async fn pod(webhook: bool) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_of_annotated_accounts_get_a_token_where_the_webhook_is_installed() {
     let with = pod(true).await;
+    assert_eq!(with.str_at(["status", "phase"]), Some("Running"), "what the webhook adds is defaulted");
     let env: Vec<&str> =
         with["spec"]["containers"].items()[0]["env"].items().iter().filter_map(|e| e.str_at(["name"])).collect();
     assert_eq!(env, ["AWS_DEFAULT_REGION", "AWS_REGION", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE"]);
