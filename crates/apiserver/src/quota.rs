@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use druse_object::Value;
-
-use crate::schema::Quantity;
+use druse_object::{Quantity, Value};
 
 /// Amounts by resource name (`pods`, `requests.cpu`, `count/deployments.apps`).
 pub type Usage = BTreeMap<String, Quantity>;
@@ -18,18 +16,11 @@ pub fn whole(n: usize) -> Quantity {
     Quantity::parse(&n.to_string()).unwrap_or_default()
 }
 
-fn quantity(v: &Value) -> Option<Quantity> {
-    match v.as_str() {
-        Some(s) => Quantity::parse(s).ok(),
-        None => Quantity::parse(&druse_object::json::to_string(v)).ok(),
-    }
-}
-
 /// The amounts of a resource list.
 #[must_use]
 pub fn amounts(v: &Value) -> Usage {
     let entries = v.as_map().into_iter().flat_map(|m| m.iter());
-    entries.filter_map(|(k, v)| Some((k.to_string(), quantity(v)?))).collect()
+    entries.filter_map(|(k, v)| Some((k.to_string(), Quantity::of(v)?))).collect()
 }
 
 /// Adds amounts.

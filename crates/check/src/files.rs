@@ -1,53 +1,13 @@
 //! The tree's files: which were read while units rendered, their text and documents, and what comments in them say.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
-use druse_kustomize::tree::{FileTree, Kind, TreeError};
+use druse_kustomize::tree::{FileTree, Kind};
 use druse_object::{Value, yaml};
 
 /// How deep folders are looked into.
 const MAX_DEPTH: usize = 64;
-
-/// A tree that remembers which files were read.
-pub struct RecordingTree {
-    inner: Arc<dyn FileTree>,
-    read: Mutex<BTreeSet<String>>,
-}
-
-impl RecordingTree {
-    /// Remembers what is read of a tree from now on.
-    #[must_use]
-    pub fn new(inner: Arc<dyn FileTree>) -> Self {
-        Self { inner, read: Mutex::default() }
-    }
-
-    /// What was read since the last call.
-    #[must_use]
-    pub fn take(&self) -> BTreeSet<String> {
-        std::mem::take(&mut *self.read.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl FileTree for RecordingTree {
-    fn read(&self, path: &str) -> Result<Arc<[u8]>, TreeError> {
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        if !read.contains(path) {
-            read.insert(path.to_string());
-        }
-        drop(read);
-        self.inner.read(path)
-    }
-    fn kind(&self, path: &str) -> Option<Kind> {
-        self.inner.kind(path)
-    }
-    fn list(&self, dir: &str) -> Result<Vec<String>, TreeError> {
-        self.inner.list(dir)
-    }
-    fn canonical(&self, path: &str) -> String {
-        self.inner.canonical(path)
-    }
-}
 
 /// One document of a file.
 #[derive(Debug)]

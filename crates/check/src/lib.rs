@@ -30,13 +30,14 @@ use std::sync::Arc;
 
 use druse_diff::Side;
 use druse_diff::model::Revision;
+use druse_kustomize::tree::RecordingTree;
 use druse_plan::sources::Sources;
 use druse_plan::{Plan, PlanOptions, TreeInput, plan_with};
 use druse_source::Fetcher;
 
 use crate::config::Config;
 use crate::context::{Context, Minor};
-use crate::files::{Files, RecordingTree};
+use crate::files::Files;
 
 pub use codes::Code;
 pub use finding::{Finding, Place, Severity};

@@ -14,7 +14,7 @@ const SHORTEST: usize = 8;
 pub(crate) fn apply(findings: &mut [Finding], plan: &Plan) {
     let objects = plan.units.iter().flat_map(|u| u.objects.iter().chain(u.hooks.iter().map(|h| &h.object)));
     let mut values: Vec<String> = objects
-        .filter(|o| o.kind() == "Secret" && o.api_version() == "v1" && o.value.get("sops").is_none())
+        .filter(|o| o.is_secret() && o.value.get("sops").is_none())
         .flat_map(|o| config_data(&o.value).into_values())
         .filter_map(|bytes| String::from_utf8(bytes).ok())
         .map(|text| text.trim().to_string())

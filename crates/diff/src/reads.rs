@@ -1,46 +1,21 @@
 //! Which files a Kustomization reads, to say which of them changed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use druse_flux::api::Kustomization;
 use druse_flux::generator;
-use druse_kustomize::tree::{FileTree, Kind, TreeError, join};
+use druse_kustomize::tree::{FileTree, Kind, RecordingTree, join};
 use druse_plan::Unit;
 
 use crate::model::ChangeKind;
 
-/// A tree that remembers which files were read, or asked for in vain.
-struct Recording<'a> {
-    inner: &'a dyn FileTree,
-    read: Mutex<BTreeSet<String>>,
-}
-
-impl FileTree for Recording<'_> {
-    fn read(&self, path: &str) -> Result<Arc<[u8]>, TreeError> {
-        if let Some(clean) = join("", path) {
-            self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(clean);
-        }
-        self.inner.read(path)
-    }
-    fn kind(&self, path: &str) -> Option<Kind> {
-        self.inner.kind(path)
-    }
-    fn list(&self, dir: &str) -> Result<Vec<String>, TreeError> {
-        self.inner.list(dir)
-    }
-    fn canonical(&self, path: &str) -> String {
-        self.inner.canonical(path)
-    }
-}
-
 /// The files that building a Kustomization reads; those up to the failure when it cannot be built.
 fn of_kustomization(unit: &Unit, tree: &dyn FileTree) -> BTreeSet<String> {
     let Ok(kustomization) = Kustomization::read(&unit.definition) else { return BTreeSet::new() };
-    let recording = Recording { inner: tree, read: Mutex::default() };
+    let recording = RecordingTree::new(tree);
     // Only what it read is of interest; the plan has reported its failure.
     let _built = generator::build(&recording, &kustomization.spec);
-    recording.read.into_inner().unwrap_or_else(PoisonError::into_inner)
+    recording.take()
 }
 
 /// The files that a Kustomization of the tree reads on either side and that are not the same on both.

@@ -144,7 +144,7 @@ pub(crate) fn needed(touched: &BTreeSet<UnitId>, sides: &[&Side<'_>]) -> BTreeSe
         let taken = taken_by(touched, side);
         for unit in side.plan.units.iter().filter(|u| u.secrets_withheld) {
             let is_taken =
-                |o: &Object| is_secret(o) && taken.contains(&(o.namespace().to_string(), o.name().to_string()));
+                |o: &Object| o.is_secret() && taken.contains(&(o.namespace().to_string(), o.name().to_string()));
             if touched.contains(&unit.id) || (!taken.is_empty() && unit.objects.iter().any(is_taken)) {
                 out.insert(unit.id.clone());
             }
@@ -163,14 +163,9 @@ fn secrets_of(unit: &Unit) -> impl Iterator<Item = &str> {
     references.items().iter().filter(|r| r.str_at(["kind"]) == Some("Secret")).filter_map(|r| r.str_at(["name"]))
 }
 
-/// Whether an object is a core Secret.
-pub(crate) fn is_secret(object: &Object) -> bool {
-    object.kind() == "Secret" && object.api_version() == "v1"
-}
-
 /// Whether a field of an object is a Secret's value: its data, or a copy of it that kubectl made.
 pub(crate) fn hides(object: &Object, path: &[&str]) -> bool {
-    is_secret(object)
+    object.is_secret()
         && matches!(
             path,
             ["data" | "stringData", ..]
@@ -190,7 +185,7 @@ pub(crate) fn mask(value: &Value) -> Value {
 /// A copy of an object that can be shown.
 pub(crate) fn shown(object: &Object, masker: &Masker) -> Value {
     let mut value = object.value.clone();
-    if is_secret(object) {
+    if object.is_secret() {
         for field in ["data", "stringData"] {
             if let Some(data) = value.get_mut(field) {
                 *data = mask(data);

@@ -2,14 +2,14 @@
 //!
 //! A path is relative to the tree's root, with `/` between its parts; the root is the empty path. A tree never shows
 //! anything outside its root. Trees: a folder on disk ([`DiskTree`]), the same as it was when first looked at
-//! ([`SnapshotTree`](crate::snapshot::SnapshotTree)), files in memory ([`MemoryTree`]: tests, generated files) and one
-//! tree laid over another ([`OverlayTree`]).
+//! ([`SnapshotTree`](crate::snapshot::SnapshotTree)), files in memory ([`MemoryTree`]: tests, generated files), one
+//! tree laid over another ([`OverlayTree`]) and one that remembers what was read of another ([`RecordingTree`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sha1::{Digest as _, Sha1};
 
@@ -151,6 +151,44 @@ impl<T: FileTree + ?Sized> FileTree for Arc<T> {
     }
     fn content_id(&self, path: &str) -> Result<ContentId, TreeError> {
         (**self).content_id(path)
+    }
+}
+
+/// A tree that remembers which files were read, or asked for in vain.
+pub struct RecordingTree<T> {
+    inner: T,
+    read: Mutex<BTreeSet<String>>,
+}
+
+impl<T: FileTree> RecordingTree<T> {
+    /// Remembers what is read of a tree from now on.
+    #[must_use]
+    pub fn new(inner: T) -> Self {
+        Self { inner, read: Mutex::default() }
+    }
+
+    /// What was read since the last call.
+    #[must_use]
+    pub fn take(&self) -> BTreeSet<String> {
+        std::mem::take(&mut *self.read.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<T: FileTree> FileTree for RecordingTree<T> {
+    fn read(&self, path: &str) -> Result<Arc<[u8]>, TreeError> {
+        if let Some(clean) = join("", path) {
+            self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(clean);
+        }
+        self.inner.read(path)
+    }
+    fn kind(&self, path: &str) -> Option<Kind> {
+        self.inner.kind(path)
+    }
+    fn list(&self, dir: &str) -> Result<Vec<String>, TreeError> {
+        self.inner.list(dir)
+    }
+    fn canonical(&self, path: &str) -> String {
+        self.inner.canonical(path)
     }
 }
 

@@ -10,10 +10,12 @@ pub mod map;
 pub mod number;
 pub mod object;
 pub mod patch;
+pub mod quantity;
 pub mod value;
 pub mod yaml;
 
 pub use gvk::{Gvk, ObjectKey};
 pub use map::Map;
 pub use object::{Object, Provenance};
+pub use quantity::Quantity;
 pub use value::{Str, Value};

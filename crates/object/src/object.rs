@@ -43,6 +43,12 @@ pub struct Object {
     pub provenance: Provenance,
 }
 
+/// Whether a value is a core Secret; see [`Object::is_secret`].
+#[must_use]
+pub fn is_secret(value: &Value) -> bool {
+    value.str_at(["kind"]) == Some("Secret") && value.str_at(["apiVersion"]) == Some("v1")
+}
+
 impl Object {
     /// An object of unknown origin.
     #[must_use]
@@ -60,6 +66,12 @@ impl Object {
     #[must_use]
     pub fn kind(&self) -> &str {
         self.value.str_at(["kind"]).unwrap_or_default()
+    }
+
+    /// Whether it is a core Secret, whose values nobody may see.
+    #[must_use]
+    pub fn is_secret(&self) -> bool {
+        is_secret(&self.value)
     }
 
     /// Its group, version and kind.

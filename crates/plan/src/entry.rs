@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use druse_flux::release::ReleaseHook;
 use druse_kustomize::tree::{ContentId, FileTree};
+use druse_object::object::is_secret;
 use druse_object::{Object, Value};
 
 use crate::codec::{Reader, Writer};
@@ -184,10 +185,6 @@ pub(crate) fn served_from(r: &mut Reader<'_>) -> Option<ServedKind> {
         kind: r.text()?.to_string(),
         namespaced: r.flag()?,
     })
-}
-
-fn is_secret(value: &Value) -> bool {
-    value.str_at(["kind"]) == Some("Secret") && value.str_at(["apiVersion"]) == Some("v1")
 }
 
 /// Whether an object is a Secret, or a list with one.

@@ -291,17 +291,7 @@ impl<'a, 't> Env<'a, 't> {
             Some(TraversalOperator::Index(_) | TraversalOperator::LegacyIndex(_)) => {
                 (Value::unknown(format!("{address} has no such instance")), all)
             }
-            _ => {
-                let whole = |k: &Key| self.whole(name, &decl, k);
-                let each = |k: &Key| match k {
-                    Key::Each(text, _) => Some((text.clone(), whole(k))),
-                    _ => None,
-                };
-                match keys.iter().map(each).collect::<Option<BTreeMap<_, _>>>() {
-                    Some(map) => (Kind::Map(map).into(), before),
-                    None => (Kind::List(keys.iter().map(whole).collect()).into(), before),
-                }
-            }
+            _ => (all_of(&keys, |k| self.whole(name, &decl, k)), before),
         }
     }
 
@@ -334,14 +324,19 @@ impl<'a, 't> Env<'a, 't> {
                 _ => (whole(&key), before + used),
             };
         }
-        let each = |k: &Key| match k {
-            Key::Each(text, _) => Some((text.clone(), whole(k))),
-            _ => None,
-        };
-        match keys.iter().map(each).collect::<Option<BTreeMap<_, _>>>() {
-            Some(map) => (Kind::Map(map).into(), before),
-            None => (Kind::List(keys.iter().map(whole).collect()).into(), before),
-        }
+        (all_of(&keys, whole), before)
+    }
+}
+
+/// All instances as one value: a map where they have names, a list where they are counted.
+fn all_of(keys: &[Key], whole: impl Fn(&Key) -> Value) -> Value {
+    let each = |k: &Key| match k {
+        Key::Each(text, _) => Some((text.clone(), whole(k))),
+        _ => None,
+    };
+    match keys.iter().map(each).collect::<Option<BTreeMap<_, _>>>() {
+        Some(map) => Kind::Map(map).into(),
+        None => Kind::List(keys.iter().map(&whole).collect()).into(),
     }
 }
 

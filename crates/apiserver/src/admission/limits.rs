@@ -6,9 +6,9 @@ use futures::future::{BoxFuture, ready};
 
 use super::{Operation, Plugin, Review};
 use crate::quota::{Usage, amounts};
-use crate::schema::Quantity;
 use crate::server::Shared;
 use crate::status::{Named, Status};
+use druse_object::Quantity;
 
 /// The plugin.
 pub struct LimitRanger;

@@ -9,7 +9,7 @@ use super::CelError;
 use super::eval::error;
 use super::libs::{Url, format, parse_duration};
 use super::value::Val;
-use crate::schema::Quantity;
+use druse_object::Quantity;
 
 type Out<'a> = Result<Val<'a>, CelError>;
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use druse_object::{Map, Value, value::Str};
 
 use super::CelError;
-use crate::schema::{Format, ListType, Node, Quantity};
+use crate::schema::{Format, ListType, Node};
+use druse_object::Quantity;
 
 /// A value; lists and maps of an object are borrowed from it.
 #[derive(Clone, Debug)]

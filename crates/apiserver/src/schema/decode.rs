@@ -5,8 +5,8 @@
 use druse_object::{Map, Value, value::Str};
 
 use super::node::{Format, Node, Shape, Slot};
-use super::quantity::{FORMAT, Quantity};
 use super::types::DecodeError;
+use druse_object::quantity::{FORMAT, Quantity};
 
 /// The path to where decoding is: for unknown fields with list indexes, for type errors without.
 #[derive(Default)]

@@ -10,7 +10,6 @@ pub(crate) mod gnostic;
 mod keywords;
 mod node;
 pub mod openapi;
-mod quantity;
 mod set;
 mod structural;
 #[cfg(test)]
@@ -19,7 +18,6 @@ mod types;
 
 pub use keywords::{Keywords, Rule};
 pub use node::{Fields, Format, ListType, Node, Shape, Slot};
-pub use quantity::{Quantity, canonical as canonical_quantity};
 pub use set::SchemaSet;
 pub use structural::{RuleEvaluator, SchemaError, Verdict, slot_from_json_schema};
 pub use types::{DecodeError, TypeSchema};

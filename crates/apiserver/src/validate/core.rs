@@ -9,7 +9,7 @@ use super::meta::{immutable, labels, subdomain_field};
 use super::names::{config_key_errors, is_dns1123_label, is_dns1123_subdomain};
 use super::pod::{port_number, port_or_name};
 use crate::field::{FieldError, FieldErrorKind};
-use crate::schema::Quantity;
+use druse_object::Quantity;
 
 type Errors = Vec<FieldError>;
 

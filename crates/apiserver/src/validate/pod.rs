@@ -7,7 +7,7 @@ use druse_object::{Map, Value};
 use super::meta::{immutable, label_selector, labels, subdomain_field};
 use super::names::{env_name_errors, is_dns1123_label, is_qualified_name, port_name_errors};
 use crate::field::FieldError;
-use crate::schema::Quantity;
+use druse_object::Quantity;
 
 type Errors = Vec<FieldError>;
 

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use druse_apiserver::FieldErrorKind;
-use druse_apiserver::schema::{Format, Node, Quantity, SchemaSet, Shape, TypeSchema};
+use druse_apiserver::schema::{Format, Node, SchemaSet, Shape, TypeSchema};
 use druse_apiserver::validate::{NameRule, validate_create, validate_metadata};
+use druse_object::Quantity;
 use druse_object::{Gvk, Object, Value};
 use druse_plan::kinds::crd_kind;
 use druse_plan::{Fault, Unit};

@@ -76,7 +76,7 @@ const REDACTED: &str = "**REDACTED**";
 /// An object as it may be shown: a Secret's values are redacted, its keys stay, also where an annotation holds what was
 /// applied before.
 fn shown(object: &Object, show_secrets: bool) -> Cow<'_, Value> {
-    if show_secrets || object.kind() != "Secret" || !object.gvk().group.is_empty() {
+    if show_secrets || !object.is_secret() {
         return Cow::Borrowed(&object.value);
     }
     let mut value = object.value.clone();

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use druse_object::Value;
+use druse_object::{Quantity, Value};
 
 use super::{Found, Subject, at, show, text_at};
 use crate::fields;
@@ -92,7 +92,7 @@ fn removed(found: &mut Found<'_>, subject: &Subject<'_>) {
 
 fn claim(found: &mut Found<'_>, subject: &Subject<'_>, old: &Value, new: &Value) {
     const SIZE: &str = "spec.resources.requests.storage";
-    let sizes = (at(old, SIZE).and_then(quantity), at(new, SIZE).and_then(quantity));
+    let sizes = (at(old, SIZE).and_then(Quantity::of), at(new, SIZE).and_then(Quantity::of));
     if let (Some(from), Some(to)) = sizes
         && to < from
     {
@@ -142,44 +142,16 @@ fn reclaim(found: &mut Found<'_>, subject: &Subject<'_>, old: &Value, new: &Valu
     }
 }
 
-/// A Kubernetes quantity as a number.
-pub(super) fn quantity(value: &Value) -> Option<f64> {
-    let text = match value {
-        Value::String(s) => s.trim().to_string(),
-        other => return other.as_f64(),
-    };
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.' && c != '-' && c != '+').unwrap_or(text.len());
-    let (number, suffix) = text.split_at(end);
-    let factor = match suffix {
-        "" => 1.0,
-        "m" => 1e-3,
-        "k" => 1e3,
-        "M" => 1e6,
-        "G" => 1e9,
-        "T" => 1e12,
-        "P" => 1e15,
-        "E" => 1e18,
-        "Ki" => 1024.0,
-        "Mi" => 1024f64.powi(2),
-        "Gi" => 1024f64.powi(3),
-        "Ti" => 1024f64.powi(4),
-        "Pi" => 1024f64.powi(5),
-        "Ei" => 1024f64.powi(6),
-        exponent => return format!("{number}{exponent}").parse().ok(),
-    };
-    number.parse::<f64>().ok().map(|n| n * factor)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn quantities_compare_across_units() {
-        let q = |s: &str| quantity(&Value::from(s));
+        let q = |s: &str| Quantity::of(&Value::from(s));
         assert!(q("1Gi") > q("1G"));
         assert_eq!(q("1024Mi"), q("1Gi"));
-        assert_eq!(q("1e3"), Some(1000.0));
+        assert_eq!(q("1e3").map(Quantity::approximate), Some(1000.0));
         assert_eq!(q("lots"), None);
     }
 

@@ -8,7 +8,6 @@ use druse_plan::UnitKind;
 
 use super::{Found, Subject, at, some_of, text_at};
 use crate::fate;
-use crate::secrets::is_secret;
 
 pub(super) fn check(found: &mut Found<'_>, subject: &Subject<'_>) {
     let Some((old, new)) = subject.both() else { return };
@@ -33,7 +32,7 @@ pub(super) fn check(found: &mut Found<'_>, subject: &Subject<'_>) {
         let title = format!("finalizer {} is removed from {}", some_of(&gone), new.key());
         found.pair("protection-removed", &subject.pair, title).map(|d| d.field("metadata.finalizers"));
     }
-    if is_secret(new) {
+    if new.is_secret() {
         plaintext(found, subject, old, new);
     }
 }

@@ -4,6 +4,8 @@
 
 use std::cmp::Ordering;
 
+use crate::{Value, json};
+
 const NANO: i128 = 1_000_000_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +47,7 @@ impl Ord for Quantity {
 }
 
 /// The message for text that is no quantity.
-pub(crate) const FORMAT: &str =
-    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+pub const FORMAT: &str = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
 const SUFFIX: &str = "unable to parse quantity's suffix";
 
 fn pow(base: i128, exp: u32) -> Option<i128> {
@@ -85,6 +86,15 @@ impl Quantity {
             exact(mantissa, places, numerator, denominator, cut).map_or(cap, |v| v.min(cap))
         };
         Ok(Self { nano: if negative { -nano } else { nano }, style })
+    }
+
+    /// A field's quantity, which may be written as a number; `None` when it is none.
+    #[must_use]
+    pub fn of(value: &Value) -> Option<Self> {
+        match value.as_str() {
+            Some(text) => Self::parse(text).ok(),
+            None => Self::parse(&json::to_string(value)).ok(),
+        }
     }
 
     /// This rounded up to whole thousandths, as values of resource lists are.
