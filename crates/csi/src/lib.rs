@@ -1,0 +1,8 @@
+//! The Secrets Store CSI driver, compatible with kubernetes-sigs/secrets-store-csi-driver.
+//!
+//! [`wire`] has the gRPC contracts it stands between: CSI and plugin registration towards the kubelet, `v1alpha1`
+//! towards providers of secrets.
+//!
+//! Knows nothing of any cloud, and nothing of Flux.
+
+pub mod wire;
