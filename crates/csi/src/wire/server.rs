@@ -46,7 +46,7 @@ impl Service {
 
     /// Adds a method of one request and one answer; requests of more than `max` bytes are refused.
     ///
-    /// A call runs to its end even when the client goes away: what it does is not cut off in the middle.
+    /// A call whose client goes away, or whose deadline passes there, is cut off where it waits.
     #[must_use]
     pub fn unary<Q, A, F, Fut>(mut self, name: &'static str, max: usize, call: F) -> Self
     where
@@ -58,9 +58,10 @@ impl Service {
         let method: Method = Box::new(move |request| {
             let call = call.clone();
             let handler = tower::service_fn(move |r: Request<Q>| {
-                let running = tokio::spawn(call(r.into_inner()));
+                // A task of its own, so that a panic ends this call and not the connection with all others on it.
+                let mut running = EndedWithCall(tokio::spawn(call(r.into_inner())));
                 async move {
-                    match running.await {
+                    match (&mut running.0).await {
                         Ok(answer) => answer.map(Response::new),
                         // What it panicked with stays out of the answer: it may have been a value.
                         Err(_) => Err(Status::internal(format!("{name} ended abnormally; this is a bug"))),
@@ -74,6 +75,15 @@ impl Service {
         });
         self.methods.insert(name, method);
         self
+    }
+}
+
+/// A task that ends when nobody waits for it any more.
+struct EndedWithCall<T>(tokio::task::JoinHandle<T>);
+
+impl<T> Drop for EndedWithCall<T> {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
