@@ -12,6 +12,7 @@ use crate::Credentials;
 use crate::encoding::{encode, form};
 use crate::endpoint::{Endpoints, Service};
 use crate::error::{AwsError, TransportKind};
+use crate::sealed::Json;
 use crate::sigv4::{Request, sha256_hex, sign};
 use crate::xml;
 
@@ -95,19 +96,40 @@ impl Client {
         input: &Value,
         credentials: &Credentials,
     ) -> Result<Value, AwsError> {
+        let answer = self.call_json(service, target, input, credentials).await?;
+        json::parse(&answer.body).map_err(|e| unreadable(service, target, &e))
+    }
+
+    /// As [`Self::json`], for answers that hold secrets: no text of the answer outlives it.
+    ///
+    /// # Errors
+    /// What the service or the network answers.
+    pub async fn sealed(
+        &self,
+        service: Service,
+        target: &str,
+        input: &Value,
+        credentials: &Credentials,
+    ) -> Result<Json, AwsError> {
+        let answer = self.call_json(service, target, input, credentials).await?;
+        Json::parse(&answer.body).map_err(|e| unreadable(service, target, &e))
+    }
+
+    async fn call_json(
+        &self,
+        service: Service,
+        target: &str,
+        input: &Value,
+        credentials: &Credentials,
+    ) -> Result<Answer, AwsError> {
         let body = Zeroizing::new(json::to_string(input));
-        let operation = target.rsplit('.').next().unwrap_or(target);
         let headers = vec![
             ("content-type".to_string(), "application/x-amz-json-1.1".to_string()),
             ("x-amz-target".to_string(), target.to_string()),
         ];
+        let operation = operation(target);
         let call = Call { service, operation, method: "POST", path: "/", query: "", headers, body: body.as_bytes() };
-        let answer = self.send(&call, Some(credentials)).await?;
-        json::parse(&answer.body).map_err(|e| AwsError::Answer {
-            service: service.name(),
-            operation: operation.to_string(),
-            cause: e.to_string(),
-        })
+        self.send(&call, Some(credentials)).await
     }
 
     /// A call of a query service, signed when credentials are given; returns the XML.
@@ -282,16 +304,36 @@ impl Client {
             .iter()
             .map(|(k, v)| (k.as_str().to_string(), String::from_utf8_lossy(v.as_bytes()).into_owned()))
             .collect();
-        let mut body = Zeroizing::new(Vec::new());
+        let announced = response.content_length().and_then(|n| usize::try_from(n).ok()).unwrap_or_default();
+        let mut body = Zeroizing::new(Vec::with_capacity(announced.min(MAX_BODY)));
         while let Some(chunk) = response.chunk().await.map_err(|e| transport(kind_of(&e), chain(&e)))? {
             if body.len() + chunk.len() > MAX_BODY {
                 return Err(transport(TransportKind::Other, "the answer is too large".into()));
             }
-            body.extend_from_slice(&chunk);
+            append(&mut body, &chunk);
         }
         let answer = Answer { status, headers, body };
         if (200..300).contains(&status) { Ok(answer) } else { Err(failure(call, &answer)) }
     }
+}
+
+/// `GetParameters` of `AmazonSSM.GetParameters`.
+fn operation(target: &str) -> &str {
+    target.rsplit('.').next().unwrap_or(target)
+}
+
+fn unreadable(service: Service, target: &str, cause: &dyn std::fmt::Display) -> AwsError {
+    AwsError::Answer { service: service.name(), operation: operation(target).to_string(), cause: cause.to_string() }
+}
+
+/// Appends to a body without leaving a copy behind when it grows.
+fn append(body: &mut Zeroizing<Vec<u8>>, chunk: &[u8]) {
+    if body.capacity() - body.len() < chunk.len() {
+        let mut larger = Zeroizing::new(Vec::with_capacity((body.len() + chunk.len()) * 2));
+        larger.extend_from_slice(body);
+        *body = larger;
+    }
+    body.extend_from_slice(chunk);
 }
 
 fn object_path(bucket: &str, key: &str) -> String {

@@ -56,11 +56,15 @@ pub fn domain(region: &str) -> &'static str {
 }
 
 /// Endpoints, as the standard variables say: `AWS_ENDPOINT_URL_<SERVICE>` before `AWS_ENDPOINT_URL`, both ignored when
-/// `AWS_IGNORE_CONFIGURED_ENDPOINT_URLS` is true.
+/// `AWS_IGNORE_CONFIGURED_ENDPOINT_URLS` is true; `AWS_STS_REGIONAL_ENDPOINTS` and `AWS_USE_FIPS_ENDPOINT` choose among AWS'
+/// own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Endpoints {
     all: Option<String>,
     own: Vec<(Service, String)>,
+    /// STS' one endpoint for all regions instead of a region's own.
+    global_sts: bool,
+    fips: bool,
 }
 
 impl Endpoints {
@@ -68,20 +72,25 @@ impl Endpoints {
     #[must_use]
     pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Self {
         let variable = |name: &str| variable(name).filter(|v| !v.is_empty());
-        if variable("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS").is_some_and(|v| v.eq_ignore_ascii_case("true")) {
-            return Self::default();
+        let is = |name: &str, word: &str| variable(name).is_some_and(|v| v.eq_ignore_ascii_case(word));
+        let global_sts = is("AWS_STS_REGIONAL_ENDPOINTS", "legacy");
+        let fips = is("AWS_USE_FIPS_ENDPOINT", "true");
+        if is("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true") {
+            return Self { global_sts, fips, ..Self::default() };
         }
         let services = [Service::Sts, Service::Ssm, Service::SecretsManager, Service::S3];
         Self {
             all: variable("AWS_ENDPOINT_URL"),
             own: services.into_iter().filter_map(|s| Some((s, variable(s.variable())?))).collect(),
+            global_sts,
+            fips,
         }
     }
 
     /// One endpoint for all services.
     #[must_use]
     pub fn all(url: impl Into<String>) -> Self {
-        Self { all: Some(url.into()), own: Vec::new() }
+        Self { all: Some(url.into()), ..Self::default() }
     }
 
     /// The URL of a service in a region, without a slash at its end.
@@ -90,7 +99,15 @@ impl Endpoints {
         let own = self.own.iter().find(|(s, _)| *s == service).map(|(_, url)| url);
         match own.or(self.all.as_ref()) {
             Some(url) => url.trim_end_matches('/').to_string(),
-            None => format!("https://{}.{region}.{}", service.name(), domain(region)),
+            None if service == Service::Sts && self.global_sts && partition(region) == "aws" => {
+                "https://sts.amazonaws.com".into()
+            }
+            None => format!(
+                "https://{}{}.{region}.{}",
+                service.name(),
+                if self.fips { "-fips" } else { "" },
+                domain(region)
+            ),
         }
     }
 }
@@ -99,6 +116,13 @@ impl Endpoints {
 #[must_use]
 pub fn region(variable: impl Fn(&str) -> Option<String>) -> Option<String> {
     ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(|n| variable(n).filter(|v| !v.is_empty()))
+}
+
+/// How often a call that may succeed later is tried again: one less than `AWS_MAX_ATTEMPTS`.
+#[must_use]
+pub fn retries(variable: impl Fn(&str) -> Option<String>) -> u32 {
+    const ATTEMPTS: u32 = 4;
+    variable("AWS_MAX_ATTEMPTS").and_then(|v| v.parse().ok()).filter(|n| *n > 0).unwrap_or(ATTEMPTS) - 1
 }
 
 #[cfg(test)]
@@ -119,5 +143,20 @@ mod tests {
         let e = Endpoints::from_environment(ignored);
         assert_eq!(e.url(Service::Ssm, "us-west-2"), "https://ssm.us-west-2.amazonaws.com");
         assert_eq!(e.url(Service::Sts, "cn-north-1"), "https://sts.cn-north-1.amazonaws.com.cn");
+    }
+
+    #[test]
+    fn which_of_aws_own_endpoints_is_asked_can_be_chosen() {
+        let set = |name: &str| match name {
+            "AWS_STS_REGIONAL_ENDPOINTS" => Some("legacy".to_string()),
+            "AWS_USE_FIPS_ENDPOINT" => Some("true".to_string()),
+            "AWS_MAX_ATTEMPTS" => Some("1".to_string()),
+            _ => None,
+        };
+        let e = Endpoints::from_environment(set);
+        assert_eq!(e.url(Service::Sts, "us-west-2"), "https://sts.amazonaws.com");
+        assert_eq!(e.url(Service::Sts, "cn-north-1"), "https://sts-fips.cn-north-1.amazonaws.com.cn");
+        assert_eq!(e.url(Service::Ssm, "us-west-2"), "https://ssm-fips.us-west-2.amazonaws.com");
+        assert_eq!((retries(set), retries(|_| None)), (0, 3));
     }
 }

@@ -109,7 +109,14 @@ impl AwsError {
             "InvalidIdentityToken" => Cause::InvalidIdentity,
             "ExpiredTokenException" | "ExpiredToken" => Cause::Expired,
             "IDPCommunicationError" => Cause::IssuerUnreachable,
-            "AccessDenied" | "AccessDeniedException" if message.contains("kms:") => Cause::KmsDenied,
+            // In the words of the Parameter Store, of KMS itself, and of Secrets Manager.
+            "AccessDenied" | "AccessDeniedException"
+                if ["kms:", "ciphertext refers to a customer master key", "Access to KMS is not allowed"]
+                    .iter()
+                    .any(|words| message.contains(words)) =>
+            {
+                Cause::KmsDenied
+            }
             "AccessDenied" | "AccessDeniedException" | "NotAuthorized" | "IDPRejectedClaim" => Cause::Denied,
             "InvalidKeyId" | "KMSAccessDeniedException" | "DecryptionFailure" => Cause::KmsDenied,
             "ParameterNotFound"

@@ -3,8 +3,12 @@
 //! Every rule of upstream's `secret_descriptor.go` is kept; unlike there, all objects are checked, not only up to the
 //! first that is wrong, and a field that does not exist is an error with the field's name.
 
+use std::collections::BTreeSet;
+
 use druse_aws::arn::Arn;
 use druse_object::{Value, yaml};
+
+use crate::jmespath::Expression;
 
 /// Which service holds an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,11 +30,27 @@ impl Kind {
     }
 }
 
+/// How a value is written where it is kept; its file holds the bytes meant.
+///
+/// Upstream's provider for Azure has this field; the one for AWS does not, and writes the value as it is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Encoding {
+    /// As it is: `utf-8`.
+    #[default]
+    Plain,
+    /// `base64`
+    Base64,
+    /// `hex`
+    Hex,
+}
+
 /// A part of a value that gets a file of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
     /// The JMESPath expression.
     pub path: String,
+    /// The same, parsed.
+    pub expression: Expression,
     /// The file's name.
     pub alias: String,
     /// The file's mode.
@@ -61,6 +81,8 @@ pub struct Descriptor {
     pub version: Option<String>,
     /// The label.
     pub label: Option<String>,
+    /// How its value is written.
+    pub encoding: Encoding,
     /// The file's mode.
     pub permission: Option<u32>,
     /// Parts with files of their own.
@@ -96,7 +118,9 @@ impl Translation {
         }
     }
 
-    fn file(self, name: &str) -> String {
+    /// The file's name for an object's.
+    #[must_use]
+    pub fn file(self, name: &str) -> String {
         match self {
             Self::To(c) => name.replace('/', &c.to_string()),
             Self::Off => name.trim_start_matches('/').to_string(),
@@ -125,6 +149,11 @@ impl Descriptor {
     pub fn file(&self, translation: Translation) -> String {
         translation.file(self.alias.as_deref().unwrap_or(&self.name))
     }
+
+    /// The names of its own file and of its parts'.
+    fn files(&self, translation: Translation) -> impl Iterator<Item = String> + '_ {
+        std::iter::once(self.file(translation)).chain(self.parts.iter().map(move |p| translation.file(&p.alias)))
+    }
 }
 
 impl Class {
@@ -149,6 +178,13 @@ impl Class {
             }
         };
         let (region, failover_region) = (text("region"), text("failoverRegion"));
+        for (name, region) in [("region", region), ("failoverRegion", failover_region)] {
+            // It becomes part of a host's name.
+            let odd = |c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit() && c != '-';
+            if region.is_some_and(|r| r.contains(odd)) {
+                wrong.push(format!("{name} is no AWS region"));
+            }
+        }
         if region.is_some() && region == failover_region {
             wrong.push("failoverRegion is the region itself".into());
         }
@@ -213,14 +249,17 @@ impl Class {
             alias: text(v, "objectAlias")?,
             version: text(v, "objectVersion")?,
             label: text(v, "objectVersionLabel")?,
+            encoding: encoding(text(v, "objectEncoding")?.as_deref())?,
             permission: permission(text(v, "filePermission")?)?,
             parts: match v.get("jmesPath") {
                 None | Some(Value::Null) => Vec::new(),
                 Some(Value::Array(items)) => items
                     .iter()
                     .map(|p| {
+                        let path = text(p, "path")?.ok_or("an entry of jmesPath has no path")?;
                         Ok(Part {
-                            path: text(p, "path")?.ok_or("an entry of jmesPath has no path")?,
+                            expression: Expression::parse(&path).map_err(|e| format!("jmesPath {path:?}: {e}"))?,
+                            path,
                             alias: text(p, "objectAlias")?.ok_or("an entry of jmesPath has no objectAlias")?,
                             permission: permission(text(p, "filePermission")?)?,
                         })
@@ -258,25 +297,31 @@ impl Class {
                 return Err(format!("{} and its failoverObject must name the same objectVersion", d.name));
             }
         }
-        let files = std::iter::once(d.file(self.translation));
-        for file in files.chain(d.parts.iter().map(|p| self.translation.file(&p.alias))) {
+        for file in d.files(self.translation) {
             if file.split('/').any(|p| p == "..") {
                 return Err(format!("the file {file:?} leads out of the mount"));
+            }
+            // What begins so is where the driver keeps what it swaps.
+            if file.starts_with("..") || file.split('/').any(|p| p.is_empty() || p == ".") || file.contains('\0') {
+                return Err(format!("{file:?} is no name for a file in the mount"));
             }
         }
         Ok(d)
     }
 
-    /// Two objects that would be written to one file.
+    /// Two objects that would be written to one file, or one to a folder of another.
     fn collisions(&self, wrong: &mut Vec<String>) {
-        let mut seen: Vec<String> = Vec::new();
-        for d in &self.objects {
-            let parts = d.parts.iter().map(|p| self.translation.file(&p.alias));
-            for file in std::iter::once(d.file(self.translation)).chain(parts) {
-                if seen.contains(&file) {
-                    wrong.push(format!("two objects would be written to the file {file:?}; give one an objectAlias"));
-                }
-                seen.push(file);
+        let mut seen: BTreeSet<String> = BTreeSet::new();
+        for file in self.objects.iter().flat_map(|d| d.files(self.translation)) {
+            if seen.contains(&file) {
+                wrong.push(format!("two objects would be written to the file {file:?}; give one an objectAlias"));
+            }
+            seen.insert(file);
+        }
+        for file in &seen {
+            let folder = file.match_indices('/').map(|(n, _)| &file[..n]).find(|f| seen.contains(*f));
+            if let Some(folder) = folder {
+                wrong.push(format!("the file {folder:?} is a folder of {file:?}; give one an objectAlias"));
             }
         }
     }
@@ -297,6 +342,15 @@ fn entry_lines(text: &str) -> Vec<u32> {
     let Some(least) = text.lines().filter(starts).map(indent).min() else { return Vec::new() };
     let lines = text.lines().zip(1u32..);
     lines.filter(|(l, _)| starts(l) && indent(l) == least).map(|(_, n)| n).collect()
+}
+
+fn encoding(text: Option<&str>) -> Result<Encoding, String> {
+    match text.map(str::to_ascii_lowercase).as_deref() {
+        None | Some("utf-8" | "utf8") => Ok(Encoding::Plain),
+        Some("base64") => Ok(Encoding::Base64),
+        Some("hex") => Ok(Encoding::Hex),
+        Some(other) => Err(format!("objectEncoding {other:?} is none of utf-8, base64 and hex")),
+    }
 }
 
 fn permission(text: Option<String>) -> Result<Option<u32>, String> {
@@ -375,6 +429,8 @@ mod tests {
             ("- {objectName: a, objectType: ssmparameter, objectVersion: '1', objectVersionLabel: b}", "take one"),
             ("- {objectName: a, objectType: ssmparameter, filePermission: '777'}", "octal"),
             ("- {objectName: a, objectType: ssmparameter, jmesPath: [{path: x}]}", "objectAlias"),
+            ("- {objectName: a, objectType: ssmparameter, jmesPath: [{path: x., objectAlias: y}]}", "at character 3"),
+            ("- {objectName: a, objectType: ssmparameter, objectEncoding: rot13}", "none of utf-8"),
             ("- {objectName: a, objectType: ssmparameter, failoverObject: {objectName: b}}", "objectAlias"),
             (
                 "- {objectName: a, objectType: ssmparameter, objectAlias: c, failoverObject: {objectName: b}}",
@@ -394,6 +450,18 @@ mod tests {
         }
         let e = error("- {objectName: a, objectType: ssmparameter, objectAlias: ../x}", ", pathTranslation: 'False'");
         assert!(e.contains("out of the mount"), "{e}");
+        for alias in ["..data", "a//b", "./a", "/", "a/."] {
+            let e = error(
+                &format!("- {{objectName: a, objectType: ssmparameter, objectAlias: {alias}}}"),
+                ", pathTranslation: 'False'",
+            );
+            assert!(e.contains("no name for a file"), "{alias}: {e}");
+        }
+        let e = error(
+            "- {objectName: /a, objectType: ssmparameter}\n- {objectName: /a/b, objectType: ssmparameter}",
+            ", pathTranslation: 'False'",
+        );
+        assert!(e.contains("is a folder of"), "{e}");
         assert!(
             error("- {objectName: a, objectType: ssmparameter}", ", pathTranslation: ab").contains("single character")
         );

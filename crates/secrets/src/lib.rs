@@ -1,8 +1,13 @@
 //! The keyless secrets path.
 //!
 //! [`class`] reads what a SecretProviderClass asks of AWS; [`proof`] follows every CSI volume of a tree through
-//! Kubernetes and Terraform to the parameter it reads, and says where the way breaks. Both are pure: they are given
-//! objects and declarations, and read nothing.
+//! Kubernetes and Terraform to the parameter it reads, and says where the way breaks: both are given objects and
+//! declarations, and read nothing. [`provider`] walks the way for real, for one pod with that pod's own token; [`token`]
+//! and [`cause`] say what a token tells of itself and why AWS refuses, [`jmespath`] takes values apart.
 
+pub mod cause;
 pub mod class;
+pub mod jmespath;
 pub mod proof;
+pub mod provider;
+pub mod token;

@@ -1,0 +1,70 @@
+//! What the provider asks the Kubernetes API: pods, ServiceAccounts and nodes by name, and tokens bound to a pod.
+
+use std::future::Future;
+
+use druse_object::Value;
+use druse_runtime::{Api, Resource};
+use zeroize::Zeroizing;
+
+use super::Pod;
+
+/// A cluster, as far as the provider needs one. Errors are the API's own words.
+pub trait Cluster: Send + Sync {
+    /// A core object; `None` when there is none. `plural` is `pods`, `serviceaccounts` or `nodes`.
+    fn get(
+        &self,
+        plural: &'static str,
+        namespace: &str,
+        name: &str,
+    ) -> impl Future<Output = Result<Option<Value>, String>> + Send;
+
+    /// A token for the pod's ServiceAccount, bound to the pod.
+    fn token(
+        &self,
+        pod: &Pod,
+        audience: &str,
+        seconds: i64,
+    ) -> impl Future<Output = Result<Zeroizing<String>, String>> + Send;
+}
+
+/// A cluster behind its API.
+#[derive(Clone, Debug)]
+pub struct ApiCluster(pub Api);
+
+/// A core resource by its path segment.
+pub(crate) fn core(plural: &str) -> Resource {
+    match plural {
+        "nodes" => Resource::new("", "v1", "Node", "nodes", false),
+        "serviceaccounts" => Resource::new("", "v1", "ServiceAccount", "serviceaccounts", true),
+        _ => Resource::new("", "v1", "Pod", "pods", true),
+    }
+}
+
+impl Cluster for ApiCluster {
+    async fn get(&self, plural: &'static str, namespace: &str, name: &str) -> Result<Option<Value>, String> {
+        self.0.get(&core(plural), namespace, name).await.map_err(|e| e.to_string())
+    }
+
+    async fn token(&self, pod: &Pod, audience: &str, seconds: i64) -> Result<Zeroizing<String>, String> {
+        let mut request = Value::default();
+        if let Some(m) = request.make_map() {
+            m.insert("apiVersion", "authentication.k8s.io/v1");
+            m.insert("kind", "TokenRequest");
+        }
+        if let Some(m) = request.make_map_at(["spec"]) {
+            m.insert("audiences", std::iter::once(audience).collect::<Value>());
+            m.insert("expirationSeconds", seconds);
+        }
+        if let Some(m) = request.make_map_at(["spec", "boundObjectRef"]) {
+            m.insert("apiVersion", "v1");
+            m.insert("kind", "Pod");
+            m.insert("name", pod.name.as_str());
+            m.insert("uid", pod.uid.as_str());
+        }
+        let path = core("serviceaccounts").path(&pod.namespace, &pod.account, "token");
+        let answer = self.0.request(http::Method::POST, &path, Some("application/json"), Some(&request)).await;
+        let answer = answer.map_err(|e| e.to_string())?;
+        let token = answer.str_at(["status", "token"]).ok_or("its answer holds no token")?;
+        Ok(Zeroizing::new(token.to_string()))
+    }
+}
