@@ -24,6 +24,108 @@ struct Taken {
 #[derive(Debug, Default)]
 pub struct Allocators(Mutex<Taken>);
 
+/// What a type of Service has.
+struct Needs {
+    address: bool,
+    node_ports: bool,
+    health_port: bool,
+}
+
+impl Needs {
+    fn of(service: &Value) -> Self {
+        let spec = &service["spec"];
+        let kind = spec.str_at(["type"]).unwrap_or("ClusterIP");
+        let allocates = spec.get("allocateLoadBalancerNodePorts").and_then(Value::as_bool) != Some(false);
+        Self {
+            address: kind != "ExternalName",
+            node_ports: kind == "NodePort" || kind == "LoadBalancer" && allocates,
+            health_port: kind == "LoadBalancer" && spec.str_at(["externalTrafficPolicy"]) == Some("Local"),
+        }
+    }
+}
+
+fn node_port(port: &Value) -> i64 {
+    port["nodePort"].as_i64().unwrap_or(0)
+}
+
+/// Completes a changed Service from its old state: what was allotted and is not said stays, what its new type does not
+/// have goes, unless it was changed too, which is for validation to refuse.
+pub fn keep(old: &Value, new: &mut Value) {
+    let (had, has) = (Needs::of(old), Needs::of(new));
+    let was = |key: &str| old["spec"].get(key).filter(|v| !v.is_null()).cloned();
+    let same = |spec: &druse_object::Map, key: &str| spec.get(key).filter(|v| !v.is_null()).cloned() == was(key);
+    let said = |spec: &druse_object::Map, key: &str| {
+        spec.get(key).is_some_and(|v| !v.is_null() && v.as_str() != Some("") && v.as_i64() != Some(0))
+    };
+    let Some(spec) = new.make_map_at(["spec"]) else { return };
+    // Who says or clears one address only means the list too.
+    if same(spec, "clusterIPs") && !same(spec, "clusterIP") {
+        match spec.get("clusterIP").filter(|ip| ip.as_str().is_some_and(|t| !t.is_empty())).cloned() {
+            Some(ip) => spec.insert("clusterIPs", Value::Array(vec![ip])),
+            None => spec.remove("clusterIPs"),
+        };
+    }
+    if had.address && has.address {
+        if !said(spec, "clusterIP")
+            && let Some(ip) = was("clusterIP")
+        {
+            spec.insert("clusterIP", ip);
+        }
+        let listed = spec.get("clusterIPs").is_some_and(|l| !l.items().is_empty());
+        if let Some(ips) = was("clusterIPs").filter(|_| !listed && same(spec, "clusterIP")) {
+            spec.insert("clusterIPs", ips);
+        }
+    } else if had.address && same(spec, "clusterIP") && same(spec, "clusterIPs") {
+        spec.remove("clusterIP");
+        spec.remove("clusterIPs");
+    }
+    let old_ports = old["spec"]["ports"].items();
+    if let Some(ports) = spec.get_mut("ports").and_then(Value::as_array_mut) {
+        let numbers = |ports: &[Value]| ports.iter().map(node_port).filter(|p| *p > 0).collect::<Vec<_>>();
+        let mut used = numbers(ports);
+        let unchanged = used == numbers(old_ports);
+        for port in ports.iter_mut() {
+            if had.node_ports && has.node_ports && node_port(port) == 0 {
+                let before =
+                    old_ports.iter().find(|p| p["name"].as_str() == port["name"].as_str()).map_or(0, node_port);
+                if before > 0
+                    && !used.contains(&before)
+                    && let Some(m) = port.as_map_mut()
+                {
+                    m.insert("nodePort", before);
+                    used.push(before);
+                }
+            } else if had.node_ports
+                && !has.node_ports
+                && unchanged
+                && let Some(m) = port.as_map_mut()
+            {
+                m.remove("nodePort");
+            }
+        }
+    }
+    if had.health_port && has.health_port && !said(spec, "healthCheckNodePort") {
+        if let Some(port) = was("healthCheckNodePort") {
+            spec.insert("healthCheckNodePort", port);
+        }
+    } else if had.health_port && !has.health_port && same(spec, "healthCheckNodePort") {
+        spec.remove("healthCheckNodePort");
+    }
+    let old_kind = old.str_at(["spec", "type"]).unwrap_or("ClusterIP").to_owned();
+    let kind = spec.get("type").and_then(Value::as_str).unwrap_or("ClusterIP").to_owned();
+    let outside = |kind: &str| matches!(kind, "NodePort" | "LoadBalancer");
+    for (key, had, has) in [
+        ("allocateLoadBalancerNodePorts", old_kind == "LoadBalancer", kind == "LoadBalancer"),
+        ("loadBalancerClass", old_kind == "LoadBalancer", kind == "LoadBalancer"),
+        ("externalTrafficPolicy", outside(&old_kind), outside(&kind)),
+        ("internalTrafficPolicy", old_kind != "ExternalName", kind != "ExternalName"),
+    ] {
+        if had && !has && same(spec, key) {
+            spec.remove(key);
+        }
+    }
+}
+
 fn protocol(port: &Value) -> String {
     port["protocol"].as_str().unwrap_or("TCP").to_owned()
 }
@@ -202,6 +304,34 @@ impl Taken {
 mod tests {
     use super::*;
     use druse_object::json;
+
+    #[test]
+    fn a_replaced_service_keeps_what_it_was_given_and_a_new_type_drops_what_it_has_not() {
+        let service = |t: &str| json::parse(format!(r#"{{"spec":{t}}}"#).as_bytes()).unwrap();
+        let old = service(
+            r#"{"type":"NodePort","clusterIP":"10.96.1.1","clusterIPs":["10.96.1.1"],"externalTrafficPolicy":"Cluster",
+            "ports":[{"name":"a","port":80,"nodePort":30001},{"name":"b","port":81,"nodePort":30002}]}"#,
+        );
+        let kept = |t: &str| {
+            let mut new = service(t);
+            keep(&old, &mut new);
+            json::to_string(&new["spec"])
+        };
+        assert_eq!(
+            kept(r#"{"type":"NodePort","ports":[{"name":"b","port":9},{"name":"c","port":8}]}"#),
+            r#"{"type":"NodePort","ports":[{"name":"b","port":9,"nodePort":30002},{"name":"c","port":8}],"clusterIP":"10.96.1.1","clusterIPs":["10.96.1.1"]}"#
+        );
+        let mut plain = old.clone();
+        plain.make_map_at(["spec"]).unwrap().insert("type", "ClusterIP");
+        keep(&old, &mut plain);
+        assert_eq!(
+            json::to_string(&plain["spec"]),
+            r#"{"type":"ClusterIP","clusterIP":"10.96.1.1","clusterIPs":["10.96.1.1"],"ports":[{"name":"a","port":80},{"name":"b","port":81}]}"#
+        );
+        plain.make_map_at(["spec"]).unwrap().insert("type", "ExternalName");
+        keep(&old, &mut plain);
+        assert!(plain["spec"].get("clusterIP").is_none() && plain["spec"].get("clusterIPs").is_none());
+    }
 
     #[test]
     fn addresses_and_ports_are_given_once_and_given_back() {

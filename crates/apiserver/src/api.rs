@@ -135,7 +135,12 @@ impl Builder {
             .map_err(|e| StoreError::Write(e.to_string()))??;
         let store: Arc<dyn Store> = Arc::new(store);
         let dir = self.data_dir.as_deref();
-        let certificates = Certificates::open(dir, &self.addresses)?;
+        let mut addresses = self.addresses;
+        if addresses.iter().any(IpAddr::is_unspecified) {
+            // Clients on other machines reach it there, and must find the address in the certificate.
+            addresses.extend(serve::own_address());
+        }
+        let certificates = Certificates::open(dir, &addresses)?;
         let token = match (self.token, dir.map(|d| d.join("admin.token"))) {
             (Some(t), _) => t,
             (None, None) => serve::random_token(),
@@ -155,7 +160,7 @@ impl Builder {
         }
         let (closing, _) = tokio::sync::watch::channel(false);
         let shared = Arc::new(Shared {
-            authorizer: Authorizer::new(store.clone()),
+            authorizer: Arc::new(Authorizer::new(store.clone())),
             store,
             registry: Registry::new()?,
             schemas: SchemaSet::builtin(),
@@ -249,7 +254,7 @@ impl ApiServer {
     /// When the certificates cannot be used.
     pub async fn serve(&self, listener: TcpListener) -> Result<(), Error> {
         if let Ok(a) = listener.local_addr() {
-            *self.shared.address.write() = a.to_string();
+            *self.shared.address.write() = serve::advertised(a).to_string();
             crate::bootstrap::endpoints(&self.shared).await;
         }
         let service = self.service_as(User::anonymous());

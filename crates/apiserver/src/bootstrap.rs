@@ -1,14 +1,17 @@
-//! What a cluster is born with. Objects are data (`data/bootstrap.yaml`); those that exist are left as they are.
+//! What a cluster is born with. Objects are data (`data/bootstrap.yaml`), roles and bindings a table made from upstream's
+//! (`data/roles.tsv`, `cargo xtask api-roles`); those that exist are left as they are.
 
 use std::sync::Arc;
 
 use druse_object::yaml::{self, Dialect};
-use druse_object::{Gvk, Value};
+use druse_object::{Gvk, Map, Value};
 
 use crate::handlers::{Call, Mode, change, insert};
 use crate::server::Shared;
 
 const OBJECTS: &str = include_str!("../data/bootstrap.yaml");
+const ROLES: &str = include_str!("../data/roles.tsv");
+const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// Makes what is missing: namespaces first, then everything else side by side, so that it shares commits.
 pub async fn run(shared: &Arc<Shared>) {
@@ -20,6 +23,7 @@ pub async fn run(shared: &Arc<Shared>) {
             Err(e) => tracing::error!(error = %e, "the bootstrap objects cannot be read"),
         }
     }
+    rest.extend(roles().into_iter().map(|r| make(shared, r)));
     futures::future::join_all(rest).await;
     for ns in shared.objects("namespaces", "") {
         if let Some(name) = ns.str_at(["metadata", "name"]) {
@@ -28,6 +32,105 @@ pub async fn run(shared: &Arc<Shared>) {
     }
     crate::controllers::settle_roles(shared).await;
     authentication(shared).await;
+}
+
+/// A column's words; `""` is the empty one.
+fn words(column: &str) -> Value {
+    let word = |w: &str| Value::from(if w == "\"\"" { "" } else { w });
+    column.split(',').filter(|w| *w != "-").map(word).collect()
+}
+
+fn pairs(column: &str) -> Map {
+    column.split(',').filter_map(|p| p.split_once('=')).map(|(k, v)| (k.to_owned(), Value::from(v))).collect()
+}
+
+fn object(entries: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
+    let mut m = Map::new();
+    for (k, v) in entries {
+        let absent = v.is_null() || v.as_str() == Some("-") || matches!(&v, Value::Array(a) if a.is_empty());
+        if !absent {
+            m.insert(k, v);
+        }
+    }
+    Value::Map(m)
+}
+
+/// A role or binding, all but its rules and subjects.
+fn rbac(kind: &'static str, namespace: &str, name: &str, labels: &str) -> Map {
+    let kind = if namespace == "-" { format!("Cluster{kind}") } else { kind.to_owned() };
+    let mut all = pairs(labels);
+    all.insert("kubernetes.io/bootstrapping", "rbac-defaults");
+    let annotations = object([("rbac.authorization.kubernetes.io/autoupdate", "true".into())]);
+    let meta = [
+        ("name", name.into()),
+        ("namespace", namespace.into()),
+        ("labels", Value::Map(all)),
+        ("annotations", annotations),
+    ];
+    let mut m = Map::new();
+    m.insert("apiVersion", format!("{RBAC}/v1"));
+    m.insert("kind", kind);
+    m.insert("metadata", object(meta));
+    m
+}
+
+/// The roles and bindings of the table.
+fn roles() -> Vec<Value> {
+    let mut out: Vec<Value> = Vec::new();
+    for line in ROLES.lines() {
+        let columns: Vec<&str> = line.split('\t').collect();
+        match columns.as_slice() {
+            ["role", namespace, name, labels, aggregate] => {
+                let mut m = rbac("Role", namespace, name, labels);
+                if *aggregate != "-" {
+                    let selector = object([("matchLabels", Value::Map(pairs(aggregate)))]);
+                    m.insert("aggregationRule", object([("clusterRoleSelectors", Value::Array(vec![selector]))]));
+                }
+                out.push(Value::Map(m));
+            }
+            ["rule", groups, resources, names, paths, verbs] => {
+                let rule = object([
+                    ("apiGroups", words(groups)),
+                    ("resources", words(resources)),
+                    ("resourceNames", words(names)),
+                    ("nonResourceURLs", words(paths)),
+                    ("verbs", words(verbs)),
+                ]);
+                let Some(role) = out.last_mut().and_then(Value::as_map_mut) else { continue };
+                let rules = role.entry_or_null("rules");
+                if rules.is_null() {
+                    *rules = Value::Array(Vec::new());
+                }
+                if let Some(rules) = rules.as_array_mut() {
+                    rules.push(rule);
+                }
+            }
+            ["binding", namespace, name, kind, role, subjects] => {
+                let subject = |s: &str| {
+                    let mut parts = s.splitn(3, ':');
+                    let mut next = || parts.next().unwrap_or("-");
+                    let (kind, namespace, name) = (next(), next(), next());
+                    let group = if kind == "ServiceAccount" { "-" } else { RBAC };
+                    object([
+                        ("apiGroup", group.into()),
+                        ("kind", kind.into()),
+                        ("namespace", namespace.into()),
+                        ("name", name.into()),
+                    ])
+                };
+                let mut m = rbac("RoleBinding", namespace, name, "-");
+                let role = object([("apiGroup", RBAC.into()), ("kind", (*kind).into()), ("name", (*role).into())]);
+                m.insert("roleRef", role);
+                let subjects: Value = subjects.split(',').filter(|s| *s != "-").map(subject).collect();
+                if !subjects.items().is_empty() {
+                    m.insert("subjects", subjects);
+                }
+                out.push(Value::Map(m));
+            }
+            _ => tracing::error!(line, "a line of the roles cannot be read"),
+        }
+    }
+    out
 }
 
 async fn make(shared: &Arc<Shared>, mut object: Value) {

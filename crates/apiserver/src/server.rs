@@ -25,7 +25,7 @@ pub struct Shared {
     /// Signs and checks tokens.
     pub issuer: Issuer,
     /// Decides by roles.
-    pub authorizer: Authorizer,
+    pub authorizer: Arc<Authorizer>,
     /// Mutates and refuses writes.
     pub admission: Chain,
     /// Calls webhooks.

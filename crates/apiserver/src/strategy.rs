@@ -69,6 +69,8 @@ fn has_status(resource: &Resource, version: &str) -> bool {
 /// Drops from a new object what only the server or the status subresource sets.
 pub fn clear_for_create(resource: &Resource, version: &str, o: &mut Value) {
     if has_status(resource, version)
+        // Whoever registers a node says how it is.
+        && resource.stored_as != "nodes"
         && let Some(m) = o.as_map_mut()
         && m.contains_key("status")
     {
@@ -187,7 +189,7 @@ fn set_families(service: &mut Value) {
 }
 
 /// A pod's quality of service class.
-fn qos(pod: &Value) -> &'static str {
+pub fn qos(pod: &Value) -> &'static str {
     let containers = || {
         let spec = &pod["spec"];
         spec["containers"].items().iter().chain(spec["initContainers"].items())
@@ -244,6 +246,7 @@ pub fn reset_fields(resource: &Resource, version: &str, subresource: &str, old: 
         return;
     }
     match subresource {
+        "resize" => resize(old, new),
         "" if has_status(resource, version) => restore(new, "status"),
         "status" => {
             let keys: Vec<String> = [old, &*new]
@@ -282,8 +285,33 @@ pub fn reset_fields(resource: &Resource, version: &str, subresource: &str, old: 
     }
 }
 
+/// Keeps of a changed pod what resizing is about: the resources of its containers.
+fn resize(old: &Value, new: &mut Value) {
+    let mut spec = old["spec"].clone();
+    for list in ["containers", "initContainers"] {
+        let wanted = new["spec"][list].items().to_vec();
+        for c in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            let Some(w) = wanted.iter().find(|w| w["name"] == c["name"]) else { continue };
+            for key in ["resources", "resizePolicy"] {
+                match (w.get(key), c.as_map_mut()) {
+                    (Some(v), Some(m)) => _ = m.insert(key, v.clone()),
+                    (None, Some(m)) => _ = m.remove(key),
+                    (_, None) => {}
+                }
+            }
+        }
+    }
+    if let Some(m) = new.as_map_mut() {
+        m.insert("spec", spec);
+        m.insert("status", old["status"].clone());
+    }
+}
+
 /// Completes a changed object: its generation, and what follows from the change.
 pub fn prepare_update(resource: &Resource, subresource: &str, old: &Value, new: &mut Value) {
+    if resource.stored_as == "services" && subresource.is_empty() {
+        crate::alloc::keep(old, new);
+    }
     if subresource == "status" || subresource == "binding" || !counts_generations(resource) {
         return;
     }

@@ -1,13 +1,13 @@
 //! Replays recorded exchanges with a real API server and expects no difference.
 //!
-//! Not among the files: `core` (one message holds a Go diff of a pod), `watch` (one answer tells of the recorded server's
-//! own lag) and `discovery` (one answer holds that server's address).
+//! Not among the files: `watch` (one answer tells of the recorded server's own lag) and `discovery` (one answer holds that
+//! server's address).
 
 mod common;
 
 use std::process::Command;
 
-const FILES: [&str; 7] = ["crud", "finalize", "rbac", "apply", "patch", "crd", "admission"];
+const FILES: [&str; 8] = ["core", "crud", "finalize", "rbac", "apply", "patch", "crd", "admission"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn recorded_exchanges_replay_without_a_difference() {

@@ -85,6 +85,9 @@ pub(crate) async fn create(api: &Api, nodes: &[Node]) -> Result<(), SimulateErro
         });
         let how = druse_runtime::Patch::Merge;
         api.patch(&resource, "", &node.name, "status", how, &Value::from(status)).await.map_err(failed)?;
+        // A new node is tainted until a controller finds it ready.
+        let untainted = Value::from(json!({"spec": {"taints": null}}));
+        api.patch(&resource, "", &node.name, "", how, &untainted).await.map_err(failed)?;
         renew(api, node, made.str_at(["metadata", "uid"]).unwrap_or_default()).await.map_err(failed)?;
     }
     Ok(())

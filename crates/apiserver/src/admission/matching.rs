@@ -115,7 +115,12 @@ pub fn request(review: &Review<'_>, version: &str) -> Map {
     let kind = |version: &str| {
         let sub = r.version(version).and_then(|v| v.subresources.iter().find(|s| s.name == review.subresource));
         let mut m = Map::new();
-        match sub.map(|s| &s.kind).filter(|k| !k.version.is_empty()) {
+        match sub.map(|s| &s.kind) {
+            Some(k) if review.object_is_subresource && k.version.is_empty() => {
+                m.insert("group", r.group.clone());
+                m.insert("version", version);
+                m.insert("kind", k.kind.clone());
+            }
             Some(k) if review.object_is_subresource => {
                 m.insert("group", k.group.clone());
                 m.insert("version", k.version.clone());

@@ -3,11 +3,13 @@
 //! Plugins run in upstream's order, all mutating ones first, then the mutating webhooks. A plugin is asynchronous
 //! because webhooks are.
 
+mod authorizer;
 mod certificates;
 mod escalation;
 mod limits;
 pub(crate) mod matching;
 mod namespace;
+mod nodes;
 mod pod_security;
 mod pods;
 mod policies;
@@ -107,6 +109,7 @@ impl Chain {
                 Box::new(namespace::Lifecycle),
                 Box::new(limits::LimitRanger),
                 Box::new(pods::ServiceAccount),
+                Box::new(nodes::TaintNodesByCondition),
                 Box::new(pod_security::PodSecurity),
                 Box::new(pods::Priority),
                 Box::new(pods::DefaultTolerationSeconds),

@@ -1,8 +1,8 @@
 //! `ValidatingAdmissionPolicy`: CEL expressions that refuse writes.
 //!
-//! Judged: match constraints and conditions, variables, parameters named by a binding, messages, reasons, the actions
-//! `Deny` and `Warn`. Not yet: parameters chosen by a selector, the authorizer in expressions (an expression that uses
-//! it fails, and the policy's `failurePolicy` decides). Audit annotations have nowhere to go.
+//! Judged: match constraints and conditions, variables, parameters named or selected by a binding (each by itself),
+//! messages, reasons, the actions `Deny` and `Warn`. Audit annotations have nowhere to go; that one has no value refuses
+//! a write as upstream does.
 
 use std::sync::Arc;
 
@@ -10,14 +10,19 @@ use druse_object::{Gvk, Map, Value};
 use futures::future::{BoxFuture, ready};
 use parking_lot::Mutex;
 
+use super::authorizer::authorizer;
 use super::matching::{BUDGET, Expression, matched_version, request, selected};
 use super::{Plugin, Review};
 use crate::cel::Val;
+use crate::selector::LabelSelector;
 use crate::server::Shared;
 use crate::status::{Named, Status};
 
 const POLICIES: &str = "validatingadmissionpolicies.admissionregistration.k8s.io";
 const BINDINGS: &str = "validatingadmissionpolicybindings.admissionregistration.k8s.io";
+/// A message an expression makes may be this long, in bytes.
+const MAX_MESSAGE: usize = 5 * 1024;
+
 struct Validation {
     expression: Expression,
     message: String,
@@ -31,6 +36,7 @@ struct Policy {
     conditions: Vec<Expression>,
     variables: Vec<(String, Expression)>,
     validations: Vec<Validation>,
+    annotations: Vec<Expression>,
     fails_closed: bool,
     /// Name and spec of each binding that denies or warns.
     bindings: Vec<(String, Value)>,
@@ -85,6 +91,11 @@ fn read(shared: &Shared) -> Vec<Policy> {
                         message_expression: v.get("messageExpression").map(Expression::new),
                         reason: v.str_at(["reason"]).unwrap_or("Invalid").to_owned(),
                     })
+                    .collect(),
+                annotations: spec["auditAnnotations"]
+                    .items()
+                    .iter()
+                    .map(|a| Expression::new(&a["valueExpression"]))
                     .collect(),
                 fails_closed: spec.str_at(["failurePolicy"]) != Some("Ignore"),
                 bindings: own.map(|b| (name(b), b["spec"].clone())).collect(),
@@ -150,10 +161,11 @@ struct Facts<'a> {
     params: Value,
     namespace: Value,
     variables: Value,
+    authorizer: Val<'static>,
 }
 
 impl Facts<'_> {
-    fn list(&self) -> [(&str, Val<'_>); 6] {
+    fn list(&self) -> [(&str, Val<'_>); 7] {
         [
             ("object", Val::json(self.object)),
             ("oldObject", Val::json(self.old)),
@@ -161,6 +173,7 @@ impl Facts<'_> {
             ("params", Val::json(&self.params)),
             ("namespaceObject", Val::json(&self.namespace)),
             ("variables", Val::json(&self.variables)),
+            ("authorizer", self.authorizer.clone()),
         ]
     }
 
@@ -175,14 +188,25 @@ impl Facts<'_> {
 
 impl Policy {
     fn judge(&self, shared: &Shared, review: &Review<'_>, binding: &str, spec: &Value) -> Result<(), Status> {
-        let null = Value::Null;
         let deny = |message: &str, reason: &str| Err(denied(review, &self.name, binding, message, reason));
-        let params = match self.params(shared, review, spec) {
+        let all = match self.params(shared, review, spec) {
             Ok(p) => p,
-            Err(()) if self.fails_closed => {
-                return deny("no params found for policy binding with `Deny` parameterNotFoundAction", "Invalid");
+            Err(why) if self.fails_closed => return deny(&format!("failed to configure binding: {why}"), "Invalid"),
+            Err(_) => return Ok(()),
+        };
+        for params in all {
+            if let Err((message, reason)) = self.judge_with(shared, review, params) {
+                return deny(&message, &reason);
             }
-            Err(()) => return Ok(()),
+        }
+        Ok(())
+    }
+
+    /// Judges with one object of parameters; a refusal is its message and reason.
+    fn judge_with(&self, shared: &Shared, review: &Review<'_>, params: Value) -> Result<(), (String, String)> {
+        let null = Value::Null;
+        let failed = |e: &Expression, why: &str| {
+            (format!("expression '{}' resulted in error: {why}", e.text), "Invalid".to_owned())
         };
         let mut facts = Facts {
             object: review.object.as_deref().unwrap_or(&null),
@@ -191,15 +215,14 @@ impl Policy {
             params,
             namespace: shared.object("namespaces", "", review.namespace).unwrap_or_default(),
             variables: Value::Map(Map::new()),
+            authorizer: authorizer(shared, review),
         };
         let mut budget = BUDGET;
         for c in &self.conditions {
             match facts.truth(c, &mut budget) {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
-                Err(e) if self.fails_closed => {
-                    return deny(&format!("expression '{}' resulted in error: {e}", c.text), "Invalid");
-                }
+                Err(e) if self.fails_closed => return Err(failed(c, &e)),
                 Err(_) => return Ok(()),
             }
         }
@@ -216,40 +239,73 @@ impl Policy {
                 Ok(true) => {}
                 Ok(false) => {
                     let made = v.message_expression.as_ref().and_then(|e| facts.value(e, &mut budget).ok());
-                    let made = made.as_ref().and_then(Value::as_str).map(str::trim).filter(|m| !m.is_empty());
+                    let made = made.as_ref().and_then(Value::as_str).map(str::trim);
+                    let made = made.filter(|m| !m.is_empty() && !m.contains('\n') && m.len() <= MAX_MESSAGE);
                     let fallback = format!("failed expression: {}", v.expression.text.trim());
                     let message = made.unwrap_or(if v.message.is_empty() { &fallback } else { &v.message });
-                    return deny(message, &v.reason);
+                    return Err((message.to_owned(), v.reason.clone()));
                 }
-                Err(e) if self.fails_closed => {
-                    return deny(&format!("expression '{}' resulted in error: {e}", v.expression.text), "Invalid");
-                }
+                Err(e) if self.fails_closed => return Err(failed(&v.expression, &e)),
                 Err(_) => {}
+            }
+        }
+        for a in &self.annotations {
+            match facts.value(a, &mut budget) {
+                Ok(Value::String(_) | Value::Null) => {}
+                Ok(_) if self.fails_closed => {
+                    let why = "valueExpression must evaluate to a string or null";
+                    return Err(failed(a, why));
+                }
+                Err(e) if self.fails_closed => return Err(failed(a, &e)),
+                Ok(_) | Err(_) => {}
             }
         }
         Ok(())
     }
 
-    /// The object a binding names as parameters; null when none is wanted. `Err` when it is missing and must not be.
-    fn params(&self, shared: &Shared, review: &Review<'_>, binding: &Value) -> Result<Value, ()> {
+    /// The objects a binding names or selects as parameters; one null when none is wanted. `Err` says why none is there
+    /// that must be.
+    fn params(&self, shared: &Shared, review: &Review<'_>, binding: &Value) -> Result<Vec<Value>, String> {
         let (Some(kind), Some(reference)) = (self.spec.get("paramKind"), binding.get("paramRef")) else {
-            return Ok(Value::Null);
+            return Ok(vec![Value::Null]);
         };
         let gvk = Gvk::from_api_version(
             kind.str_at(["apiVersion"]).unwrap_or_default(),
             kind.str_at(["kind"]).unwrap_or_default(),
         );
         let table = shared.registry.table();
-        let namespace = reference.str_at(["namespace"]).filter(|n| !n.is_empty()).unwrap_or(review.namespace);
-        let found = table.for_kind(&gvk.group, &gvk.kind).and_then(|r| {
-            let ns = if r.namespaced { namespace } else { "" };
-            shared.object(&r.stored_as, ns, reference.str_at(["name"])?)
-        });
-        match found {
-            Some(v) => Ok(v),
-            None if reference.str_at(["parameterNotFoundAction"]) == Some("Allow") => Ok(Value::Null),
-            None => Err(()),
+        let Some(resource) = table.for_kind(&gvk.group, &gvk.kind) else {
+            return Err(format!("failed to find resource referenced by paramKind: '{gvk}'"));
+        };
+        let named = reference.str_at(["namespace"]).filter(|n| !n.is_empty());
+        let namespace = match (resource.namespaced, named, review.namespace) {
+            (false, Some(_), _) => {
+                return Err("paramRef.namespace must not be provided for a cluster-scoped `paramKind`".into());
+            }
+            (false, None, _) => "",
+            (true, None, "") => {
+                return Err(
+                    "cannot use namespaced paramRef in policy binding that matches cluster-scoped resources".into()
+                );
+            }
+            (true, named, own) => named.unwrap_or(own),
+        };
+        let found: Vec<Value> = match reference.str_at(["name"]).filter(|n| !n.is_empty()) {
+            Some(name) => shared.object(&resource.stored_as, namespace, name).into_iter().collect(),
+            None => {
+                let selector = LabelSelector::from_object(&reference["selector"]);
+                let all = shared.objects(&resource.stored_as, namespace).into_iter();
+                all.filter(|o| {
+                    selector.matches(|k| o.at(["metadata", "labels"]).and_then(|l| l.get(k)).and_then(Value::as_str))
+                })
+                .collect()
+            }
+        };
+        if found.is_empty() && reference.str_at(["parameterNotFoundAction"]) != Some("Allow") {
+            return Err("no params found for policy binding with `Deny` parameterNotFoundAction".into());
         }
+        // Without parameters there is nothing to judge by.
+        Ok(found)
     }
 }
 

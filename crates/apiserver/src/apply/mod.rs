@@ -259,10 +259,11 @@ pub fn apply(
             if let [one] = problems.as_slice() { one.clone() } else { format!("errors:\n  {}", problems.join("\n  ")) };
         let part = |key| applied.str_at(["metadata", key]).unwrap_or_default();
         return Err(ApplyError::Schema(format!(
-            "failed to create typed patch object ({}/{}; {}, Kind={}): {text}",
+            "failed to create typed patch object ({}/{}; {}/{}, Kind={}): {text}",
             part("namespace"),
             part("name"),
-            cx.version,
+            schema.gvk.group,
+            schema.gvk.version,
             schema.gvk.kind
         )));
     }

@@ -84,7 +84,7 @@ impl<'a> Scope<'_, 'a> {
                 }
                 match found {
                     Some(v) => Ok(v),
-                    None if v.items().is_some() => error(format!("index out of bounds: {}", k.text())),
+                    None if v.is_list() => error(format!("index out of bounds: {}", k.text())),
                     None => error(format!("no such key: {}", k.text())),
                 }
             }
@@ -151,7 +151,10 @@ impl<'a> Scope<'_, 'a> {
         if optional || matches!(v, Val::Optional(_)) {
             return Ok(Val::optional(v.get(&key).unwrap_or(None)));
         }
-        if v.entries().is_none() {
+        if let Val::Native(n) = &v {
+            return n.field(field).map_or_else(|| error(format!("undefined field '{field}'")), Ok);
+        }
+        if !v.is_map() {
             return error(format!("unsupported type: {} has no field {field}", v.type_name()));
         }
         match v.get(&key)? {
@@ -200,6 +203,10 @@ impl<'a> Scope<'_, 'a> {
         let args = args.iter().map(|a| self.eval(a)).collect::<Result<Vec<_>, _>>()?;
         self.spend(target.iter().chain(&args).map(size_cost).sum())?;
         match target {
+            Some(Val::Native(n)) => {
+                self.spend(n.cost(name))?;
+                n.call(name, &args)
+            }
             Some(t) => funcs::call_method(name, &t, &args),
             None => funcs::call_global(name, &args),
         }
@@ -224,7 +231,7 @@ impl<'a> Scope<'_, 'a> {
             (_, Some(entries)) => entries.into_owned(),
             _ => return error("no such overload"),
         };
-        let by_key = range.items().is_none();
+        let by_key = !range.is_list();
         let (mut list, mut map): (Vec<Val<'a>>, Vec<(Val<'a>, Val<'a>)>) = (Vec::new(), Vec::new());
         let (mut hits, mut failure) = (0_u64, None);
         for (k, v) in pairs {

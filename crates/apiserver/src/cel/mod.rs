@@ -3,7 +3,8 @@
 //! Implements the language of `cel-spec` with the macros, the optional syntax, the string, list, set, regex, quantity,
 //! URL and IP libraries of the Kubernetes environment. Values are dynamic: there is no type checker, so an expression
 //! that would not compile upstream fails here when it is evaluated. Every step costs; an evaluation that exceeds its
-//! budget stops with an error. Not implemented: the authorizer, custom protobuf messages, locale formatting.
+//! budget stops with an error. Not implemented: custom protobuf messages, locale
+//! formatting.
 
 mod eval;
 mod funcs;
@@ -21,7 +22,7 @@ use parking_lot::RwLock;
 
 use crate::schema::{Node, Rule, RuleEvaluator, Verdict};
 pub(crate) use libs::parse_duration;
-pub use value::Val;
+pub use value::{Native, Val};
 
 /// What a request's expressions may cost together when nobody says otherwise.
 pub const DEFAULT_BUDGET: u64 = 10_000_000;

@@ -51,6 +51,27 @@ pub enum Val<'a> {
     Cidr(std::net::IpAddr, u8),
     /// A parsed URL.
     Url(Arc<super::libs::Url>),
+    /// Something of the surroundings.
+    Native(Arc<dyn Native>),
+}
+
+/// A value of the expression's surroundings that has methods and no data of its own, as the authorizer.
+pub trait Native: std::fmt::Debug + Send + Sync {
+    /// The type's name as `type()` and messages have it.
+    fn type_name(&self) -> &'static str;
+    /// What calling a method costs.
+    fn cost(&self, _method: &str) -> u64 {
+        1
+    }
+    /// The value of a field.
+    fn field(&self, _name: &str) -> Option<Val<'static>> {
+        None
+    }
+    /// Calls a method.
+    ///
+    /// # Errors
+    /// When there is no such method for these arguments, or it has no answer.
+    fn call(&self, method: &str, args: &[Val<'_>]) -> Result<Val<'static>, CelError>;
 }
 
 impl<'a> Val<'a> {
@@ -118,7 +139,18 @@ impl<'a> Val<'a> {
             Val::Ip(_) => "net.IP",
             Val::Cidr(..) => "net.CIDR",
             Val::Url(_) => "kubernetes.URL",
+            Val::Native(n) => n.type_name(),
         }
+    }
+
+    /// Whether it is a list.
+    pub(crate) fn is_list(&self) -> bool {
+        matches!(self, Val::List(_) | Val::JsonList(..))
+    }
+
+    /// Whether it is a map.
+    pub(crate) fn is_map(&self) -> bool {
+        matches!(self, Val::Map(_) | Val::JsonMap(..))
     }
 
     /// The items of a list.
@@ -296,6 +328,7 @@ impl<'a> Val<'a> {
             Val::Ip(ip) => ip.to_string(),
             Val::Cidr(ip, n) => format!("{ip}/{n}"),
             Val::Url(u) => u.text.clone(),
+            Val::Native(n) => n.type_name().to_owned(),
             other => druse_object::json::to_string(&other.to_value()),
         }
     }

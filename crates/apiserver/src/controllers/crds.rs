@@ -32,6 +32,8 @@ pub fn serve(shared: &Shared, crd: &Value) {
 /// A CRD was written.
 pub fn changed(shared: &Shared, new: Option<&Value>, old: Option<&Value>) {
     match (new, old) {
+        // Conditions change nothing of what is served.
+        (Some(crd), Some(old)) if same_kind(crd, old) && is_served(shared, crd) => {}
         (Some(crd), _) => serve(shared, crd),
         (None, Some(old)) => {
             let name = old.str_at(["metadata", "name"]).unwrap_or_default();
@@ -81,10 +83,26 @@ async fn settle(shared: &Arc<Shared>, name: &str) -> bool {
     change(&call, name, "status", Mode::System, false, &mut |old, _| {
         let mut new = old.clone();
         crd::update_status(&mut new, &taken, &now());
+        // Served before it is said to be: who sees the condition may use the kind at once.
+        if !is_served(shared, &new) {
+            serve(shared, &new);
+        }
         Ok(new)
     })
     .await
     .is_ok()
+}
+
+/// Whether two states of a CRD declare the same.
+fn same_kind(a: &Value, b: &Value) -> bool {
+    let same = |key: &str| a["status"][key] == b["status"][key];
+    a["spec"] == b["spec"] && same("storedVersions") && same("acceptedNames")
+}
+
+/// Whether a CRD's kind is in the table.
+fn is_served(shared: &Shared, crd: &Value) -> bool {
+    let (group, plural) = (crd.str_at(["spec", "group"]), crd.str_at(["spec", "names", "plural"]));
+    shared.registry.table().get(group.unwrap_or_default(), plural.unwrap_or_default()).is_some_and(|r| r.custom)
 }
 
 /// The names that other CRDs of a group have been given.

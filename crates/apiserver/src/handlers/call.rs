@@ -187,6 +187,24 @@ impl Call {
         }
     }
 
+    /// Admits an object in the form of a subresource (an `Eviction`, a `Scale`, the options of a connection): webhooks
+    /// may change it, then everybody may refuse.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub async fn admit(
+        &self,
+        operation: Operation,
+        object: &mut Value,
+        old: Option<&Value>,
+        dry_run: bool,
+    ) -> Result<(), Status> {
+        let mut review = self.review(operation, &self.info.subresource, &self.info.name, Some(object), old, dry_run);
+        review.object_is_subresource = true;
+        self.shared.admission.mutate(&self.shared, &mut review).await?;
+        self.shared.admission.validate(&self.shared, &mut review).await
+    }
+
     /// The namespace objects of this request live in; empty for cluster-scoped ones.
     #[must_use]
     pub fn namespace(&self) -> &str {

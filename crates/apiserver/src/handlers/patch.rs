@@ -88,8 +88,12 @@ async fn other_patch(call: &Call, subresource: &str, kind: &Kind) -> Answer {
             if s.reason != "BadRequest" || s.message.contains("strict decoding error") {
                 return s;
             }
-            let shown = String::from_utf8_lossy(&call.body).into_owned();
-            Status::invalid("", "", "", &[crate::FieldError::invalid("patch", shown, s.message)])
+            let (shown, why) = match kind {
+                // Upstream reads the outcome of a strategic merge by another way than JSON.
+                Kind::Strategic => (go_printed(&body), converter_words(&s.message)),
+                _ => (String::from_utf8_lossy(&call.body).into_owned(), s.message),
+            };
+            Status::invalid("", "", "", &[crate::FieldError::invalid("patch", shown, why)])
         })?;
         let given = new.str_at(["metadata", "name"]).unwrap_or_default();
         if given != name {
@@ -102,6 +106,43 @@ async fn other_patch(call: &Call, subresource: &str, kind: &Kind) -> Answer {
     })
     .await?;
     Ok(call.warn(made.answer(call, 200)?, &warnings))
+}
+
+/// A value as Go prints it with `%+v`.
+fn go_printed(v: &Value) -> String {
+    let joined = |parts: Vec<String>| parts.join(" ");
+    match v {
+        Value::Map(m) => {
+            let mut entries: Vec<_> = m.iter().map(|(k, v)| (k.as_str(), v)).collect();
+            entries.sort_unstable_by_key(|(k, _)| *k);
+            format!("map[{}]", joined(entries.iter().map(|(k, v)| format!("{k}:{}", go_printed(v))).collect()))
+        }
+        Value::Array(a) => format!("[{}]", joined(a.iter().map(go_printed).collect())),
+        Value::String(s) => s.to_string(),
+        Value::Null => "<nil>".to_owned(),
+        other => druse_object::json::to_string(other),
+    }
+}
+
+/// What a type that does not fit is called by the converter of untyped objects, from what it is called in JSON.
+fn converter_words(message: &str) -> String {
+    let found = message.split_once("cannot unmarshal ").and_then(|(_, rest)| {
+        let (from, rest) = rest.split_once(" into Go ")?;
+        Some((from, rest.rsplit_once(" of type ")?.1))
+    });
+    let Some((from, to)) = found else { return message.to_owned() };
+    let from = match from {
+        "number" => "int64",
+        "object" => "map[string]interface {}",
+        "array" => "[]interface {}",
+        other => other,
+    };
+    match to {
+        t if t.starts_with("map[") => format!("cannot restore map from {from}"),
+        t if t.starts_with("[]") => format!("cannot restore slice from {from}"),
+        t if t.contains('.') => format!("cannot restore struct from: {from}"),
+        t => format!("cannot convert {from} to {t}"),
+    }
 }
 
 /// How many operations a JSON patch may have, as upstream.
@@ -133,9 +174,8 @@ async fn apply_patch(call: &Call, subresource: &str) -> Answer {
     let force = call.info.query.flag("force");
     let schema = call.schema()?;
     let mut applied = parse_yaml(&call.body).map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
-    let mut warnings = Vec::new();
+    call.field_validation()?;
     check_applied(call, name, &mut applied)?;
-    call.check_applied_fields(&mut applied, &mut warnings)?;
     let failed = |e: ApplyError| apply_status(&e);
     loop {
         let exists = call.shared.stored(&call.resource, call.namespace(), name).is_some();
@@ -155,7 +195,7 @@ async fn apply_patch(call: &Call, subresource: &str) -> Answer {
             schema.default(&mut new);
             match super::create::insert(call, new, None, dry).await {
                 Err(e) if e.reason == "AlreadyExists" => continue,
-                made => return Ok(call.warn(made?.answer(call, 201)?, &warnings)),
+                made => return made?.answer(call, 201),
             }
         }
         let done = change(call, name, subresource, Mode::Apply, dry, &mut |old, stored| {
@@ -175,7 +215,7 @@ async fn apply_patch(call: &Call, subresource: &str) -> Answer {
             Err(e) if e.reason == "NotFound" && subresource.is_empty() => {}
             made => {
                 let made: Made = made?;
-                return Ok(call.warn(made.answer(call, 200)?, &warnings));
+                return made.answer(call, 200);
             }
         }
     }
@@ -200,14 +240,6 @@ fn check_applied(call: &Call, name: &str, applied: &mut Value) -> Result<(), Sta
         call.fit_namespace(applied)?;
     }
     Ok(())
-}
-
-impl Call {
-    /// Checks an applied configuration's type, and reports unknown fields as asked; the configuration itself is left
-    /// as sent, without defaults.
-    fn check_applied_fields(&self, applied: &mut Value, warnings: &mut Vec<String>) -> Result<(), Status> {
-        self.read_object(applied.clone(), Vec::new(), warnings).map(|_| ())
-    }
 }
 
 fn apply_status(e: &ApplyError) -> Status {

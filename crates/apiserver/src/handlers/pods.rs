@@ -16,7 +16,8 @@ use crate::status::{Named, Status};
 pub async fn bind(call: &Call) -> Answer {
     let dry = call.dry_run()?;
     let name = call.info.name.as_str();
-    let body = call.body_value("Binding")?;
+    let mut body = call.body_value("Binding")?;
+    call.admit(Operation::Create, &mut body, None, dry).await?;
     let node = body.str_at(["target", "name"]).unwrap_or_default().to_owned();
     let kind = body.str_at(["target", "kind"]).unwrap_or_default();
     let mut errors = Vec::new();
@@ -83,10 +84,7 @@ pub async fn evict(call: &Call) -> Answer {
     let pod = call.shared.object("pods", call.namespace(), name).ok_or_else(|| Status::not_found(call.named(name)))?;
     let mut body = call.body_value("Eviction")?;
     let dry = call.dry_run()?;
-    let mut review = call.review(Operation::Create, "eviction", name, Some(&mut body), None, dry);
-    review.object_is_subresource = true;
-    call.shared.admission.mutate(&call.shared, &mut review).await?;
-    call.shared.admission.validate(&call.shared, &mut review).await?;
+    call.admit(Operation::Create, &mut body, None, dry).await?;
     let ended = matches!(pod.str_at(["status", "phase"]), Some("Succeeded" | "Failed" | "Pending"));
     if !ended {
         let budgets = call.shared.objects("poddisruptionbudgets.policy", call.namespace());
@@ -131,27 +129,10 @@ pub async fn evict(call: &Call) -> Answer {
 pub fn log(call: &Call) -> Answer {
     let name = call.info.name.as_str();
     let pod = call.shared.object("pods", call.namespace(), name).ok_or_else(|| Status::not_found(call.named(name)))?;
-    let containers: Vec<&str> = pod["spec"]["containers"].items().iter().filter_map(|c| c.str_at(["name"])).collect();
-    let inits: Vec<&str> = pod["spec"]["initContainers"].items().iter().filter_map(|c| c.str_at(["name"])).collect();
-    let container = match call.info.query.get("container").filter(|c| !c.is_empty()) {
-        Some(c) if containers.contains(&c) || inits.contains(&c) => c,
-        Some(c) => {
-            return Err(Status::bad_request(format!("container {c} is not valid for pod {name}")));
-        }
-        None => match (containers.as_slice(), inits.is_empty()) {
-            ([one], true) => one,
-            (all, none) => {
-                let mut choose =
-                    format!("a container name must be specified for pod {name}, choose one of: [{}]", all.join(" "));
-                if !none {
-                    choose.push_str(&format!(" or one of the init containers: [{}]", inits.join(" ")));
-                }
-                return Err(Status::bad_request(choose));
-            }
-        },
-    };
+    let container = container_of(call, &pod)?;
     if pod.str_at(["spec", "nodeName"]).unwrap_or_default().is_empty() {
-        return Err(Status::bad_request(format!("pod {name} does not have a host assigned")));
+        // Nobody has begun to write.
+        return Ok(response::text(200, "text/plain", Vec::new()));
     }
     let text = format!(
         "simulated: container \"{container}\" of pod \"{name}\" is not a process on this machine and writes no log\n"
@@ -159,9 +140,79 @@ pub fn log(call: &Call) -> Answer {
     Ok(response::text(200, "text/plain", text))
 }
 
-/// What needs a running container or a network to it.
-pub fn no_container(call: &Call, sub: &str) -> Answer {
+/// The container a request means: the one it names, or the pod's only one.
+fn container_of(call: &Call, pod: &Value) -> Result<String, Status> {
     let name = call.info.name.as_str();
+    let containers: Vec<&str> = pod["spec"]["containers"].items().iter().filter_map(|c| c.str_at(["name"])).collect();
+    let inits: Vec<&str> = pod["spec"]["initContainers"].items().iter().filter_map(|c| c.str_at(["name"])).collect();
+    let ephemeral: Vec<&str> =
+        pod["spec"]["ephemeralContainers"].items().iter().filter_map(|c| c.str_at(["name"])).collect();
+    match call.info.query.get("container").filter(|c| !c.is_empty()) {
+        Some(c) if containers.contains(&c) || inits.contains(&c) || ephemeral.contains(&c) => Ok(c.to_owned()),
+        Some(c) => Err(Status::bad_request(format!("container {c} is not valid for pod {name}"))),
+        None => match (containers.as_slice(), inits.is_empty()) {
+            ([one], true) => Ok((*one).to_owned()),
+            (all, none) => {
+                let mut choose =
+                    format!("a container name must be specified for pod {name}, choose one of: [{}]", all.join(" "));
+                if !none {
+                    choose.push_str(&format!(" or one of the init containers: [{}]", inits.join(" ")));
+                }
+                Err(Status::bad_request(choose))
+            }
+        },
+    }
+}
+
+/// The options of a connection, as its query gives them and upstream types and defaults them.
+fn connect_options(call: &Call, kind: &str) -> Value {
+    let query = &call.info.query;
+    let mut m = Map::new();
+    m.insert("kind", kind);
+    m.insert("apiVersion", "v1");
+    let streams = matches!(kind, "PodExecOptions" | "PodAttachOptions");
+    for key in ["stdin", "stdout", "stderr", "tty"] {
+        let given = query.get(key).map(|_| query.flag(key));
+        // Output is wanted unless it is refused.
+        if streams && given.unwrap_or(matches!(key, "stdout" | "stderr")) {
+            m.insert(key, true);
+        }
+    }
+    if let Some(c) = query.get("container").filter(|c| streams && !c.is_empty()) {
+        m.insert("container", c);
+    }
+    if kind == "PodExecOptions" {
+        m.insert("command", query.all("command").map(Value::from).collect::<Value>());
+    }
+    if kind == "PodPortForwardOptions" {
+        let ports = query.all("ports").flat_map(|p| p.split(',')).filter_map(|p| p.parse::<i64>().ok());
+        let ports: Vec<Value> = ports.map(Value::Int).collect();
+        if !ports.is_empty() {
+            m.insert("ports", ports);
+        }
+    }
+    if kind.ends_with("ProxyOptions") && !call.info.rest.is_empty() {
+        m.insert("path", format!("/{}", call.info.rest.join("/")));
+    }
+    Value::Map(m)
+}
+
+/// What needs a running container or a network to it: judged as upstream judges a connection, then refused.
+pub async fn connect(call: &Call, sub: &str) -> Answer {
+    let name = call.info.name.as_str();
+    let kind = call.version()?.subresources.iter().find(|s| s.name == sub).map(|s| s.kind.kind.clone());
+    let mut options = connect_options(call, &kind.unwrap_or_default());
+    call.admit(Operation::Connect, &mut options, None, false).await?;
+    if call.resource.stored_as == "pods" && sub != "proxy" {
+        let pod = call.shared.object("pods", call.namespace(), name);
+        let pod = pod.ok_or_else(|| Status::not_found(call.named(name)))?;
+        if sub != "portforward" {
+            container_of(call, &pod)?;
+        }
+        if pod.str_at(["spec", "nodeName"]).unwrap_or_default().is_empty() {
+            return Err(Status::bad_request(format!("pod {name} does not have a host assigned")));
+        }
+    }
     if call.shared.stored(&call.resource, call.namespace(), name).is_none() {
         return Err(Status::not_found(call.named(name)));
     }

@@ -3,6 +3,7 @@
 use druse_object::{Map, Str, Value};
 
 use super::{Answer, Call};
+use crate::admission::Operation;
 use crate::auth::{Attributes, Decision, User};
 use crate::field::FieldError;
 use crate::managed;
@@ -22,6 +23,10 @@ pub async fn create(call: &Call) -> Answer {
         m.remove("creationTimestamp");
     }
     managed::record(None, &mut object, &call.manager(), "", &now(), &schema);
+    let dry = call.dry_run()?;
+    let mut review = call.review(Operation::Create, "", "", Some(&mut object), None, dry);
+    call.shared.admission.mutate(&call.shared, &mut review).await?;
+    call.shared.admission.validate(&call.shared, &mut review).await?;
     let status = match call.resource.plural.as_str() {
         "tokenreviews" => token_review(call, &object)?,
         "selfsubjectreviews" => {
@@ -162,6 +167,7 @@ pub async fn token(call: &Call) -> Answer {
         Status::bad_request(format!("TokenRequest in version \"v1\" cannot be handled as a TokenRequest: {e}"))
     })?;
     managed::record(None, &mut body, &call.manager(), "token", &now(), &schema);
+    call.admit(Operation::Create, &mut body, None, call.dry_run()?).await?;
     let spec = &body["spec"];
     let seconds = spec.get("expirationSeconds").and_then(Value::as_i64).unwrap_or(3600);
     let mut errors = Vec::new();

@@ -1,14 +1,19 @@
 //! Subresources: status, scale, token, finalize, and those of pods.
 
+use std::sync::{Arc, LazyLock};
+
 use druse_object::{Map, Value, patch as patches};
+use http::Response;
 
 use super::create::Made;
 use super::update::{Mode, change};
 use super::{Answer, Call, pods, read, reviews};
+use crate::admission::Operation;
+use crate::body::Body;
 use crate::field::FieldError;
 use crate::negotiate::content_type;
-use crate::registry::ScalePaths;
-use crate::response;
+use crate::registry::{Resource, ScalePaths};
+use crate::response::View;
 use crate::selector::LabelSelector;
 use crate::status::Status;
 
@@ -25,7 +30,7 @@ pub async fn dispatch(call: &Call, sub: &str) -> Answer {
         ("pods", "binding") => pods::bind(call).await,
         ("pods", "eviction") => pods::evict(call).await,
         ("pods", "log") => pods::log(call),
-        ("pods" | "services" | "nodes", "exec" | "attach" | "portforward" | "proxy") => pods::no_container(call, sub),
+        ("pods" | "services" | "nodes", "exec" | "attach" | "portforward" | "proxy") => pods::connect(call, sub).await,
         (_, _) => match call.info.verb {
             "get" => read::get(call),
             "update" => super::update::update_sub(call, sub).await,
@@ -115,6 +120,25 @@ fn selector_text(v: &Value) -> String {
     out.join(",")
 }
 
+/// Scales as tables print them.
+static SCALES: LazyLock<Arc<Resource>> = LazyLock::new(|| {
+    Arc::new(Resource {
+        group: "autoscaling".into(),
+        kind: "Scale".into(),
+        plural: "scales".into(),
+        stored_as: "scales.autoscaling".into(),
+        ..Resource::default()
+    })
+});
+
+fn answer_scale(call: &Call, scale: Value) -> Response<Body> {
+    // A custom kind's scale is printed with the kind's own columns.
+    if call.resource.custom {
+        return call.view.answer(200, scale);
+    }
+    View { resource: SCALES.clone(), version: "v1".into(), ..call.view.clone() }.answer(200, scale)
+}
+
 async fn scale(call: &Call) -> Answer {
     let paths = call.version()?.scale.clone().ok_or_else(Status::no_resource)?;
     let name = call.info.name.as_str();
@@ -124,7 +148,7 @@ async fn scale(call: &Call) -> Answer {
             .stored(&call.resource, call.namespace(), name)
             .ok_or_else(|| Status::not_found(call.named(name)))?;
         let v = call.view.value_of(&o)?;
-        return Ok(response::value(200, &scale_of(call, &paths, &v), call.view.accepted.format));
+        return Ok(answer_scale(call, scale_of(call, &paths, &v)));
     }
     let dry = call.dry_run()?;
     let manager = call.manager();
@@ -137,34 +161,47 @@ async fn scale(call: &Call) -> Answer {
             .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?,
     };
     let json_patch = content_type(&call.headers) == "application/json-patch+json";
-    let made = change(call, name, "scale", Mode::Update(&manager), dry, &mut |old, _| {
-        let mut current = scale_of(call, &paths, old);
-        if call.info.verb == "update" {
-            current = body.clone();
-        } else if json_patch {
-            patches::json_patch(&mut current, &body).map_err(|e| super::patch::json_patch_status(&e))?;
-        } else {
-            patches::merge_patch(&mut current, &body);
+    loop {
+        let stored = call.shared.stored(&call.resource, call.namespace(), name);
+        let stored = stored.ok_or_else(|| Status::not_found(call.named(name)))?;
+        let old = scale_of(call, &paths, &call.view.value_of(&stored)?);
+        let mut scale = if call.info.verb == "update" { body.clone() } else { old.clone() };
+        if json_patch {
+            patches::json_patch(&mut scale, &body).map_err(|e| super::patch::json_patch_status(&e))?;
+        } else if call.info.verb != "update" {
+            patches::merge_patch(&mut scale, &body);
         }
-        let replicas = current.at(["spec", "replicas"]).and_then(Value::as_i64).unwrap_or(0);
+        call.admit(Operation::Update, &mut scale, Some(&old), dry).await?;
+        let replicas = scale.at(["spec", "replicas"]).and_then(Value::as_i64).unwrap_or(0);
         if replicas < 0 {
             let e = FieldError::invalid("spec.replicas", replicas, "must be greater than or equal to 0");
             return Err(Status::invalid("autoscaling", "Scale", name, &[e]));
         }
-        let mut new = old.clone();
-        set_path(&mut new, &paths.spec_replicas, Value::Int(replicas));
-        let rv = current.str_at(["metadata", "resourceVersion"]).unwrap_or_default().to_owned();
-        if let Some(m) = new.make_map_at(["metadata"]) {
-            m.insert("resourceVersion", rv);
-        }
-        Ok(new)
-    })
-    .await?;
-    let v = match &made {
-        Made::Stored(o) => call.view.value_of(o)?,
-        Made::Dry(v) => v.clone(),
-    };
-    Ok(response::value(200, &scale_of(call, &paths, &v), call.view.accepted.format))
+        // What was admitted is what is written: after another write admission judges anew.
+        let mut moved = false;
+        let made = change(call, name, "scale", Mode::Admitted(&manager), dry, &mut |old, now| {
+            moved = now.rv != stored.rv;
+            if moved {
+                return Err(Status::modified(call.named(name)));
+            }
+            let mut new = old.clone();
+            set_path(&mut new, &paths.spec_replicas, Value::Int(replicas));
+            let rv = scale.str_at(["metadata", "resourceVersion"]).unwrap_or_default().to_owned();
+            if let Some(m) = new.make_map_at(["metadata"]) {
+                m.insert("resourceVersion", rv);
+            }
+            Ok(new)
+        })
+        .await;
+        let v = match made {
+            Err(_) if moved => continue,
+            made => match &made? {
+                Made::Stored(o) => call.view.value_of(o)?,
+                Made::Dry(v) => v.clone(),
+            },
+        };
+        return Ok(answer_scale(call, scale_of(call, &paths, &v)));
+    }
 }
 
 /// Whether a selector object matches an object's labels; an absent selector matches nothing.

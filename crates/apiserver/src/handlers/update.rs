@@ -20,6 +20,8 @@ use crate::strategy;
 pub enum Mode<'a> {
     /// A whole object or a patch: ownership of what differs goes to this manager.
     Update(&'a str),
+    /// As [`Mode::Update`], of which admission has judged another form (a `Scale`).
+    Admitted(&'a str),
     /// A server-side apply, which has recorded ownership itself.
     Apply,
     /// The server's own bookkeeping: no ownership, no validation of what was there.
@@ -81,6 +83,7 @@ pub async fn change(
     let schema = call.schema()?;
     let resource = &call.resource;
     let key = Key::new(resource.stored_as.clone(), call.namespace(), name);
+    let admits = matches!(mode, Mode::Update(_) | Mode::Apply);
     loop {
         let Some(stored) = call.shared.store.get(&key) else {
             return Err(Status::not_found(call.named(name)));
@@ -101,11 +104,11 @@ pub async fn change(
         }
         meta::carry_over(&old, &mut new);
         strategy::reset_fields(resource, &call.version, subresource, &old, &mut new);
-        if let Mode::Update(manager) = mode {
+        if let Mode::Update(manager) | Mode::Admitted(manager) = mode {
             managed::record(Some(&old), &mut new, manager, subresource, &now(), &schema);
         }
-        let mut review = call.review(Operation::Update, subresource, name, Some(&mut new), Some(&old), dry);
-        if mode != Mode::System {
+        if admits {
+            let mut review = call.review(Operation::Update, subresource, name, Some(&mut new), Some(&old), dry);
             call.shared.admission.mutate(&call.shared, &mut review).await?;
         }
         strategy::prepare_update(resource, subresource, &old, &mut new);
@@ -114,6 +117,9 @@ pub async fn change(
             let mut errors = meta::validate_update(resource, &old, &new);
             if subresource.is_empty() && !resource.custom {
                 errors.extend(crate::validate::validate_update(&call.gvk(), &new, &old));
+            }
+            if subresource == "resize" {
+                crate::validate::pod_resize(&new, &old, &mut errors);
             }
             errors.extend(schema.validate(&new, Some(&old)));
             if !errors.is_empty() {
@@ -127,7 +133,7 @@ pub async fn change(
                 .allocate(&mut new, Some(&old))
                 .map_err(|e| Status::invalid("", "Service", name, &[e]))?;
         }
-        if mode != Mode::System {
+        if admits {
             let mut review = call.review(Operation::Update, subresource, name, Some(&mut new), Some(&old), dry);
             call.shared.admission.validate(&call.shared, &mut review).await?;
         }

@@ -234,8 +234,11 @@ fn object(bytes: &[u8], index: usize, depth: usize) -> Result<Value> {
             Some(s) => s,
             None => m.remove("property").unwrap_or_default(),
         },
-        // A named list type: protobuf needs a message around it.
-        _ if schema.fields.len() == 1 && schema.fields.iter().all(|f| f.name == "items" && f.repeated) => {
+        // A named list type: protobuf needs a message around it. A projection is an object that has nothing but items.
+        _ if !short.ends_with("Projection")
+            && schema.fields.len() == 1
+            && schema.fields.iter().all(|f| f.name == "items" && f.repeated) =>
+        {
             m.remove("items").unwrap_or_else(|| Value::Array(Vec::new()))
         }
         _ => Value::Map(m),

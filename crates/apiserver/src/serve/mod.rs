@@ -3,7 +3,7 @@
 mod tls;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -113,6 +113,25 @@ pub fn kubeconfig(server: &str, ca_pem: &str, token: &str) -> String {
 pub fn url(address: SocketAddr) -> String {
     let ip = address.ip();
     if ip.is_unspecified() { format!("https://127.0.0.1:{}", address.port()) } else { format!("https://{address}") }
+}
+
+/// The address of this machine that others reach it at: the one its default route leaves from.
+#[must_use]
+pub fn own_address() -> Option<IpAddr> {
+    // Connecting a datagram socket sends nothing, it only picks the way.
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified())
+}
+
+/// The address clients are told for a server that listens at `address`: this machine's own when it listens on all, as
+/// upstream's `--advertise-address` is chosen.
+#[must_use]
+pub fn advertised(address: SocketAddr) -> SocketAddr {
+    match own_address() {
+        Some(own) if address.ip().is_unspecified() => SocketAddr::new(own, address.port()),
+        _ => address,
+    }
 }
 
 /// A random bearer token.

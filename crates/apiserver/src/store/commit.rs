@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::disk::Disk;
+use super::journal::Journal;
 use super::memory::State;
 use super::watch::{Change, ChangeKind};
 use super::{Expect, Key, StoreError, Stored, Write};
@@ -41,6 +42,7 @@ pub(super) struct Committer {
 }
 
 /// A write that passed its check.
+#[derive(Clone)]
 pub(super) struct Accepted {
     /// What was written.
     pub key: Key,
@@ -56,9 +58,10 @@ impl Committer {
     pub fn on_disk(state: Arc<State>, disk: Disk) -> Result<Self, StoreError> {
         let (send, receive) = mpsc::channel();
         let shared = state.clone();
+        let journal = Journal::new(disk, state.revision())?;
         let thread = std::thread::Builder::new()
             .name("store-commit".into())
-            .spawn(move || run(&shared, &disk, &receive))
+            .spawn(move || run(&shared, journal, &receive))
             .map_err(|e| StoreError::Write(e.to_string()))?;
         Ok(Self {
             state,
@@ -158,10 +161,10 @@ impl Batch {
     }
 }
 
-fn run(state: &Arc<State>, disk: &Disk, jobs: &mpsc::Receiver<Job>) {
+fn run(state: &Arc<State>, mut journal: Journal, jobs: &mpsc::Receiver<Job>) {
     let mut open = true;
     while open {
-        let Ok(first) = jobs.recv() else { return };
+        let Ok(first) = jobs.recv() else { break };
         let mut batch = Batch::new(state);
         let mut answers = Vec::new();
         let mut next = Some(first);
@@ -181,7 +184,7 @@ fn run(state: &Arc<State>, disk: &Disk, jobs: &mpsc::Receiver<Job>) {
         let failed = if batch.accepted.is_empty() {
             None
         } else {
-            disk.commit(&batch.accepted, batch.revision, state.revision()).err()
+            journal.commit(&batch.accepted, batch.revision, state.revision()).err()
         };
         if failed.is_none() {
             batch.show(state);
@@ -194,4 +197,5 @@ fn run(state: &Arc<State>, disk: &Disk, jobs: &mpsc::Receiver<Job>) {
             });
         }
     }
+    journal.close(state.revision());
 }

@@ -2,7 +2,8 @@
 //!
 //! `objects`: `resource \0 namespace \0 name` → resource version (8 bytes, big-endian), CRC-32 of the text (4), length
 //! of the head (2), the text. `numbers`: `revision`, and `deleted:RESOURCE`, the resource version of a type's last
-//! deletion. redb's commit is atomic and fsynced; it locks the file, which keeps a second process out.
+//! deletion. redb's commit is atomic and fsynced; it locks the file, which keeps a second process out. Opening it takes
+//! over what the log ([`super::log`]) holds beyond it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,6 +17,8 @@ use parking_lot::Mutex;
 use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
 use super::commit::Accepted;
+use super::journal::{self, Replayed};
+use super::log;
 use super::watch::ChangeKind;
 use super::{StoreError, Stored};
 
@@ -52,7 +55,7 @@ fn failed(e: impl std::fmt::Display) -> StoreError {
     StoreError::Write(e.to_string())
 }
 
-fn checksum(text: &[u8]) -> u32 {
+pub(super) fn checksum(text: &[u8]) -> u32 {
     let mut crc = flate2::Crc::new();
     crc.update(text);
     crc.sum()
@@ -122,6 +125,7 @@ impl Disk {
             }
         }
         tx.commit().map_err(failed)?;
+        replay(&db, dir)?;
         let loaded = Self::load(&db)?;
         Ok((Self { path, db: Mutex::new(Some(db)) }, loaded))
     }
@@ -162,22 +166,34 @@ impl Disk {
         Ok(loaded)
     }
 
-    /// Writes changes durably: all, or, on an error, none. `before` is the resource version they follow on.
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        self.path.parent().unwrap_or(&self.path)
+    }
+
+    /// Writes changes durably: all, or, on an error, none. `before` is the resource version they follow on. Of several
+    /// changes to one object only the last is written.
     pub fn commit(&self, accepted: &[Accepted], revision: u64, before: u64) -> Result<(), StoreError> {
         self.with(before, |db| {
             let tx = db.begin_write().map_err(failed)?;
             {
                 let mut objects = tx.open_table(OBJECTS).map_err(failed)?;
                 let mut numbers = tx.open_table(NUMBERS).map_err(failed)?;
+                let mut last = BTreeMap::new();
                 for a in accepted {
-                    let key = [a.key.resource.as_bytes(), a.key.namespace.as_bytes(), a.key.name.as_bytes()].join(&0);
+                    last.insert(key(&a.key.resource, &a.key.namespace, &a.key.name), a);
+                }
+                for (key, a) in last {
                     let o = &a.change.object;
                     if a.change.kind == ChangeKind::Deleted {
                         objects.remove(key.as_slice()).map_err(failed)?;
-                        numbers.insert(format!("deleted:{}", a.key.resource).as_str(), o.rv).map_err(failed)?;
                     } else {
                         objects.insert(key.as_slice(), record(o).as_slice()).map_err(failed)?;
                     }
+                }
+                for a in accepted.iter().filter(|a| a.change.kind == ChangeKind::Deleted) {
+                    let name = format!("deleted:{}", a.key.resource);
+                    numbers.insert(name.as_str(), a.change.object.rv).map_err(failed)?;
                 }
                 numbers.insert("revision", revision).map_err(failed)?;
             }
@@ -229,7 +245,7 @@ impl Disk {
             {
                 let mut table = tx.open_table(OBJECTS).map_err(failed)?;
                 for (resource, o) in objects {
-                    let key = [resource.as_bytes(), o.namespace.as_bytes(), o.name.as_bytes()].join(&0);
+                    let key = key(resource, &o.namespace, &o.name);
                     table.insert(key.as_slice(), record(o).as_slice()).map_err(failed)?;
                 }
                 let mut numbers = tx.open_table(NUMBERS).map_err(failed)?;
@@ -238,12 +254,51 @@ impl Disk {
                 }
             }
             tx.commit().map_err(failed)
-        })
+        })?;
+        // Its changes are of another history now.
+        log::remove(self.dir())
     }
 }
 
+/// Brings the file up to what the log holds beyond it.
+fn replay(db: &Database, dir: &Path) -> Result<(), StoreError> {
+    let tx = db.begin_read().map_err(corrupt)?;
+    let filed = tx.open_table(NUMBERS).map_err(corrupt)?.get("revision").map_err(corrupt)?.map_or(0, |v| v.value());
+    let records = log::read(dir, filed)?;
+    let Some(last) = records.last() else { return Ok(()) };
+    let tx = db.begin_write().map_err(failed)?;
+    {
+        let mut objects = tx.open_table(OBJECTS).map_err(failed)?;
+        let mut numbers = tx.open_table(NUMBERS).map_err(failed)?;
+        for r in &records {
+            let changes = journal::decode(&r.payload)
+                .ok_or_else(|| corrupt(format_args!("a record of the log in {} cannot be read", dir.display())))?;
+            for change in changes {
+                match change {
+                    Replayed::Put(key, record) => {
+                        objects.insert(key, record).map_err(failed)?;
+                    }
+                    Replayed::Delete(key, rv) => {
+                        objects.remove(key).map_err(failed)?;
+                        let resource = key.split(|b| *b == 0).next().unwrap_or_default();
+                        let name = format!("deleted:{}", String::from_utf8_lossy(resource));
+                        numbers.insert(name.as_str(), rv).map_err(failed)?;
+                    }
+                }
+            }
+        }
+        numbers.insert("revision", last.after).map_err(failed)?;
+    }
+    tx.commit().map_err(failed)
+}
+
+/// The key of an object's row.
+pub(super) fn key(resource: &str, namespace: &str, name: &str) -> Vec<u8> {
+    [resource.as_bytes(), namespace.as_bytes(), name.as_bytes()].join(&0)
+}
+
 /// An object as it is written.
-fn record(o: &Stored) -> Vec<u8> {
+pub(super) fn record(o: &Stored) -> Vec<u8> {
     let mut record = Vec::with_capacity(o.json.len() + FIXED);
     record.extend_from_slice(&o.rv.to_be_bytes());
     record.extend_from_slice(&checksum(&o.json).to_be_bytes());

@@ -5,13 +5,15 @@
 //! writes, selectors on fields and tables parse.
 //!
 //! One thread orders all writes ([`commit`]). It takes what has queued up, gives each write its resource version,
-//! writes them in one durable transaction ([`disk`]) and only then shows them to readers and watchers and answers:
-//! what has been acknowledged or seen is on disk. Without a directory the same happens in memory only.
+//! makes them durable together ([`journal`]: a write-ahead [`log`], and behind it the store's file, [`disk`]) and only
+//! then shows them to readers and watchers and answers: what has been acknowledged or seen is on disk. Without a directory the same happens in memory only.
 
 mod commit;
 mod disk;
 mod encode;
 mod index;
+mod journal;
+mod log;
 mod memory;
 mod snapshot;
 mod watch;

@@ -8,13 +8,13 @@ use druse_object::Str;
 use crate::registry::{PrinterColumn, Resource};
 
 const TABLE: &str = include_str!("../../data/columns.tsv");
-/// Those of the aggregator's kind, whose printer is not among the others.
-const AGGREGATOR: &str = include_str!("../../data/columns-aggregator.tsv");
+/// Those of the aggregator's kind, whose printer is not among the others, and of scales, which are no resource.
+const MORE: &str = include_str!("../../data/columns-more.tsv");
 
 /// By stored type. A line: type, name, kind, format, priority, description (with `\n` written out).
 static BUILTIN: LazyLock<HashMap<&'static str, Vec<PrinterColumn>>> = LazyLock::new(|| {
     let mut out: HashMap<&str, Vec<PrinterColumn>> = HashMap::new();
-    for line in TABLE.lines().chain(AGGREGATOR.lines()) {
+    for line in TABLE.lines().chain(MORE.lines()) {
         let mut cells = line.split('\t');
         let mut next = || cells.next().unwrap_or_default();
         let (resource, name, kind, format, priority, description) = (next(), next(), next(), next(), next(), next());

@@ -3,7 +3,7 @@
 use druse_object::{Gvk, Value};
 
 use super::names::NameRule;
-use super::{core, meta, pod, schema_rules, workload};
+use super::{certificates, core, meta, pod, schema_rules, workload};
 use crate::field::FieldError;
 
 /// How a kind's names are judged.
@@ -70,6 +70,7 @@ fn rules(gvk: &Gvk, new: &Value, old: Option<&Value>, out: &mut Vec<FieldError>)
         ("apps", "StatefulSet") => workload::stateful_set(new, old, out),
         ("batch", "Job") => workload::job(new, old, out),
         ("batch", "CronJob") => workload::cron_job(new, out),
+        ("certificates.k8s.io", "CertificateSigningRequest") => certificates::request(new, old, out),
         ("networking.k8s.io", "Ingress") => core::ingress(new, out),
         ("rbac.authorization.k8s.io", "Role" | "ClusterRole") => core::role(new, out),
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => core::binding(new, old, gvk, out),

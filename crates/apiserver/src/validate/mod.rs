@@ -4,12 +4,16 @@
 //! [`defaults`]. Rules follow upstream's validation functions in order, field paths and words; the kinds people
 //! meet most are covered in full words, the rest by their metadata, required text fields and enumerations.
 
+mod certificates;
 mod core;
 mod defaults;
+mod difflib;
+mod dump;
 mod kinds;
 mod meta;
 mod names;
 mod pod;
+mod pod_update;
 mod schema_rules;
 #[cfg(test)]
 mod tests;
@@ -20,3 +24,4 @@ pub use kinds::{validate_create, validate_update};
 pub(crate) use meta::embedded_metadata;
 pub use meta::{validate_metadata, validate_metadata_update};
 pub use names::{NameRule, is_dns1123_label, is_dns1123_subdomain, is_qualified_name, label_value_errors};
+pub use pod_update::pod_resize;

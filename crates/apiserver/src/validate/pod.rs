@@ -54,78 +54,8 @@ pub(crate) fn pod(new: &Value, old: Option<&Value>, out: &mut Errors) {
     let spec = new.get("spec").unwrap_or(&empty);
     pod_spec(spec, "spec", out);
     if let Some(old) = old {
-        pod_update(spec, old.get("spec").unwrap_or(&empty), out);
+        super::pod_update::pod_update(spec, old.get("spec").unwrap_or(&empty), out);
     }
-}
-
-const UPDATABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
-
-fn pod_update(new: &Value, old: &Value, out: &mut Errors) {
-    let count = |v: &Value, key: &str| v.get(key).map_or(0, |v| v.items().len());
-    for key in ["containers", "initContainers"] {
-        if count(new, key) != count(old, key) {
-            out.push(FieldError::forbidden(format!("spec.{key}"), "pod updates may not add or remove containers"));
-            return;
-        }
-    }
-    let mut munged = new.clone();
-    for key in ["containers", "initContainers"] {
-        let images: Vec<Value> = old
-            .get(key)
-            .map(Value::items)
-            .unwrap_or_default()
-            .iter()
-            .map(|c| c.get("image").cloned().unwrap_or_default())
-            .collect();
-        for (c, image) in munged.get_mut(key).and_then(Value::as_array_mut).into_iter().flatten().zip(images) {
-            if let Some(m) = c.as_map_mut() {
-                m.insert("image", image);
-            }
-        }
-    }
-    if let Some(m) = munged.as_map_mut() {
-        for key in ["activeDeadlineSeconds", "tolerations", "schedulingGates"] {
-            match old.get(key) {
-                Some(v) => m.insert(key, v.clone()),
-                None => m.remove(key),
-            };
-        }
-    }
-    // Binding and ephemeral containers come through their own subresources.
-    for key in ["nodeName", "ephemeralContainers"] {
-        if old.get(key).is_none()
-            && let Some(m) = munged.as_map_mut()
-        {
-            m.remove(key);
-        }
-    }
-    if munged != *old {
-        out.push(FieldError::forbidden(
-            "spec",
-            format!("pod updates may not change fields other than {UPDATABLE}\n{}", difference(old, &munged)),
-        ));
-    }
-}
-
-/// The fields that differ, one a line.
-fn difference(old: &Value, new: &Value) -> String {
-    let keys: Vec<&str> = old
-        .as_map()
-        .into_iter()
-        .chain(new.as_map())
-        .flat_map(Map::keys)
-        .map(|k| k.as_str())
-        .filter(|k| old.get(k) != new.get(k))
-        .collect();
-    let mut seen = HashSet::new();
-    let mut lines: Vec<String> = Vec::new();
-    for k in keys {
-        if seen.insert(k) {
-            let show = |v: Option<&Value>| v.map_or_else(|| "nil".to_string(), druse_object::json::to_string);
-            lines.push(format!("- {k}: {}\n+ {k}: {}", show(old.get(k)), show(new.get(k))));
-        }
-    }
-    lines.join("\n")
 }
 
 /// A pod template: its labels and its spec.

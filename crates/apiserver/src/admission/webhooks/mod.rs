@@ -88,7 +88,7 @@ impl Webhook {
     fn wants(&self, shared: &Shared, review: &Review<'_>, kind: &str) -> Result<Option<Wanted>, Status> {
         let rules = self.spec["rules"].items();
         let Some(version) = matched_version(rules, review, self.equivalent).map(str::to_owned) else { return Ok(None) };
-        if !selected(shared, review, &self.spec) || !self.conditions_hold(review, &version)? {
+        if !selected(shared, review, &self.spec) || !self.conditions_hold(shared, review, &version)? {
             return Ok(None);
         }
         let target = shared.webhook_target(&self.spec["clientConfig"]);
@@ -104,7 +104,7 @@ impl Webhook {
         Ok(Some(Wanted { version, target }))
     }
 
-    fn conditions_hold(&self, review: &Review<'_>, version: &str) -> Result<bool, Status> {
+    fn conditions_hold(&self, shared: &Shared, review: &Review<'_>, version: &str) -> Result<bool, Status> {
         if self.conditions.is_empty() {
             return Ok(true);
         }
@@ -114,6 +114,7 @@ impl Webhook {
             ("object", Val::json(review.object.as_deref().unwrap_or(&null))),
             ("oldObject", Val::json(review.old.unwrap_or(&null))),
             ("request", Val::json(&request)),
+            ("authorizer", super::authorizer::authorizer(shared, review)),
         ];
         let mut budget = BUDGET;
         let mut failed = Vec::new();
@@ -228,11 +229,14 @@ impl Webhook {
         }
         let (Some(patch), Some(object)) = (verdict.patch, review.object.as_deref_mut()) else { return Ok(false) };
         let r = review.resource;
-        let mut patched = convert::between(shared, object.clone(), r, review.version, &wanted.version)?;
-        druse_object::patch::json_patch(&mut patched, &patch).map_err(Status::internal)?;
-        let mut patched = convert::between(shared, patched, r, &wanted.version, review.version)?;
-        // Read as a client's object is: unknown fields go, defaults come.
-        if !review.object_is_subresource {
+        let mut patched = object.clone();
+        if review.object_is_subresource {
+            druse_object::patch::json_patch(&mut patched, &patch).map_err(Status::internal)?;
+        } else {
+            patched = convert::between(shared, patched, r, review.version, &wanted.version)?;
+            druse_object::patch::json_patch(&mut patched, &patch).map_err(Status::internal)?;
+            patched = convert::between(shared, patched, r, &wanted.version, review.version)?;
+            // Read as a client's object is: unknown fields go, defaults come.
             let schema = shared.schema(&r.gvk(review.version))?;
             schema.decode(&mut patched).map_err(Status::internal)?;
             schema.default(&mut patched);

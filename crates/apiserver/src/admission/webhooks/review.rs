@@ -37,6 +37,8 @@ pub fn question(shared: &Shared, webhook: &Value, review: &Review<'_>, version: 
     m.insert("uid", uuid::Uuid::new_v4().to_string());
     let mut put = |key: &str, v: Option<&Value>| -> Result<(), Status> {
         let shown = match v {
+            // Forms of subresources are the same in all versions.
+            Some(v) if review.object_is_subresource => v.clone(),
             Some(v) => convert::between(shared, v.clone(), review.resource, review.version, version)?,
             None => Value::Null,
         };

@@ -1,0 +1,104 @@
+//! Certificate signing requests (`k8s.io/kubernetes/pkg/apis/certificates/validation`).
+
+use base64::Engine as _;
+use druse_object::Value;
+
+use super::names::{is_dns1123_label, is_dns1123_subdomain};
+use crate::field::FieldError;
+
+/// The usages a certificate may be asked for, sorted.
+const USAGES: [&str; 23] = [
+    "any",
+    "cert sign",
+    "client auth",
+    "code signing",
+    "content commitment",
+    "crl sign",
+    "data encipherment",
+    "decipher only",
+    "digital signature",
+    "email protection",
+    "encipher only",
+    "ipsec end system",
+    "ipsec tunnel",
+    "ipsec user",
+    "key agreement",
+    "key encipherment",
+    "microsoft sgc",
+    "netscape sgc",
+    "ocsp signing",
+    "s/mime",
+    "server auth",
+    "signing",
+    "timestamping",
+];
+
+/// A request as it is made; what it asks for cannot change later.
+pub(crate) fn request(csr: &Value, old: Option<&Value>, out: &mut Vec<FieldError>) {
+    if old.is_some() {
+        return;
+    }
+    let spec = &csr["spec"];
+    let given = spec.str_at(["request"]).unwrap_or_default();
+    if let Some(why) = unreadable(given) {
+        out.push(FieldError::invalid("spec.request", given, why));
+    }
+    let usages: Vec<&str> = spec["usages"].items().iter().filter_map(Value::as_str).collect();
+    if usages.is_empty() {
+        out.push(FieldError::required("spec.usages", ""));
+    }
+    for (i, u) in usages.iter().enumerate() {
+        if !USAGES.contains(u) {
+            out.push(FieldError::not_supported(format!("spec.usages[{i}]"), *u, &USAGES));
+        }
+    }
+    for (i, u) in usages.iter().enumerate().filter(|(i, u)| usages.iter().take(*i).any(|o| o == *u)) {
+        out.push(FieldError::duplicate(format!("spec.usages[{i}]"), *u));
+    }
+    signer_name(spec.str_at(["signerName"]).unwrap_or_default(), out);
+    if let Some(seconds) = spec.get("expirationSeconds").and_then(Value::as_i64).filter(|s| *s < 600) {
+        let why = "may not specify a duration less than 600 seconds (10 minutes)";
+        out.push(FieldError::invalid("spec.expirationSeconds", seconds, why));
+    }
+}
+
+/// Why a request cannot be read.
+fn unreadable(text: &str) -> Option<&'static str> {
+    let bytes = base64::engine::general_purpose::STANDARD.decode(text).unwrap_or_default();
+    match pem::parse(bytes) {
+        Ok(p) if p.tag() == "CERTIFICATE REQUEST" => crate::auth::request_subject(p.contents())
+            .is_none()
+            .then_some("asn1: structure error: not a certificate request"),
+        _ => Some("PEM block type must be CERTIFICATE REQUEST"),
+    }
+}
+
+fn signer_name(name: &str, out: &mut Vec<FieldError>) {
+    let path = "spec.signerName";
+    if name == "kubernetes.io/legacy-unknown" {
+        let why = "the legacy signerName is not allowed via this API version";
+        out.push(FieldError::invalid(path, name, why));
+        return;
+    }
+    if name.is_empty() {
+        out.push(FieldError::required(path, ""));
+        return;
+    }
+    let segments: Vec<&str> = name.split('/').collect();
+    let [domain, rest] = segments.as_slice() else {
+        let why = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
+        out.push(FieldError::invalid(path, name, why));
+        return;
+    };
+    let wrong = |label: &str, why: &str| format!("validating label {}: {why}", crate::field::go_quote(label));
+    if let Some((l, why)) = domain.split('.').map(|l| (l, is_dns1123_label(l))).find(|(_, why)| !why.is_empty()) {
+        out.extend(why.iter().map(|w| FieldError::invalid(path, *domain, wrong(l, w))));
+    }
+    if !domain.contains('.') {
+        let why = "should be a domain with at least two segments separated by dots";
+        out.push(FieldError::invalid(path, *domain, why));
+    }
+    if let Some((l, why)) = rest.split('.').map(|l| (l, is_dns1123_subdomain(l))).find(|(_, why)| !why.is_empty()) {
+        out.extend(why.iter().map(|w| FieldError::invalid(path, *rest, wrong(l, w))));
+    }
+}

@@ -1,0 +1,118 @@
+//! Writes how upstream's internal types of pods look when Go dumps them: the embedded API shows what a refused update of
+//! a pod changes as upstream does, by the difference of two such dumps.
+//!
+//! One struct a line, tab separated: its name, then its fields in order, each `Go:json:kind`. A kind is `s` (string), `b`
+//! (boolean), `i` (number), `q` (quantity), `o` (number or string), `j` (written as JSON), the name of a struct, or one
+//! of these behind `p` (pointer), `l` (list), `m` (map), written `p(kind)`. An embedded struct has no Go name; a field
+//! the published type keeps elsewhere has no JSON name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Where the walk begins.
+const ROOT: &str = "PodSpec";
+
+struct Field {
+    /// Empty for an embedded struct.
+    name: String,
+    kind: String,
+    json: String,
+}
+
+#[derive(Default)]
+struct Types {
+    structs: BTreeMap<String, Vec<Field>>,
+    names: BTreeMap<String, String>,
+}
+
+/// The struct types and named types of a Go file.
+fn parse(path: &Path) -> Result<Types> {
+    let mut out = Types::default();
+    let mut inside: Option<(String, Vec<Field>)> = None;
+    for line in fs::read_to_string(path)?.lines() {
+        let line = line.split("//").next().unwrap_or_default().trim_end();
+        if let Some((_, fields)) = &mut inside {
+            if line == "}" {
+                if let Some((name, fields)) = inside.take() {
+                    out.structs.insert(name, fields);
+                }
+            } else if !line.trim().is_empty() {
+                let (decl, tag) = line.trim().split_once('`').unwrap_or((line.trim(), ""));
+                let tag = tag.split_once("json:\"").map_or("", |(_, t)| t);
+                let json = tag.split(['"', ',']).next().unwrap_or_default().to_owned();
+                let (name, kind) = decl.trim().split_once(char::is_whitespace).unwrap_or(("", decl.trim()));
+                fields.push(Field { name: name.to_owned(), kind: kind.trim().to_owned(), json });
+            }
+            continue;
+        }
+        let Some(rest) = line.strip_prefix("type ") else { continue };
+        match rest.split_once(' ') {
+            Some((name, "struct {")) => inside = Some((name.to_owned(), Vec::new())),
+            Some((name, kind)) if !kind.starts_with("struct") => {
+                out.names.insert(name.to_owned(), kind.to_owned());
+            }
+            _ => {}
+        }
+    }
+    Ok(out)
+}
+
+impl Types {
+    /// The kind as the table writes it; structs met on the way are added to `met`.
+    fn kind(&self, go: &str, met: &mut Vec<String>) -> Result<String> {
+        if let Some(inner) = go.strip_prefix('*') {
+            return Ok(format!("p({})", self.kind(inner, met)?));
+        }
+        if let Some(inner) = go.strip_prefix("[]") {
+            return Ok(format!("l({})", self.kind(inner, met)?));
+        }
+        if let Some((_, inner)) = go.strip_prefix("map[").and_then(|m| m.split_once(']')) {
+            return Ok(format!("m({})", self.kind(inner, met)?));
+        }
+        Ok(match go {
+            "string" => "s".into(),
+            "bool" => "b".into(),
+            "int32" | "int64" => "i".into(),
+            "resource.Quantity" => "q".into(),
+            "intstr.IntOrString" => "o".into(),
+            g if g.starts_with("metav1.") => "j".into(),
+            g if self.structs.contains_key(g) => {
+                met.push(g.to_owned());
+                g.to_owned()
+            }
+            g => return self.names.get(g).map_or_else(|| Err(format!("no type {g}").into()), |n| self.kind(n, met)),
+        })
+    }
+}
+
+/// Reads `pkg/apis/core/types.go` and `k8s.io/api/core/v1/types.go`, writes `to`.
+pub fn run(internal: &Path, published: &Path, to: &Path) -> Result<()> {
+    let (internal, published) = (parse(internal)?, parse(published)?);
+    let (mut todo, mut seen) = (vec![ROOT.to_owned()], BTreeSet::new());
+    while let Some(name) = todo.pop() {
+        if !seen.insert(name.clone()) {
+            continue;
+        }
+        for f in internal.structs.get(&name).into_iter().flatten() {
+            internal.kind(&f.kind, &mut todo)?;
+        }
+    }
+    let mut out = String::new();
+    for name in seen {
+        out.push_str(&name);
+        let known = published.structs.get(&name);
+        for f in internal.structs.get(&name).into_iter().flatten() {
+            let json =
+                known.and_then(|k| k.iter().find(|p| p.name == f.name && (!f.name.is_empty() || p.kind == f.kind)));
+            let json = json.map_or("", |p| p.json.as_str());
+            write!(out, "\t{}:{json}:{}", f.name, internal.kind(&f.kind, &mut Vec::new())?)?;
+        }
+        out.push('\n');
+    }
+    fs::write(to, out)?;
+    Ok(())
+}
