@@ -170,7 +170,42 @@ pub fn prepare_create(resource: &Resource, o: &mut Value) {
                 status.insert("phase", "Pending");
             }
         }
+        "jobs.batch" => select_own_pods(o),
         _ => {}
+    }
+}
+
+/// The label that tells a job's pods from all others.
+pub const JOB_UID: &str = "batch.kubernetes.io/controller-uid";
+
+/// Gives a job a selector of its own, and its template the labels that go with it, unless it brings one.
+fn select_own_pods(job: &mut Value) {
+    if job.at(["spec", "manualSelector"]).and_then(Value::as_bool) != Some(true) {
+        let name = job.str_at(["metadata", "name"]).unwrap_or_default().to_owned();
+        let uid = job.str_at(["metadata", "uid"]).unwrap_or_default().to_owned();
+        if let Some(labels) = job.make_map_at(["spec", "template", "metadata", "labels"]) {
+            let mut all: std::collections::BTreeMap<_, _> =
+                labels.iter().map(|(k, v)| (k.to_string(), v.clone())).collect();
+            for (key, value) in [
+                ("job-name", &name),
+                ("batch.kubernetes.io/job-name", &name),
+                ("controller-uid", &uid),
+                (JOB_UID, &uid),
+            ] {
+                all.entry(key.to_owned()).or_insert_with(|| value.as_str().into());
+            }
+            *labels = all.into_iter().collect();
+        }
+        if let Some(m) = job.make_map_at(["spec", "selector", "matchLabels"]) {
+            m.insert(JOB_UID, uid);
+        }
+    }
+    // A job without labels of its own shows those of its pods.
+    let labels = job.at(["spec", "template", "metadata", "labels"]).cloned();
+    if let (Some(labels), Some(meta)) = (labels, job.make_map_at(["metadata"]))
+        && meta.get("labels").and_then(Value::as_map).is_none_or(Map::is_empty)
+    {
+        meta.insert("labels", labels);
     }
 }
 

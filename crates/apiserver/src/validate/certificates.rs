@@ -41,7 +41,8 @@ pub(crate) fn request(csr: &Value, old: Option<&Value>, out: &mut Vec<FieldError
     let spec = &csr["spec"];
     let given = spec.str_at(["request"]).unwrap_or_default();
     if let Some(why) = unreadable(given) {
-        out.push(FieldError::invalid("spec.request", given, why));
+        let shown = if given.is_empty() { Value::Null } else { given.into() };
+        out.push(FieldError::invalid("spec.request", shown, why));
     }
     let usages: Vec<&str> = spec["usages"].items().iter().filter_map(Value::as_str).collect();
     if usages.is_empty() {

@@ -215,10 +215,20 @@ pub(crate) fn secret(new: &Value, old: Option<&Value>, out: &mut Errors) {
 
 const ACCESS_MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 
-fn access_modes(spec: &Value, out: &mut Errors) {
+/// Events of the older kind name an object of their own namespace.
+pub(crate) fn event(new: &Value, out: &mut Errors) {
+    let about = text(new, &["involvedObject", "namespace"]).to_owned() + text(new, &["regarding", "namespace"]);
+    let own = text(new, &["metadata", "namespace"]);
+    let fits = if about.is_empty() { matches!(own, "" | "default") } else { about == own };
+    if !fits {
+        out.push(FieldError::invalid("involvedObject.namespace", about, "does not match event.namespace"));
+    }
+}
+
+fn access_modes(spec: &Value, empty: &str, out: &mut Errors) {
     let modes = at(spec, &["accessModes"]).items();
     if modes.is_empty() {
-        out.push(FieldError::required("spec.accessModes", "at least 1 access mode is required"));
+        out.push(FieldError::required("spec.accessModes", empty));
     }
     for mode in modes.iter().filter_map(Value::as_str) {
         if !ACCESS_MODES.contains(&mode) {
@@ -230,7 +240,7 @@ fn access_modes(spec: &Value, out: &mut Errors) {
 /// Persistent volume claims.
 pub(crate) fn claim(new: &Value, old: Option<&Value>, out: &mut Errors) {
     let spec = at(new, &["spec"]);
-    access_modes(spec, out);
+    access_modes(spec, "at least 1 access mode is required", out);
     let storage = at(spec, &["resources", "requests", "storage"]);
     match storage.as_str().and_then(|s| Quantity::parse(s).ok()) {
         None => out.push(FieldError::required("spec.resources[storage]", "")),
@@ -277,10 +287,11 @@ pub(crate) fn claim(new: &Value, old: Option<&Value>, out: &mut Errors) {
 /// Persistent volumes.
 pub(crate) fn volume(new: &Value, old: Option<&Value>, out: &mut Errors) {
     let spec = at(new, &["spec"]);
-    access_modes(spec, out);
+    access_modes(spec, "", out);
     if at(spec, &["capacity"]).as_map().is_none_or(Map::is_empty) {
         out.push(FieldError::required("spec.capacity", ""));
-    } else if at(spec, &["capacity", "storage"]).is_null() {
+    }
+    if at(spec, &["capacity", "storage"]).is_null() {
         out.push(FieldError::not_supported("spec.capacity", at(spec, &["capacity"]).clone(), &["storage"]));
     }
     let plain = [
@@ -326,11 +337,7 @@ pub(crate) fn ingress(new: &Value, out: &mut Errors) {
     let spec = at(new, &["spec"]);
     let rules = at(spec, &["rules"]).items();
     if rules.is_empty() && spec.get("defaultBackend").is_none() {
-        out.push(FieldError::invalid(
-            "spec",
-            rules.iter().cloned().collect::<Value>(),
-            "either `defaultBackend` or `rules` must be specified",
-        ));
+        out.push(FieldError::invalid("spec", Value::Null, "either `defaultBackend` or `rules` must be specified"));
     }
     if let Some(b) = spec.get("defaultBackend") {
         ingress_backend(b, "spec.defaultBackend", out);
@@ -452,7 +459,7 @@ pub(crate) fn binding(new: &Value, old: Option<&Value>, gvk: &Gvk, out: &mut Err
     if group != "rbac.authorization.k8s.io" {
         out.push(FieldError::not_supported("roleRef.apiGroup", group, &["rbac.authorization.k8s.io"]));
     }
-    let kinds: &[&str] = if gvk.kind == "RoleBinding" { &["ClusterRole", "Role"] } else { &["ClusterRole"] };
+    let kinds: &[&str] = if gvk.kind == "RoleBinding" { &["Role", "ClusterRole"] } else { &["ClusterRole"] };
     if !kinds.contains(&text(role, &["kind"])) {
         out.push(FieldError::not_supported("roleRef.kind", text(role, &["kind"]), kinds));
     }

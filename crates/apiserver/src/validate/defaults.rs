@@ -197,6 +197,11 @@ fn conditional(name: &str, value: &mut Value) {
                 m.insert("policyTypes", types);
             }
         }
+        "rbac.v1.RoleRef" if value.str_at(["apiGroup"]).unwrap_or_default().is_empty() => {
+            if let Some(m) = value.as_map_mut() {
+                m.insert("apiGroup", "rbac.authorization.k8s.io");
+            }
+        }
         "rbac.v1.Subject" if matches!(value.str_at(["kind"]), Some("User" | "Group")) => {
             set(value, "apiGroup", "rbac.authorization.k8s.io");
         }

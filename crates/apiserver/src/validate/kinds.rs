@@ -3,15 +3,19 @@
 use druse_object::{Gvk, Value};
 
 use super::names::NameRule;
-use super::{certificates, core, meta, pod, schema_rules, workload};
+use super::{certificates, core, meta, pod, schema_rules, table, webhooks, workload};
 use crate::field::FieldError;
+
+const ADMISSION: &str = "admissionregistration.k8s.io";
 
 /// How a kind's names are judged.
 fn name_rule(gvk: &Gvk) -> NameRule {
     match (gvk.group.as_str(), gvk.kind.as_str()) {
         ("", "Namespace") => NameRule::Label,
-        ("", "Service") => NameRule::Label1035,
-        ("rbac.authorization.k8s.io", _) => NameRule::PathSegment,
+        ("", "Service") | ("apps", "StatefulSet") => NameRule::Label,
+        ("rbac.authorization.k8s.io", _) | ("policy", "PodDisruptionBudget") => NameRule::PathSegment,
+        // An address, which its own rule judges.
+        ("networking.k8s.io", "IPAddress") => NameRule::PathSegment,
         // Called by version and group; core's group is empty: `v1.`.
         ("apiregistration.k8s.io", "APIService") => NameRule::PathSegment,
         ("certificates.k8s.io", "CertificateSigningRequest") => NameRule::Subdomain,
@@ -63,7 +67,8 @@ fn rules(gvk: &Gvk, new: &Value, old: Option<&Value>, out: &mut Vec<FieldError>)
         ("", "PersistentVolumeClaim") => core::claim(new, old, out),
         ("", "PersistentVolume") => core::volume(new, old, out),
         ("", "ResourceQuota") => core::quota(new, out),
-        ("", "ServiceAccount") => {}
+        ("", "PodTemplate") => pod::template(&new["template"], "template", out),
+        ("" | "events.k8s.io", "Event") if old.is_none() => core::event(new, out),
         ("apps", "Deployment") => workload::deployment(new, old, out),
         ("apps", "ReplicaSet") => workload::replica_set(new, old, out),
         ("apps", "DaemonSet") => workload::daemon_set(new, old, out),
@@ -82,6 +87,17 @@ fn rules(gvk: &Gvk, new: &Value, old: Option<&Value>, out: &mut Vec<FieldError>)
             None => crate::crd::validate_crd(new),
             Some(old) => crate::crd::validate_crd_update(new, old),
         }),
-        _ => {}
+        (ADMISSION, "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration") => {
+            webhooks::configuration(new, out);
+        }
+        (ADMISSION, "ValidatingAdmissionPolicy") => {
+            table::check(gvk, new, out);
+            webhooks::policy(new, out);
+        }
+        (ADMISSION, "ValidatingAdmissionPolicyBinding") => {
+            table::check(gvk, new, out);
+            webhooks::binding(new, out);
+        }
+        _ => table::check(gvk, new, out),
     }
 }

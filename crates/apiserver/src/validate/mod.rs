@@ -15,8 +15,10 @@ mod names;
 mod pod;
 mod pod_update;
 mod schema_rules;
+mod table;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 mod workload;
 
 pub use defaults::default_object;

@@ -146,14 +146,19 @@ pub(crate) fn replication_controller(new: &Value, out: &mut Errors) {
     if spec.get("selector").is_none() {
         out.push(FieldError::required("spec.selector", ""));
     }
-    template(at(spec, &["template"]), "spec.template", out);
+    match spec.get("template") {
+        Some(t) => template(t, "spec.template", out),
+        None => out.push(FieldError::required("spec.template", "")),
+    }
 }
 
 /// Daemon sets.
 pub(crate) fn daemon_set(new: &Value, old: Option<&Value>, out: &mut Errors) {
     let spec = at(new, &["spec"]);
     let before = out.len();
-    selector(spec, "daemonset", out);
+    if !at(spec, &["selector"]).is_null() {
+        selector(spec, "daemonset", out);
+    }
     if out.len() == before || spec.get("selector").is_some() {
         selector_matches(spec, out);
     }
@@ -292,6 +297,15 @@ pub(crate) fn job(new: &Value, old: Option<&Value>, out: &mut Errors) {
     job_spec(spec, "spec", out);
     if let Some(selector) = spec.get("selector") {
         label_selector(selector, "spec.selector", out);
+        let manual = at(spec, &["manualSelector"]).as_bool() == Some(true);
+        let uid = at(new, &["metadata", "uid"]);
+        let labels = at(selector, &["matchLabels"]);
+        let generated = labels.as_map().is_some_and(|m| m.len() == 1)
+            && labels.get(crate::strategy::JOB_UID) == Some(uid)
+            && at(selector, &["matchExpressions"]).items().is_empty();
+        if old.is_none() && !manual && !generated {
+            out.push(FieldError::invalid("spec.selector", selector.clone(), "`selector` not auto-generated"));
+        }
         selector_matches(spec, out);
     }
     let Some(old) = old.map(|o| at(o, &["spec"])) else { return };
@@ -344,6 +358,9 @@ pub(crate) fn cron_job(new: &Value, out: &mut Errors) {
 
 /// A cron expression, refused in the words of the parser upstream uses (`robfig/cron`).
 fn check_schedule(text: &str) -> Result<(), String> {
+    if text.contains("TZ=") {
+        return Err("cannot use TZ or CRON_TZ in schedule, use timeZone field instead".into());
+    }
     if let Some(rest) = text.strip_prefix('@') {
         let known = ["yearly", "annually", "monthly", "weekly", "daily", "midnight", "hourly"];
         return if known.contains(&rest) || rest.strip_prefix("every ").is_some_and(|d| !d.is_empty()) {
@@ -438,7 +455,7 @@ pub(crate) fn autoscaler(new: &Value, out: &mut Errors) {
     }
     let max = int("maxReplicas").unwrap_or(0);
     if max < 1 {
-        out.push(FieldError::invalid("spec.maxReplicas", max, "must be greater than 0"));
+        out.push(FieldError::required("spec.maxReplicas", "must be set and greater than 0"));
     }
     if int("minReplicas").is_some_and(|min| max < min) {
         out.push(FieldError::invalid("spec.maxReplicas", max, "must be greater than or equal to `minReplicas`"));
@@ -447,5 +464,10 @@ pub(crate) fn autoscaler(new: &Value, out: &mut Errors) {
         if at(spec, &["scaleTargetRef", key]).as_str().is_none_or(str::is_empty) {
             out.push(FieldError::required(format!("spec.scaleTargetRef.{key}"), ""));
         }
+    }
+    let version = at(spec, &["scaleTargetRef", "apiVersion"]).as_str().unwrap_or_default();
+    let core_kind = at(spec, &["scaleTargetRef", "kind"]).as_str() == Some("ReplicationController");
+    if !version.contains('/') && !(core_kind && version == "v1") {
+        out.push(FieldError::invalid("spec.scaleTargetRef.apiVersion", version, "apiVersion must specify API group"));
     }
 }
