@@ -68,6 +68,9 @@ fn has_status(resource: &Resource, version: &str) -> bool {
 
 /// Drops from a new object what only the server or the status subresource sets.
 pub fn clear_for_create(resource: &Resource, version: &str, o: &mut Value) {
+    if resource.stored_as == DAEMON_SETS {
+        count_template(o, 1);
+    }
     if has_status(resource, version)
         // Whoever registers a node says how it is.
         && resource.stored_as != "nodes"
@@ -79,6 +82,16 @@ pub fn clear_for_create(resource: &Resource, version: &str, o: &mut Value) {
         } else {
             m.insert("status", initial_status(resource));
         }
+    }
+}
+
+const DAEMON_SETS: &str = "daemonsets.apps";
+/// Counts the changes of a daemon set's template, as older clients read it.
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+fn count_template(o: &mut Value, n: i64) {
+    if let Some(m) = o.make_map_at(["metadata", "annotations"]) {
+        m.insert(TEMPLATE_GENERATION, n.to_string());
     }
 }
 
@@ -279,6 +292,12 @@ pub fn reset_fields(resource: &Resource, version: &str, subresource: &str, old: 
             status.insert("conditions", c);
         }
         return;
+    }
+    if resource.stored_as == DAEMON_SETS && matches!(subresource, "" | "status") {
+        let was =
+            old.str_at(["metadata", "annotations", TEMPLATE_GENERATION]).and_then(|n| n.parse().ok()).unwrap_or(0);
+        let changed = subresource.is_empty() && old["spec"]["template"] != new["spec"]["template"];
+        count_template(new, was + i64::from(changed));
     }
     match subresource {
         "resize" => resize(old, new),

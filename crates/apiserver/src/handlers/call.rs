@@ -76,10 +76,13 @@ impl Call {
         body: Bytes,
     ) -> Result<Self, Status> {
         let table = shared.registry.table();
-        if !table.group_versions(&info.group).is_some_and(|v| v.contains(&info.version)) {
-            return Err(Status::no_path());
-        }
         let custom_group = table.resources.iter().any(|r| r.custom && r.group == info.group);
+        match table.group_versions(&info.group) {
+            Some(v) if v.contains(&info.version) => {}
+            // A group that is built in answers for itself.
+            Some(_) if !custom_group => return Err(Status::no_resource()),
+            _ => return Err(Status::no_path()),
+        }
         let missing = || if custom_group { Status::no_path() } else { Status::no_resource() };
         let resource = table.get(&info.group, &info.resource).cloned().ok_or_else(missing)?;
         if resource.version(&info.version).is_none() {
@@ -251,7 +254,7 @@ impl Call {
                     "meta.k8s.io",
                     "CreateOptions",
                     "",
-                    &[crate::FieldError::not_supported("dryRun", v, &["All"])],
+                    &[crate::FieldError::not_supported("dryRun", Value::Array(vec![v.into()]), &["All"])],
                 ));
             }
             dry = true;

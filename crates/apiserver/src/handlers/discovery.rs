@@ -112,7 +112,8 @@ fn entry(r: &Resource, version: &str, sub: Option<&Subresource>) -> Value {
 pub fn resources(shared: &Shared, group: &str, version: &str) -> Result<Value, Status> {
     let table = shared.registry.table();
     if !table.group_versions(group).is_some_and(|v| v.iter().any(|x| x == version)) {
-        return Err(Status::no_path());
+        let builtin = table.resources.iter().any(|r| !r.custom && r.group == group);
+        return Err(if builtin { Status::no_resource() } else { Status::no_path() });
     }
     let mut list = Vec::new();
     for r in table.resources.iter().filter(|r| r.group == group) {

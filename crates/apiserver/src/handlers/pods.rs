@@ -28,7 +28,10 @@ pub async fn bind(call: &Call) -> Answer {
         errors.push(FieldError::required("target.name", ""));
     }
     if !errors.is_empty() {
-        return Err(Status::invalid("", "Binding", name, &errors));
+        // Upstream passes its list of errors on as one.
+        let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        let text = if let [one] = all.as_slice() { one.clone() } else { format!("[{}]", all.join(", ")) };
+        return Err(Status::new(500, "", text));
     }
     let annotations = body.at(["metadata", "annotations"]).cloned();
     change(call, name, "binding", Mode::System, dry, &mut |old, _| {

@@ -93,7 +93,7 @@ struct Continue {
 
 impl Continue {
     fn parse(text: &str) -> Result<Self, Status> {
-        let bad = |why: &str| Status::bad_request(format!("continue key is not valid: {why}"));
+        let bad = |why: &str| Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
         let bytes = B64.decode(text).map_err(|e| bad(&e.to_string()))?;
         let v = json::parse(&bytes).map_err(|e| bad(&e.to_string()))?;
         if v.str_at(["v"]) != Some("meta.k8s.io/v1") {
@@ -167,7 +167,11 @@ pub fn list(call: &Call) -> Answer {
         })?,
     };
     let limit = if limit <= 0 { usize::MAX } else { usize::try_from(limit).unwrap_or(usize::MAX) };
-    let rv = parse_rv(rv_text)?;
+    if let Some(Err(_)) = query.get("timeoutSeconds").filter(|t| !t.is_empty()).map(str::parse::<i64>) {
+        let t = crate::field::go_quote(query.get("timeoutSeconds").unwrap_or_default());
+        return Err(Status::bad_request(format!("strconv.ParseInt: parsing {t}: invalid syntax")));
+    }
+    let rv = parse_rv(rv_text).map_err(|e| Status::bad_request(format!("invalid resource version: {}", e.message)))?;
     check_reached(call, rv)?;
     let token = continues.map(Continue::parse).transpose()?;
     let at = match &token {

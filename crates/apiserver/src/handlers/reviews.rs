@@ -98,11 +98,24 @@ fn attributes_of(spec: &Value) -> Attributes {
 }
 
 fn access(call: &Call, user: &User, spec: &Value) -> Result<Map, Status> {
-    let both = spec.get("resourceAttributes").is_some();
-    if both == spec.get("nonResourceAttributes").is_some() {
-        let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
-        let e = FieldError::invalid("spec.resourceAttributes", spec["resourceAttributes"].clone(), why);
-        return Err(Status::invalid("authorization.k8s.io", &call.resource.kind, "", &[e]));
+    let given = |key: &str| spec.get(key).filter(|v| !v.is_null());
+    let e = match (given("resourceAttributes"), given("nonResourceAttributes")) {
+        (Some(_), Some(n)) => {
+            // Shown as Go names the fields.
+            let mut shown = Map::new();
+            shown.insert("Path", n.str_at(["path"]).unwrap_or_default());
+            shown.insert("Verb", n.str_at(["verb"]).unwrap_or_default());
+            let why = "cannot be specified in combination with resourceAttributes";
+            Some(FieldError::invalid("spec.nonResourceAttributes", Value::Map(shown), why))
+        }
+        (None, None) => {
+            let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+            Some(FieldError::invalid("spec.resourceAttributes", Value::Null, why))
+        }
+        _ => None,
+    };
+    if let Some(e) = e {
+        return Err(Status::invalid("authorization.k8s.io", "", "", &[e]));
     }
     let mut status = Map::new();
     match call.shared.authorizer.decide(user, &attributes_of(spec)) {

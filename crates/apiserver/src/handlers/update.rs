@@ -99,7 +99,13 @@ pub async fn change(
             && !uid.is_empty()
             && uid != is
         {
-            let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {is}");
+            let group = if resource.custom { format!("{}/", resource.group) } else { String::new() };
+            let place = [resource.plural.as_str(), call.namespace(), name];
+            let place: Vec<&str> = place.into_iter().filter(|p| !p.is_empty()).collect();
+            let why = format!(
+                "StorageError: invalid object, Code: 4, Key: /registry/{group}{}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {is}",
+                place.join("/")
+            );
             return Err(Status::conflict(call.named(name), why));
         }
         meta::carry_over(&old, &mut new);

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
+use base64::Engine as _;
 use druse_object::{Gvk, Map, Value};
 
 use super::meta::{immutable, labels, subdomain_field};
@@ -202,8 +203,22 @@ pub(crate) fn secret(new: &Value, old: Option<&Value>, out: &mut Errors) {
         _ => &[],
     };
     for key in needs {
-        if at(new, &["data"]).get(key).is_none() {
-            out.push(FieldError::required(format!("data[{key}]"), ""));
+        match at(new, &["data"]).get(key) {
+            None => out.push(FieldError::required(format!("data[{key}]"), "")),
+            Some(v) if key.starts_with(".docker") => {
+                let bytes = base64::engine::general_purpose::STANDARD.decode(v.as_str().unwrap_or_default());
+                if let Err(e) = druse_object::json::parse(&bytes.unwrap_or_default()) {
+                    out.push(FieldError::invalid(format!("data[{key}]"), "<secret contents redacted>", e.message));
+                }
+            }
+            Some(_) => {}
+        }
+    }
+    if text(new, &["type"]) == "kubernetes.io/basic-auth" {
+        let has = |key: &str| at(new, &["data"]).get(key).is_some();
+        if !has("username") && !has("password") {
+            out.push(FieldError::required("data[username]", ""));
+            out.push(FieldError::required("data[password]", ""));
         }
     }
     if text(new, &["type"]) == "kubernetes.io/service-account-token"
@@ -250,32 +265,43 @@ pub(crate) fn claim(new: &Value, old: Option<&Value>, out: &mut Errors) {
         Some(_) => {}
     }
     let Some(old) = old.map(|o| at(o, &["spec"])) else { return };
-    let bound = !text(old, &["volumeName"]).is_empty();
-    let fixed = |v: &Value| {
-        let mut m = v.as_map().cloned().unwrap_or_default();
-        m.remove("volumeAttributesClassName");
-        if !bound {
-            m.remove("volumeName");
-            if text(old, &["storageClassName"]).is_empty() {
-                m.remove("storageClassName");
-            }
+    // The volume is chosen once; what a bound claim asks for may grow.
+    let was = |key: &str| old.get(key).cloned();
+    let (mut before, mut after) = (old.clone(), spec.clone());
+    let keep = |v: &mut Value, key: &str, value: Option<Value>| {
+        let Some(m) = v.as_map_mut() else { return };
+        match value {
+            Some(x) => _ = m.insert(key, x),
+            None => _ = m.remove(key),
         }
-        let mut v = Value::Map(m);
-        if let Some(r) = v.get_mut("resources").and_then(|r| r.get_mut("requests")).and_then(Value::as_map_mut) {
-            r.remove("storage");
-        }
-        v
     };
-    if fixed(spec) != fixed(old) {
+    if text(old, &["volumeName"]).is_empty() {
+        keep(&mut before, "volumeName", spec.get("volumeName").cloned());
+    }
+    if text(old, &["storageClassName"]).is_empty() {
+        keep(&mut after, "storageClassName", was("storageClassName"));
+    }
+    keep(&mut after, "volumeAttributesClassName", was("volumeAttributesClassName"));
+    if text(new, &["status", "phase"]) == "Bound"
+        && let Some(m) = after.make_map_at(["resources", "requests"])
+    {
+        m.insert("storage", at(old, &["resources", "requests", "storage"]).clone());
+    }
+    if after != before {
         out.push(FieldError::forbidden(
             "spec",
-            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims",
+            format!(
+                "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n{}",
+                super::dump::difference_of("PersistentVolumeClaimSpec", &before, &after)
+            ),
         ));
     }
-    let amount = |v: &Value| text(v, &["resources", "requests", "storage"]).to_string();
-    let (a, b) = (Quantity::parse(&amount(spec)), Quantity::parse(&amount(old)));
-    if let (Ok(new), Ok(old)) = (a, b)
-        && new < old
+    let amount = |v: &Value, path: &[&str]| Quantity::parse(text(v, path)).ok();
+    let storage = ["resources", "requests", "storage"];
+    let has = amount(new, &["status", "capacity", "storage"]);
+    if let (Some(wanted), Some(asked)) = (amount(spec, &storage), amount(old, &storage))
+        && wanted < asked
+        && has.is_some_and(|h| wanted <= h)
     {
         out.push(FieldError::forbidden(
             "spec.resources.requests.storage",

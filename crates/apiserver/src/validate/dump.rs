@@ -169,16 +169,22 @@ fn flatten(name: &str, out: &mut Vec<&'static Field>) {
     }
 }
 
-fn dump(spec: &Value) -> String {
+fn dump(name: &'static str, spec: &Value) -> String {
     let mut d = Dump { out: String::new(), depth: 0, spec };
-    d.value(&Kind::Struct("PodSpec"), spec);
+    d.value(&Kind::Struct(name), spec);
     d.out
 }
 
 /// What differs between two specifications of pods, as upstream's messages show it.
 #[must_use]
 pub fn difference(old: &Value, new: &Value) -> String {
-    difflib::unified(&dump(old), &dump(new), 3)
+    difference_of("PodSpec", old, new)
+}
+
+/// As [`difference`], of values of a type that pods use.
+#[must_use]
+pub fn difference_of(name: &'static str, old: &Value, new: &Value) -> String {
+    difflib::unified(&dump(name, old), &dump(name, new), 3)
 }
 
 #[cfg(test)]
