@@ -13,6 +13,7 @@ mod cluster;
 mod problem;
 mod read;
 mod request;
+pub mod serve;
 mod sessions;
 
 use std::sync::Arc;
@@ -210,7 +211,7 @@ impl<C: Cluster> Provider<C> {
     }
 
     /// The class, with its region settled: its own, the environment's, the node's.
-    async fn class(&self, request: &Request, known: &Known) -> Result<Class, Vec<Problem>> {
+    pub(crate) async fn class(&self, request: &Request, known: &Known) -> Result<Class, Vec<Problem>> {
         let mut parameters = request.parameters.clone();
         if parameters.str_at(["region"]).is_none_or(str::is_empty) {
             let region = match &self.settings.region {
@@ -306,12 +307,12 @@ impl<C: Cluster> Provider<C> {
         Ok(facts)
     }
 
-    fn client(&self, region: &str) -> Client {
+    pub(crate) fn client(&self, region: &str) -> Client {
         Client::new(self.settings.http.clone(), self.settings.endpoints.clone(), region).retries(self.settings.retries)
     }
 
     /// The role's credentials for a token: kept ones, else new ones of STS.
-    async fn credentials(
+    pub(crate) async fn credentials(
         &self,
         client: &Client,
         pod: &Pod,
@@ -332,6 +333,18 @@ impl<C: Cluster> Provider<C> {
         let assume = client.assume_role_with_web_identity(&known.role, &name, token, None);
         let result = self.sessions.get(key, now, facts.expires, assume).await;
         result.map_err(|e| vec![self.assume_failed(&e, known, facts, client.region(), now)])
+    }
+
+    /// The files of a class, read with these credentials.
+    pub(crate) async fn read(
+        &self,
+        class: &Class,
+        known: &Known,
+        client: &Client,
+        credentials: &Credentials,
+        failover: bool,
+    ) -> Result<Mounted, Vec<Problem>> {
+        read::Reader { class, role: &known.role, mode: 0o644 }.all(client, credentials, failover).await
     }
 
     fn assume_failed(&self, e: &AwsError, known: &Known, facts: &Facts, region: &str, now: i64) -> Problem {

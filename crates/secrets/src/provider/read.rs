@@ -9,6 +9,8 @@ use druse_aws::endpoint::Service;
 use druse_aws::sealed::Json;
 use druse_aws::{AwsError, Cause as AwsCause, Client, Credentials};
 use druse_object::{Map, Value};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt as _};
 use zeroize::Zeroizing;
 
@@ -36,6 +38,9 @@ struct Wanted {
     full: String,
     users: Vec<usize>,
 }
+
+/// A request under way.
+type Reading<'r> = BoxFuture<'r, Result<Vec<(usize, Found)>, Vec<Problem>>>;
 
 pub(super) struct Reader<'a> {
     pub(super) class: &'a Class,
@@ -97,16 +102,16 @@ impl Reader<'_> {
         let of = |kind| self.class.objects.iter().enumerate().filter(move |(_, d)| d.kind == kind);
         let parameters: Vec<(usize, &Descriptor)> = of(Kind::Parameter).collect();
         let batches = batches(&parameters, failover);
-        let read = batches.iter().map(|b| self.parameters(client, credentials, b));
-        let secrets = of(Kind::Secret).map(|(n, d)| self.secret(client, credentials, n, d, failover));
-        let (parameters, secrets): (Vec<_>, Vec<_>) = futures::join!(
-            stream::iter(read).buffered(AT_ONCE).collect(),
-            stream::iter(secrets).buffered(AT_ONCE).collect()
-        );
+        let mut read: Vec<Reading<'_>> =
+            batches.iter().map(|b| self.parameters(client, credentials, b).boxed()).collect();
+        for (n, d) in of(Kind::Secret) {
+            read.push(self.secret(client, credentials, n, d, failover).boxed());
+        }
+        let results: Vec<_> = stream::iter(read).buffered(AT_ONCE).collect().await;
         let mut found: Vec<Option<Found>> = Vec::new();
         found.resize_with(self.class.objects.len(), || None);
         let mut problems = Vec::new();
-        for result in parameters.into_iter().chain(secrets.into_iter().map(|r| r.map(|one| vec![one]))) {
+        for result in results {
             match result {
                 Ok(values) => values.into_iter().for_each(|(n, v)| found[n] = Some(v)),
                 Err(p) => problems.extend(p),
@@ -188,7 +193,7 @@ impl Reader<'_> {
         n: usize,
         d: &Descriptor,
         failover: bool,
-    ) -> Result<(usize, Found), Vec<Problem>> {
+    ) -> Result<Vec<(usize, Found)>, Vec<Problem>> {
         let (name, version, label) = d.asked(failover);
         let mut input = Map::new();
         input.insert("SecretId", name);
@@ -206,7 +211,7 @@ impl Reader<'_> {
             (None, None) => None,
         };
         match (contents, answer.text_at("VersionId")) {
-            (Some(contents), Some(version)) => Ok((n, Found { contents, version: version.to_string() })),
+            (Some(contents), Some(version)) => Ok(vec![(n, Found { contents, version: version.to_string() })]),
             _ => {
                 let what = "secretsmanager GetSecretValue: its answer holds no value".to_string();
                 Err(self.about(Problem::new(Step::Read, what), vec![name.to_string()], client))

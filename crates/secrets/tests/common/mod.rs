@@ -60,6 +60,11 @@ impl Api {
         Pod { namespace: namespace.into(), name: pod.into(), uid: format!("uid-of-{pod}"), account: account.into() }
     }
 
+    /// The pod `app-1` of an account, as tokens are bound to it.
+    pub fn pod_of(&self, namespace: &str, account: &str) -> Pod {
+        Pod { namespace: namespace.into(), name: "app-1".into(), uid: "uid-of-app-1".into(), account: account.into() }
+    }
+
     /// The claims of a pod's token.
     pub fn claims(&self, pod: &Pod, audience: &str) -> Value {
         let now = jiff::Timestamp::now().as_second();
