@@ -172,6 +172,8 @@ class Lab:
         return os.path.join(self.folder, *parts)
 
     def start(self, name, command, env):
+        if not os.access(command[0], os.X_OK):
+            raise Failed(f"{command[0]} is not there: build it first")
         log = open(self.path(name + ".log"), "wb")  # noqa: SIM115, lives as long as the process
         home = self.path("home", name)
         os.makedirs(home, exist_ok=True)

@@ -341,7 +341,7 @@ impl Call {
             return Err(Status::bad_request(format!(
                 "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }} ({})",
                 v.kind_name(),
-                String::from_utf8_lossy(&self.body)
+                hex::encode(self.body.get(..1024).unwrap_or(&self.body))
             )));
         }
         self.check_type(&mut v)?;

@@ -401,6 +401,9 @@ pub(crate) fn ingress(new: &Value, out: &mut Errors) {
             ingress_backend(at(p, &["backend"]), &format!("{path}.backend"), out);
         }
     }
+    if let Some(class) = spec.get("ingressClassName").and_then(Value::as_str) {
+        subdomain_field(class, "spec.ingressClassName", out);
+    }
 }
 
 fn ingress_backend(b: &Value, path: &str, out: &mut Errors) {
@@ -475,6 +478,11 @@ pub(crate) fn role(new: &Value, out: &mut Errors) {
                 "resource rules must supply at least one resource",
             ));
         }
+    }
+    let aggregation = at(new, &["aggregationRule"]);
+    if !aggregation.is_null() && at(aggregation, &["clusterRoleSelectors"]).items().is_empty() {
+        let why = "at least one clusterRoleSelector required if aggregationRule is non-nil";
+        out.push(FieldError::required("aggregationRule.clusterRoleSelectors", why));
     }
 }
 

@@ -45,6 +45,16 @@ pub fn validate_update(gvk: &Gvk, new: &Value, old: &Value) -> Vec<FieldError> {
     finish(gvk, new, Some(old), out)
 }
 
+/// Judges a change of the status of an object of a built-in kind.
+#[must_use]
+pub fn validate_status(gvk: &Gvk, new: &Value) -> Vec<FieldError> {
+    let mut out = Vec::new();
+    if gvk.group == "apps" {
+        workload::status(&gvk.kind, new, &mut out);
+    }
+    out
+}
+
 /// Adds what the schema alone says where the kind's own rules said nothing about it.
 fn finish(gvk: &Gvk, value: &Value, old: Option<&Value>, mut out: Vec<FieldError>) -> Vec<FieldError> {
     let more = schema_rules::check(gvk, value, old);

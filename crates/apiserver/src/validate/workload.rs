@@ -152,9 +152,46 @@ pub(crate) fn replication_controller(new: &Value, out: &mut Errors) {
     }
 }
 
+/// The counters of a workload's status: none is negative, none counts more than there are.
+pub(crate) fn status(kind: &str, new: &Value, out: &mut Errors) {
+    let (first, parts, ready): (&[&str], &[&str], &str) = match kind {
+        "Deployment" => (
+            &["replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas"],
+            &["updatedReplicas", "readyReplicas", "availableReplicas"],
+            "readyReplicas",
+        ),
+        "StatefulSet" => (
+            &["replicas", "readyReplicas", "currentReplicas", "updatedReplicas"],
+            &["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"],
+            "status.readyReplicas",
+        ),
+        "ReplicaSet" => (
+            &["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
+            &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
+            "readyReplicas",
+        ),
+        _ => return,
+    };
+    let status = at(new, &["status"]);
+    let count = |key: &str| at(status, &[key]).as_i64().unwrap_or(0);
+    for key in first {
+        nonnegative(status.get(key), &format!("status.{key}"), out);
+    }
+    for key in parts.iter().filter(|k| count(k) > count("replicas")) {
+        let why = "cannot be greater than status.replicas";
+        out.push(FieldError::invalid(format!("status.{key}"), count(key), why));
+    }
+    if count("availableReplicas") > count("readyReplicas") {
+        let why = format!("cannot be greater than {ready}");
+        out.push(FieldError::invalid("status.availableReplicas", count("availableReplicas"), why));
+    }
+}
+
 /// Daemon sets.
 pub(crate) fn daemon_set(new: &Value, old: Option<&Value>, out: &mut Errors) {
     let spec = at(new, &["spec"]);
+    // Who may be selected is judged before who is.
+    selector_immutable(spec, old, out);
     let before = out.len();
     if !at(spec, &["selector"]).is_null() {
         selector(spec, "daemonset", out);
@@ -176,7 +213,6 @@ pub(crate) fn daemon_set(new: &Value, old: Option<&Value>, out: &mut Errors) {
         other => out.push(FieldError::not_supported("spec.updateStrategy.type", other, &["RollingUpdate", "OnDelete"])),
     }
     nonnegative(spec.get("revisionHistoryLimit"), "spec.revisionHistoryLimit", out);
-    selector_immutable(spec, old, out);
 }
 
 /// Stateful sets.
@@ -467,7 +503,8 @@ pub(crate) fn autoscaler(new: &Value, out: &mut Errors) {
     }
     let version = at(spec, &["scaleTargetRef", "apiVersion"]).as_str().unwrap_or_default();
     let core_kind = at(spec, &["scaleTargetRef", "kind"]).as_str() == Some("ReplicationController");
-    if !version.contains('/') && !(core_kind && version == "v1") {
+    let named = version.contains('/') || core_kind && version == "v1";
+    if !named {
         out.push(FieldError::invalid("spec.scaleTargetRef.apiVersion", version, "apiVersion must specify API group"));
     }
 }
