@@ -5,7 +5,7 @@
 
 A PATH is a chart (a folder with Chart.yaml, or a .tgz) or a folder in which charts are looked for. Each chart is
 rendered with its default values and once with each values file it carries for its own tests (ci/*.yaml and
-values-*.yaml); --variants adds runs with other flags.
+values-*.yaml); --variants adds runs with other flags, --flags with values on the command line and other outputs.
 
 A comparison ends in one of these:
 
@@ -24,12 +24,26 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 
 VARIANTS = [
     ["--include-crds"],
     ["--skip-tests", "--no-hooks"],
     ["--is-upgrade", "--namespace", "another", "--kube-version", "1.30.2"],
     ["--api-versions", "monitoring.coreos.com/v1,cert-manager.io/v1,gateway.networking.k8s.io/v1"],
+]
+# Values given on the command line, in all their forms; what a chart does not have it passes over.
+FLAGS = [
+    ["--set", "replicaCount=3,image.tag=1.2.3,extra[1].a\\.b=c,gone=null,list={a,b,c}"],
+    ["--set", "nameOverride=x\\,y", "--set-string", "port=8080,flag=true,big=12345678901234567890"],
+    ["--set-json", 'podAnnotations={"a":"1","b":2},big=1e6,list=[1,"2",null]'],
+    ["--set-literal", "fullnameOverride=a,b=c", "--set", "resources.limits.memory=1000000"],
+    ["--set-file", "note={file}", "--values", "{values}"],
+    ["--show-only", "templates/NOTES.txt"],
+    ["--show-only", "{template}"],
+    ["--skip-tests", "--include-crds", "--kube-version", "v1.25.0", "--api-versions", "policy/v1beta1/PodSecurityPolicy"],
+    ["--output-dir", "{out}"],
+    ["--name-template", "{{ \"named\" | upper | lower }}", "--namespace", "ns"],
 ]
 ORDER = ["equal", "random", "object", "failed", "reason", "DIFFERENT"]
 
@@ -67,9 +81,44 @@ def cases(options):
             if options.variants:
                 for flags in VARIANTS:
                     yield [*args, *flags]
+            if options.flags:
+                for flags in FLAGS:
+                    filled = fill(flags, chart, options.scratch)
+                    if filled:
+                        yield [*args, *filled]
+
+
+def fill(flags, chart, scratch):
+    """Flags with the files they name; nothing where the chart has no such file."""
+    templates = os.path.join(chart, "templates")
+    names = sorted(n for n in os.listdir(templates) if n.endswith(".yaml")) if os.path.isdir(templates) else []
+    if "{template}" in flags and not names:
+        return None
+    put = {
+        "{template}": f"templates/{names[0]}" if names else "",
+        "{file}": os.path.join(scratch, "note.txt"),
+        "{values}": os.path.join(scratch, "values.yaml"),
+    }
+    return [next((f.replace(k, v) for k, v in put.items() if k in f), f) for f in flags]
+
+
+def written(folder):
+    """All files below a folder, as one text."""
+    out = []
+    for path, dirs, files in os.walk(folder):
+        dirs.sort()
+        for name in sorted(files):
+            with open(os.path.join(path, name), encoding="utf-8", errors="replace") as f:
+                out.append(f"== {os.path.relpath(os.path.join(path, name), folder)}\n{f.read()}")
+    return "".join(out)
 
 
 def run(binary, args, timeout):
+    if "{out}" in args:
+        with tempfile.TemporaryDirectory() as folder:
+            got = run(binary, [folder if a == "{out}" else a for a in args], timeout)
+            got["out"] = got["out"].replace(folder, "OUT") + written(folder)
+            return got
     try:
         done = subprocess.run([binary, *args], capture_output=True, timeout=timeout, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired:
@@ -160,10 +209,17 @@ def main():
     parser.add_argument("--arg", action="append", default=[], help="another argument for both, as --arg=--skip-tests")
     parser.add_argument("--defaults-only", action="store_true", help="no values files")
     parser.add_argument("--variants", action="store_true", help="with other flags too")
+    parser.add_argument("--flags", action="store_true", help="with values on the command line and other outputs, too")
     parser.add_argument("--show", default="reason,DIFFERENT,object", help="which endings to print in full")
     options = parser.parse_args()
     if options.cache:
         os.makedirs(options.cache, exist_ok=True)
+    scratch = tempfile.TemporaryDirectory()
+    options.scratch = scratch.name
+    with open(os.path.join(scratch.name, "note.txt"), "w", encoding="utf-8") as f:
+        f.write("one: 1\n  two, {three}\n")
+    with open(os.path.join(scratch.name, "values.yaml"), "w", encoding="utf-8") as f:
+        f.write("replicaCount: 2\nservice: {type: NodePort}\nnull-map: ~\n")
     shown, counts, seen = options.show.split(","), dict.fromkeys(ORDER, 0), set()
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         todo = list(cases(options))

@@ -8,6 +8,8 @@ use druse_object::{Value, yaml};
 
 /// How deep folders are looked into.
 const MAX_DEPTH: usize = 64;
+/// Files larger than this are not looked at where they are no YAML.
+const MAX_TEXT: usize = 1 << 20;
 
 /// One document of a file.
 #[derive(Debug)]
@@ -74,19 +76,21 @@ impl File {
     }
 }
 
-/// All YAML files of a tree.
+/// The files of a tree.
 pub struct Files {
     tree: Arc<dyn FileTree>,
     files: BTreeMap<String, File>,
+    others: Vec<String>,
     read: BTreeSet<String>,
 }
 
 impl Files {
-    /// The YAML files of a tree, of which these were read by units.
+    /// The files of a tree, of which these were read by units.
     #[must_use]
     pub fn new(tree: Arc<dyn FileTree>, read: BTreeSet<String>) -> Self {
         let mut paths = Vec::new();
         walk(&*tree, "", 0, &mut paths);
+        let (mut paths, others): (Vec<String>, _) = paths.into_iter().partition(|p| is_yaml(p));
         paths.extend(read.iter().filter(|p| is_yaml(p)).cloned());
         let files = paths
             .into_iter()
@@ -95,7 +99,7 @@ impl Files {
                 Some((path.clone(), File { path, text, documents: OnceLock::new() }))
             })
             .collect();
-        Self { tree, files, read }
+        Self { tree, files, others, read }
     }
 
     /// The tree.
@@ -104,15 +108,24 @@ impl Files {
         &*self.tree
     }
 
-    /// A file.
+    /// A YAML file.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<&File> {
         self.files.get(path)
     }
 
-    /// All files, in path order.
+    /// All YAML files, in path order.
     pub fn iter(&self) -> impl Iterator<Item = &File> {
         self.files.values()
+    }
+
+    /// The tree's other text files with a path that is wanted, but for large ones. Read one by one, and not kept.
+    pub fn others(&self, wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = File> {
+        self.others.iter().filter(move |path| wanted(path)).filter_map(|path| {
+            let text = self.tree.read(path).ok()?;
+            let plain = text.len() <= MAX_TEXT && memchr::memchr(0, &text).is_none();
+            plain.then(|| File { path: path.clone(), text, documents: OnceLock::new() })
+        })
     }
 
     /// Whether a unit read it.
@@ -159,7 +172,7 @@ fn walk(tree: &dyn FileTree, dir: &str, depth: usize, out: &mut Vec<String>) {
         let path = if dir.is_empty() { name } else { format!("{dir}/{name}") };
         match tree.kind(&path) {
             Some(Kind::Dir) if depth < MAX_DEPTH && tree.canonical(&path) == path => walk(tree, &path, depth + 1, out),
-            Some(Kind::File) if is_yaml(&path) => out.push(path),
+            Some(Kind::File) => out.push(path),
             _ => {}
         }
     }

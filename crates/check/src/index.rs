@@ -64,6 +64,14 @@ pub struct Opaque<'a> {
     pub namespace: Option<&'a str>,
 }
 
+impl Opaque<'_> {
+    /// Whether its files are of another source than the tree.
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        self.unit.source.as_ref().is_some_and(|s| !s.is_tree)
+    }
+}
+
 /// Whether something exists.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Existence {
@@ -206,22 +214,34 @@ impl<'a> Index<'a> {
         if let Some(keys) = keys {
             return Existence::Made(keys);
         }
-        let open = if namespace.is_empty() { self.may_bring(kind, but) } else { self.open(namespace, but) };
+        let open = if namespace.is_empty() { self.may_bring(kind, name, but) } else { self.open(namespace, but) };
         if open || self.may_be_made_by_its_namesake(namespace, name) {
             return Existence::Unknown;
         }
         Existence::Missing
     }
 
-    /// Whether anything unknown may bring cluster-scoped objects of a kind: of releases, those whose charts are known to.
-    fn may_bring(&self, kind: &str, but: Option<&UnitId>) -> bool {
+    /// Whether anything unknown may bring a cluster-scoped object: of releases, those whose charts are known to bring its
+    /// kind, and of other kinds those whose name says something of theirs.
+    fn may_bring(&self, kind: &str, name: &str, but: Option<&UnitId>) -> bool {
         let charts = tables::get().brought_by.get(kind);
         self.opaque.iter().filter(|o| but != Some(&o.unit.id)).any(|o| {
             let spec = &o.unit.definition.value["spec"];
+            if o.unit.id.kind == UnitKind::Kustomization {
+                // Folders of definitions hold nothing else, and of what others write the name says something.
+                return match (o.namespace, brings_definitions(spec), o.is_foreign()) {
+                    (_, true, _) => kind == "CustomResourceDefinition",
+                    (Some(target), ..) if kind == "Namespace" => target == name,
+                    (_, _, true) => [&o.unit.id.name, &o.unit.id.namespace].iter().any(|of| shares_a_word(of, name)),
+                    _ => true,
+                };
+            }
             let chart =
                 spec.str_at(["chart", "spec", "chart"]).or(spec.str_at(["chartRef", "name"])).unwrap_or_default();
-            o.unit.id.kind == UnitKind::Kustomization
-                || charts.is_none_or(|c| c.iter().any(|c| paths::matches(c, chart)))
+            match charts {
+                Some(charts) => charts.iter().any(|c| paths::matches(c, chart)),
+                None => [chart, &o.unit.id.name, &o.unit.id.namespace].iter().any(|of| shares_a_word(of, name)),
+            }
         })
     }
 
@@ -232,7 +252,12 @@ impl<'a> Index<'a> {
     }
 
     fn open(&self, namespace: &str, but: Option<&UnitId>) -> bool {
-        let others = self.opaque.iter().filter(|o| but != Some(&o.unit.id));
+        let all = self.opaque.iter().filter(|o| but != Some(&o.unit.id));
+        let others = all.filter(|o| {
+            namespace.is_empty()
+                || o.unit.id.kind != UnitKind::Kustomization
+                || !brings_definitions(&o.unit.definition.value["spec"])
+        });
         others.into_iter().any(|o| namespace.is_empty() || o.namespace.is_none_or(|n| n == namespace))
     }
 
@@ -247,6 +272,20 @@ impl<'a> Index<'a> {
                 && name.starts_with(e.object.name())
         })
     }
+}
+
+/// Whether a unit reads a folder of CustomResourceDefinitions, by its name.
+fn brings_definitions(spec: &Value) -> bool {
+    let path = spec.str_at(["path"]).unwrap_or_default();
+    path.split(['/', '-', '_']).any(|part| matches!(part, "crd" | "crds"))
+}
+
+/// Whether two names have a part in common, as those of what a chart brings have with the chart's or the release's.
+fn shares_a_word(a: &str, b: &str) -> bool {
+    let word = |w: &str| w.trim_end_matches(|c: char| c.is_ascii_digit()).to_string();
+    let words = |s: &str| -> Vec<String> { s.split(['-', ':', '.', '/']).map(word).collect() };
+    let of_b = words(b);
+    words(a).iter().any(|w| w.len() > 2 && of_b.contains(w))
 }
 
 /// Whether a group is that of a CustomResourceDefinition.

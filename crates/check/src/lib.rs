@@ -32,7 +32,7 @@ use druse_diff::Side;
 use druse_diff::model::Revision;
 use druse_kustomize::tree::RecordingTree;
 use druse_plan::sources::Sources;
-use druse_plan::{Plan, PlanOptions, TreeInput, plan_with};
+use druse_plan::{Fault, Memo, Plan, PlanOptions, TreeInput, plan_with};
 use druse_source::Fetcher;
 
 use crate::config::Config;
@@ -51,6 +51,9 @@ pub struct Options {
     pub also: Vec<String>,
     /// The tree as it was, to find what is dangerous about the change since.
     pub base: Option<TreeInput>,
+    /// What is kept from one check to the next; both states of the tree share it. With one that keeps what units render
+    /// to, files that were read for an earlier check count as read.
+    pub memo: Arc<Memo>,
 }
 
 /// What was found.
@@ -87,7 +90,7 @@ impl Report {
 pub fn check(input: &TreeInput, fetcher: &Arc<Fetcher>, options: &Options) -> Report {
     let recording = Arc::new(RecordingTree::new(Arc::clone(&input.tree)));
     let input = TreeInput { tree: Arc::clone(&recording) as _, ..input.clone() };
-    let sources = Sources::new(input, Arc::clone(fetcher));
+    let sources = Sources::with_memo(input, Arc::clone(fetcher), Arc::clone(&options.memo));
     // Looking for units reads all files; what the units read comes after.
     drop(recording.take());
     let plan = plan_with(&sources, &options.plan);
@@ -101,7 +104,8 @@ pub fn check(input: &TreeInput, fetcher: &Arc<Fetcher>, options: &Options) -> Re
     let cx = Context::new(&plan, &sources, &files, kube, &wanted);
     findings.extend(rules::run(&cx));
     if let Some(base) = &options.base {
-        let before = druse_plan::plan(base, fetcher, &options.plan);
+        let sources = Sources::with_memo(base.clone(), Arc::clone(fetcher), Arc::clone(&options.memo));
+        let before = plan_with(&sources, &options.plan);
         let old = Side::new(&before, &*base.tree, Revision::default());
         rules::changes(&cx, &old, &Side::new(&plan, files.tree(), Revision::default()), &mut findings);
     }
@@ -125,7 +129,8 @@ fn finish(findings: Vec<Finding>, plan: &Plan, files: &Files, config: &Config) -
         None => true,
     });
     mask::apply(&mut findings, plan);
-    let silenced = silence::apply(&mut findings, files, config);
+    let broken = |u: &druse_plan::Unit| u.errors.iter().any(|e| !matches!(e.fault, Fault::NotAtHand));
+    let silenced = silence::apply(&mut findings, files, config, !plan.units.iter().any(broken));
     findings.sort_by(|a, b| {
         let key = |f: &Finding| (f.place.clone(), f.code.code.clone(), f.message.clone());
         key(a).cmp(&key(b))
@@ -144,6 +149,10 @@ fn without_echoes(findings: Vec<Finding>) -> Vec<Finding> {
         .collect();
     let listed: BTreeSet<String> =
         findings.iter().filter(|f| f.code.code == "DR005" && f.unit.is_none()).map(|f| f.place.file.clone()).collect();
+    let of = |codes: &[&str]| -> BTreeSet<Place> {
+        findings.iter().filter(|f| codes.contains(&f.code.code.as_str())).map(|f| f.place.clone()).collect()
+    };
+    let (variables, refused) = (of(&["DR006", "DR009"]), of(&["DR007"]));
     let mut seen: BTreeSet<(Place, &'static str, String)> = BTreeSet::new();
     findings
         .into_iter()
@@ -151,6 +160,10 @@ fn without_echoes(findings: Vec<Finding>) -> Vec<Finding> {
             let echo = match f.code.code.as_str() {
                 "DR002" => shapes.iter().any(|p| p.file == f.place.file && f.unit.is_some()),
                 "DR005" => f.unit.is_some() && !listed.is_empty(),
+                // A variable that stays as it is written is no value.
+                "DR013" => variables.contains(&f.place),
+                // What the schema refuses is not said to be unused again.
+                "DR016" => refused.contains(&f.place),
                 _ => false,
             };
             !echo && seen.insert((f.place.clone(), f.code.code.as_str(), f.message.clone()))

@@ -1,6 +1,7 @@
 //! The pods that objects make: their specs and labels, wherever these are.
 
 use druse_object::Value;
+pub use druse_object::selector::{has_all, selects};
 
 use crate::index::Entry;
 use crate::position::Step;
@@ -55,28 +56,4 @@ impl<'s> Pod<'s, '_> {
     pub fn has_port_named(&self, name: &str) -> bool {
         self.containers().iter().flat_map(|(_, c)| c["ports"].items()).any(|p| p.str_at(["name"]) == Some(name))
     }
-}
-
-/// Whether labels fit a selector with `matchLabels` and `matchExpressions`; an empty one fits all.
-#[must_use]
-pub fn selects(selector: &Value, labels: &Value) -> bool {
-    let all = |m: &Value| m.as_map().is_none_or(|m| m.iter().all(|(k, v)| labels.get(k) == Some(v)));
-    all(&selector["matchLabels"])
-        && selector["matchExpressions"].items().iter().all(|e| {
-            let value = e.str_at(["key"]).and_then(|k| labels.get(k));
-            let listed = value.is_some_and(|v| e["values"].items().contains(v));
-            match e.str_at(["operator"]) {
-                Some("In") => listed,
-                Some("NotIn") => !listed,
-                Some("Exists") => value.is_some(),
-                Some("DoesNotExist") => value.is_none(),
-                _ => true,
-            }
-        })
-}
-
-/// Whether labels have all entries of a map; an empty one fits all.
-#[must_use]
-pub fn has_all(wanted: &Value, labels: &Value) -> bool {
-    wanted.as_map().is_none_or(|m| m.iter().all(|(k, v)| labels.get(k) == Some(v)))
 }

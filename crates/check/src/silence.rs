@@ -43,7 +43,7 @@ impl Silence {
 }
 
 /// Takes silenced findings out, and adds those about silences. Returns how many were silenced.
-pub(crate) fn apply(findings: &mut Vec<Finding>, files: &Files, config: &Config) -> usize {
+pub(crate) fn apply(findings: &mut Vec<Finding>, files: &Files, config: &Config, all_known: bool) -> usize {
     let mut silences = Vec::new();
     let mut faults = Vec::new();
     for file in files.iter().filter(|f| memchr::memmem::find(f.text().as_bytes(), MARK.as_bytes()).is_some()) {
@@ -65,7 +65,8 @@ pub(crate) fn apply(findings: &mut Vec<Finding>, files: &Files, config: &Config)
         kept
     });
     let silenced = before - findings.len();
-    for silence in silences.iter().filter(|s| !s.used.get()) {
+    // What a silence is for may be in what did not render.
+    for silence in silences.iter().filter(|s| all_known && !s.used.get()) {
         let known: Vec<&str> = silence.codes.iter().filter(|c| codes::find(c).is_some()).map(String::as_str).collect();
         if !known.is_empty() {
             let message = format!("there is no {} here to silence", known.join(" or "));

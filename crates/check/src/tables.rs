@@ -15,7 +15,7 @@ pub struct Reference {
     /// The field with the name in it; `^field` of the map around, `.` the thing itself.
     #[serde(default = "name")]
     pub name: String,
-    /// The kind named, `Kind.group`.
+    /// The kind named, `Kind.group`; several with `|` between them where `kind` says which (the first by default).
     pub to: String,
     /// A field that says another kind.
     #[serde(default)]

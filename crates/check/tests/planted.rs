@@ -211,6 +211,32 @@ fn a_kind_used_without_waiting_for_what_installs_it_is_found() {
 }
 
 #[test]
+fn what_two_services_ask_for_is_found_at_both() {
+    let other = |name: &str, port: &str, address: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec:\n  type: LoadBalancer\n  loadBalancerIP: {address}\n  selector: {{app: web}}\n  ports:\n    - {{port: 80, targetPort: http, nodePort: 3{port}}}\n---\n"
+        )
+    };
+    let with = |services: &str| {
+        replaced(
+            ROUTES,
+            "apiVersion: networking.k8s.io/v1\nkind: Ingress",
+            &format!("{services}apiVersion: networking.k8s.io/v1\nkind: Ingress"),
+        )
+    };
+    let both = with(&(other("a", "0080", "10.0.0.1") + &other("b", "0080", "10.0.0.2")));
+    let line = line_of(&both, ROUTES, "nodePort");
+    assert_eq!(found(&check_tree(&both)), [format!("DR084 {ROUTES}:{line}"), format!("DR084 {ROUTES}:{}", line + 10)]);
+    let address = with(&(other("a", "0080", "10.0.0.1") + &other("b", "0081", "10.0.0.1")));
+    let line = line_of(&address, ROUTES, "loadBalancerIP");
+    let report = check_tree(&address);
+    assert_eq!(found(&report), [format!("DR084 {ROUTES}:{line}"), format!("DR084 {ROUTES}:{}", line + 10)]);
+    assert_eq!(report.worst(), Some(Severity::Warning), "some load balancers share addresses");
+    let neither = with(&(other("a", "0080", "10.0.0.1") + &other("b", "0081", "10.0.0.2")));
+    assert_eq!(found(&check_tree(&neither)), Vec::<String>::new());
+}
+
+#[test]
 fn an_object_of_two_units_is_found() {
     let tree =
         replaced("apps/web/kustomization.yaml", "  - access.yaml", "  - access.yaml\n  - ../base/namespaces.yaml");

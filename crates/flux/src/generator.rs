@@ -68,7 +68,7 @@ pub fn generate(tree: &dyn FileTree, dir: &str, spec: &KustomizationSpec) -> Res
             let value = yaml::parse(text, yaml::Dialect::Sigs).map_err(|e| FluxError::Kustomization {
                 file: file.clone(),
                 line: e.line,
-                message: format!("error converting YAML to JSON: {}", druse_kustomize::go_yaml(&e)),
+                message: format!("error converting YAML to JSON: {}", e.go_text_v3()),
             })?;
             let map = match value {
                 Value::Map(map) => map,

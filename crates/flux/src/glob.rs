@@ -2,7 +2,8 @@
 //! callers match one path element, or text that is no path.
 
 /// Whether `pattern` matches all of `text`; `None` when the pattern is malformed.
-pub(crate) fn matches(pattern: &str, text: &str) -> Option<bool> {
+#[must_use]
+pub fn matches(pattern: &str, text: &str) -> Option<bool> {
     let pattern = parse(pattern)?;
     let text: Vec<char> = text.chars().collect();
     let (mut p, mut t) = (0, 0);

@@ -20,7 +20,7 @@ pub mod duration;
 pub mod envsubst;
 mod error;
 pub mod generator;
-mod glob;
+pub mod glob;
 pub mod graph;
 pub mod inventory;
 pub mod kstatus;

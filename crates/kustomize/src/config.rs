@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use druse_object::{Value, yaml};
 use serde::Deserialize;
 
-use crate::error::{KustomizeError, Result, fail, go_yaml};
+use crate::error::{KustomizeError, Result, fail};
 use crate::fieldspec::{FieldSpec, FieldSpecs};
 use crate::ids::Gvk;
 use crate::typed::{self, How};
@@ -87,8 +87,10 @@ impl TransformerConfig {
     /// # Errors
     /// When it is no YAML or has fields that no transformer knows.
     pub(crate) fn parse(text: &str) -> Result<Self> {
-        let value = yaml::parse_strict(text)
-            .map_err(|e| KustomizeError { line: e.line, ..fail!("error converting YAML to JSON: {}", go_yaml(&e)) })?;
+        let value = yaml::parse_strict(text).map_err(|e| KustomizeError {
+            line: e.line,
+            ..fail!("error converting YAML to JSON: {}", e.go_text_v3())
+        })?;
         if value.is_null() {
             return Ok(Self::default());
         }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use druse_object::{Provenance, Str, Value, yaml};
 
-use crate::error::{Result, fail, go_yaml};
+use crate::error::{Result, fail};
 use crate::ids::{meta_text, text};
 use crate::resource::Resource;
 
@@ -113,7 +113,7 @@ fn parse(content: &[u8]) -> Parsed {
         let Some(document) = yaml::first_document(text, yaml::Dialect::Kyaml) else { continue };
         let document = document.map_err(|e| crate::KustomizeError {
             line: above + e.line,
-            ..fail!("MalformedYAMLError: {}", go_yaml(&e))
+            ..fail!("MalformedYAMLError: {}", e.go_text_v3())
         })?;
         if !document.value.is_null() {
             let notes = Notes { blanks: document.blanks, typed_keys: document.typed_keys }.kept();

@@ -66,30 +66,6 @@ macro_rules! fail {
 }
 pub(crate) use fail;
 
-/// The words of a YAML error as go-yaml writes them: `yaml: line 2: …`. Its parser counts lines from 0 and names the
-/// line where the collection began that could not be finished.
-#[must_use]
-pub fn go_yaml(e: &druse_object::yaml::YamlError) -> String {
-    let lines = |line: u32| line.saturating_sub(1);
-    let line = if e.message.starts_with("unknown anchor") {
-        0
-    } else if e.message.contains("already set in map") {
-        return format!("yaml: unmarshal errors:\n  line {}: {}", e.line, e.message);
-    } else if e.message.starts_with("did not find expected") {
-        // Line 0 counts as none.
-        match lines(e.began) {
-            0 => lines(e.line),
-            began => began,
-        }
-    } else if e.line == 1 {
-        // A mistake in the first line is shown without a line.
-        0
-    } else {
-        e.line
-    };
-    if line == 0 { format!("yaml: {}", e.message) } else { format!("yaml: line {line}: {}", e.message) }
-}
-
 /// A string as Go's `%q` writes it.
 pub(crate) fn go_quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);

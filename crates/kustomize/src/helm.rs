@@ -5,7 +5,7 @@ use druse_object::{Map, Value, yaml};
 use serde::{Deserialize, Serialize};
 
 use crate::docs;
-use crate::error::{KustomizeError, Result, fail, go_yaml};
+use crate::error::{KustomizeError, Result, fail};
 use crate::loader::Loader;
 use crate::merge;
 use crate::resource::Resource;
@@ -192,7 +192,7 @@ impl<'h> Inflation<'h> {
             Some(inline)
         } else {
             let from_file = yaml::parse(&file, yaml::Dialect::Kyaml)
-                .map_err(|e| fail!("could not parse values file into rnode: {}", go_yaml(&e)))?;
+                .map_err(|e| fail!("could not parse values file into rnode: {}", e.go_text_v3()))?;
             let none = Schemas::default();
             let merged = match self.chart.values_merge.as_str() {
                 "merge" => merge::merge(inline, &from_file, &none),

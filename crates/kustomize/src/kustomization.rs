@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use druse_object::{Value, yaml};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{KustomizeError, Result, fail, go_yaml};
+use crate::error::{KustomizeError, Result, fail};
 use crate::fieldspec::FieldSpec;
 use crate::helm::{HelmChart, HelmGlobals, OldHelmChart};
 use crate::ids::Gvk;
@@ -282,7 +282,7 @@ impl Kustomization {
     /// When it is no YAML, has fields kustomize does not know or values of the wrong type.
     pub fn parse(text: &str, warn: &mut dyn FnMut(&str)) -> Result<Self> {
         let value = yaml::parse(text, yaml::Dialect::Sigs)
-            .map_err(|e| KustomizeError { line: e.line, ..fail!("invalid Kustomization: {}", go_yaml(&e)) })?;
+            .map_err(|e| KustomizeError { line: e.line, ..fail!("invalid Kustomization: {}", e.go_text_v3()) })?;
         Self::read(&value, warn)
     }
 

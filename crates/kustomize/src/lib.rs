@@ -43,7 +43,7 @@ mod typed;
 
 pub use build::{BuildOptions, build, build_with, kustomization_file, to_yaml};
 pub use docs::DocCache;
-pub use error::{KustomizeError, go_yaml};
+pub use error::KustomizeError;
 pub use fieldspec::FieldSpec;
 pub use helm::{Helm, HelmChart, HelmGlobals, LoadedChart, OldHelmChart};
 pub use ids::is_cluster_scoped;

@@ -4,7 +4,7 @@ use druse_object::{Map, Value, yaml};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::{KustomizeError, Result, fail, go_quote, go_yaml};
+use crate::error::{KustomizeError, Result, fail, go_quote};
 use crate::fieldspec::FieldSpecs;
 use crate::generators::{self, Made};
 use crate::helm::{self, Helm, HelmChart, HelmGlobals, Inflation};
@@ -297,7 +297,7 @@ fn value_add(c: Config, loader: &Loader<'_>) -> Result<Transformer> {
 fn parse(bytes: &[u8], path: &str) -> Result<Value> {
     let text = String::from_utf8_lossy(bytes);
     yaml::parse(&text, yaml::Dialect::Sigs)
-        .map_err(|e| fail!("error converting YAML to JSON: {}", go_yaml(&e)).at(path, e.line))
+        .map_err(|e| fail!("error converting YAML to JSON: {}", e.go_text_v3()).at(path, e.line))
 }
 
 /// The replacements of a kustomization file.

@@ -11,6 +11,7 @@ pub mod number;
 pub mod object;
 pub mod patch;
 pub mod quantity;
+pub mod selector;
 pub mod value;
 pub mod yaml;
 

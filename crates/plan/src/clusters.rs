@@ -13,6 +13,11 @@ fn file(o: &Object) -> &str {
     o.provenance.file.as_deref().unwrap_or_default()
 }
 
+/// The folder that a Kustomization reads.
+fn path_of(o: &Object) -> String {
+    clean_path(o.value.str_at(["spec", "path"]).unwrap_or_default())
+}
+
 /// Whether a file or folder lies in a folder; everything lies in the empty one.
 pub(crate) fn lies_in(path: &str, folder: &str) -> bool {
     folder.is_empty() || path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -58,8 +63,7 @@ pub(crate) struct Rivals(BTreeMap<UnitId, Vec<Arc<Object>>>);
 
 impl Rivals {
     pub(crate) fn add(&mut self, id: &UnitId, taken: &Object, other: &Arc<Object>) {
-        let path = |o: &Object| clean_path(o.value.str_at(["spec", "path"]).unwrap_or_default());
-        if path(taken) != path(other) && file(taken) != file(other) {
+        if path_of(taken) != path_of(other) && file(taken) != file(other) {
             self.0.entry(id.clone()).or_default().push(Arc::clone(other));
         }
     }
@@ -84,6 +88,11 @@ impl Rivals {
                     ));
                 }
                 others.push(folder);
+                // What only the other cluster reads is the other's.
+                let read = path_of(rival);
+                if !read.is_empty() && !lies_in(&path_of(&taken), &read) {
+                    others.push(read);
+                }
             }
         }
         roots.retain(|_, o| !others.iter().any(|folder| lies_in(file(o), folder)));

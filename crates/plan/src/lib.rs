@@ -38,6 +38,7 @@ mod charts;
 pub use charts::chart_files;
 pub mod clusters;
 mod codec;
+mod copied;
 mod entry;
 mod finish;
 mod fixpoint;

@@ -265,7 +265,7 @@ fn depends_on(kind: UnitKind, namespace: &str, refs: &[druse_flux::api::Dependen
     out
 }
 
-fn flux_error(e: FluxError, prefix: &str) -> UnitError {
+fn flux_error(e: FluxError) -> UnitError {
     let remedy = match &e {
         FluxError::ConfigNotFound { .. } => Some(
             "make it part of the tree, or mark the reference optional; what only a live cluster holds is not invented",
@@ -284,12 +284,12 @@ fn flux_error(e: FluxError, prefix: &str) -> UnitError {
         FluxError::Build(build) => UnitError {
             fault,
             message: format!("kustomize build failed: {}", build.message),
-            file: build.file.as_ref().map(|f| format!("{prefix}{f}")),
+            file: build.file.clone(),
             line: build.line,
             remedy: build.remedy,
         },
         FluxError::Decode { ref file, line, .. } | FluxError::Kustomization { ref file, line, .. } => {
-            UnitError { fault, file: Some(format!("{prefix}{file}")), line, ..UnitError::new(&e) }
+            UnitError { fault, file: Some(file.clone()), line, ..UnitError::new(&e) }
         }
         other => UnitError { fault, remedy: remedy.map(str::to_string), ..UnitError::new(other) },
     }
@@ -324,7 +324,7 @@ fn prepare_kustomization(
     let ks = match Kustomization::read(definition) {
         Ok(ks) => ks,
         Err(e) => {
-            out.errors.push(flux_error(e, ""));
+            out.errors.push(flux_error(e));
             return None;
         }
     };
@@ -359,12 +359,14 @@ fn render_kustomization(
         Ok(objects) => out.objects = objects.into(),
         Err(e) => {
             note_unresolved(out, &e);
-            out.errors.push(flux_error(e, &source.prefix));
+            let mut error = flux_error(e);
+            error.file = error.file.as_deref().map(|f| source.place(f));
+            out.errors.push(error);
         }
     }
-    if !source.prefix.is_empty() {
+    if !source.prefix.is_empty() || source.copied.is_some() {
         for o in &mut out.objects {
-            o.provenance.file = o.provenance.file.as_deref().map(|f| format!("{}{f}", source.prefix).into());
+            o.provenance.file = o.provenance.file.as_deref().map(|f| source.place(f).into());
         }
     }
 }
@@ -452,7 +454,7 @@ fn substitute_all(
         let at = o.provenance.clone();
         if let Err(e) = substitute::substitute(o, &collected.variables, options) {
             // One object's fault is reported at that object; Flux fails the whole unit, and so does this.
-            out.errors.push(flux_error(e, "").at(&at));
+            out.errors.push(flux_error(e).at(&at));
         }
     }
     Ok(())
@@ -494,7 +496,7 @@ fn prepare_release(
     let hr = match HelmRelease::read(definition) {
         Ok(hr) => hr,
         Err(e) => {
-            out.errors.push(flux_error(e, ""));
+            out.errors.push(flux_error(e));
             return None;
         }
     };
@@ -552,7 +554,7 @@ fn render_release(
         Ok(composed) => composed,
         Err(e) => {
             note_unresolved(out, &e);
-            out.errors.push(flux_error(e, ""));
+            out.errors.push(flux_error(e));
             return;
         }
     };
@@ -584,7 +586,7 @@ fn render_release(
             // What it asked for is not known; any change of what is served may help it.
             out.reads.all_api = Some(Arc::clone(&world.api_versions));
             let chart = out.chart.as_ref().map(|c| format!("chart {} {}: ", c.name, c.version)).unwrap_or_default();
-            let mut error = flux_error(e, "");
+            let mut error = flux_error(e);
             error.message.insert_str(0, &chart);
             out.errors.push(error);
         }

@@ -12,6 +12,9 @@ use crate::memo::{Memo, once};
 /// How deep folders are looked into.
 const MAX_DEPTH: usize = 64;
 
+/// The groups of the objects that say what is rendered, and of what.
+const GROUPS: [&str; 4] = [KUSTOMIZE_GROUP, HELM_GROUP, SOURCE_GROUP, "source.extensions.fluxcd.io"];
+
 /// What a tree's files hold.
 #[derive(Clone, Debug, Default)]
 pub struct Scan {
@@ -58,7 +61,7 @@ fn read(tree: &dyn FileTree, path: &str, memo: &Memo) -> Option<Arc<Vec<Arc<Obje
 
 fn flux_objects(text: &str, path: &str) -> Vec<Arc<Object>> {
     // Parsing is the expensive part, and few files hold Flux objects.
-    if ![KUSTOMIZE_GROUP, HELM_GROUP, SOURCE_GROUP].iter().any(|g| text.contains(g)) {
+    if !GROUPS.iter().any(|g| text.contains(g)) {
         return Vec::new();
     }
     let file: Arc<str> = path.into();
@@ -69,7 +72,7 @@ fn flux_objects(text: &str, path: &str) -> Vec<Arc<Object>> {
             provenance: Provenance { file: Some(Arc::clone(&file)), line: doc.line, ..Provenance::default() },
         };
         let group = object.gvk().group;
-        if [KUSTOMIZE_GROUP, HELM_GROUP, SOURCE_GROUP].contains(&group.as_str()) && !object.name().is_empty() {
+        if GROUPS.contains(&group.as_str()) && !object.name().is_empty() {
             out.push(Arc::new(object));
         }
     }

@@ -11,10 +11,11 @@ use druse_flux::generator::clean_path;
 use druse_flux::sourceignore::ArtifactTree;
 use druse_helm::Chart;
 use druse_kustomize::tree::{FileTree, Kind};
-use druse_object::Object;
+use druse_object::{Object, Value};
 use druse_source::mirror::source_folder;
 use druse_source::{Auth, Fetcher, GitReference, GitRequest, OciReference, OciRequest, SourceError, TreeArtifact};
 
+use crate::copied::{self, CopiedTree, Subtree};
 use crate::locate::TreeInput;
 use crate::memo::{Cells, Memo, once};
 use crate::model::{ChartInfo, Fault, SourceInfo, TreeSource, UnitError};
@@ -40,6 +41,16 @@ pub struct SourceTree {
     /// What tells its files from others: its digest and ignore rules. Of the tree itself, which is at hand to compare,
     /// only the rules.
     pub(crate) identity: String,
+    /// Where its files were copied from, if they were.
+    pub(crate) copied: Option<Arc<CopiedTree>>,
+}
+
+impl SourceTree {
+    /// How a provenance names one of its files.
+    pub(crate) fn place(&self, file: &str) -> String {
+        let file = self.copied.as_ref().and_then(|c| c.origin(file)).unwrap_or(file);
+        format!("{}{file}", self.prefix)
+    }
 }
 
 /// A chart for a HelmRelease.
@@ -98,8 +109,8 @@ pub struct Sources {
 pub(crate) struct TreeUrls {
     /// `HOST/OWNER/NAME` of URLs that are the tree.
     urls: BTreeSet<String>,
-    /// Sources that no object defines, and that are taken to be the tree.
-    undefined: BTreeSet<(String, String, String)>,
+    /// Sources that no object defines, and that are taken to be the tree, or this folder of it.
+    undefined: BTreeMap<(String, String, String), String>,
     pub(crate) found: Vec<TreeSource>,
 }
 
@@ -115,11 +126,19 @@ pub(crate) fn identify_tree(input: &TreeInput, scan: &Scan) -> TreeUrls {
     // Per source: how many Kustomizations have their path in the tree, how many of these paths say something, and how
     // many Kustomizations there are.
     let mut votes: BTreeMap<(String, String, String), (usize, usize, usize)> = BTreeMap::new();
+    let mut paths: BTreeMap<(String, String, String), BTreeSet<String>> = BTreeMap::new();
     for k in scan.objects.iter().filter(|o| Kustomization::is(o)) {
         let reference = |field| k.value.str_at(["spec", "sourceRef", field]).unwrap_or_default();
         let namespace = if reference("namespace").is_empty() { k.namespace() } else { reference("namespace") };
         let id = (reference("kind").to_string(), namespace.to_string(), reference("name").to_string());
         let path = clean_path(k.value.str_at(["spec", "path"]).unwrap_or_default());
+        // Where a parent puts the reference in, the files do not say which.
+        if id.2.is_empty() || id.0 == "ExternalArtifact" {
+            continue;
+        }
+        if !path.is_empty() {
+            paths.entry(id.clone()).or_default().insert(path.clone());
+        }
         let vote = votes.entry(id).or_default();
         vote.2 += 1;
         if input.tree.kind(&path) == Some(Kind::Dir) {
@@ -138,7 +157,7 @@ pub(crate) fn identify_tree(input: &TreeInput, scan: &Scan) -> TreeUrls {
                 out.urls.insert(folder);
             }
             None => {
-                out.undefined.insert(id.clone());
+                out.undefined.insert(id.clone(), String::new());
             }
         }
         out.found.push(TreeSource {
@@ -161,7 +180,7 @@ pub(crate) fn identify_tree(input: &TreeInput, scan: &Scan) -> TreeUrls {
         let defined = sources.contains_key(id);
         // One that few name is more likely misspelt.
         let usual = id.2 == "flux-system" || *named == most;
-        if !defined && usual && id.0 != "ExternalArtifact" {
+        if !defined && usual {
             add(id, "nothing defines it, the paths of its Kustomizations are in the tree");
         } else if defined && id.0 == OciRepositorySpec::KIND && found * 10 >= all * 9 && named * 2 > *all {
             add(id, "the paths of its Kustomizations are in the tree: it is pushed from there");
@@ -170,7 +189,10 @@ pub(crate) fn identify_tree(input: &TreeInput, scan: &Scan) -> TreeUrls {
         }
         sure.insert(id.clone());
     }
-    if !matched && sure.is_empty() {
+    // An artifact may be pushed from a folder of the tree, and its paths are those in that.
+    let others = paths.iter().filter(|(id, all)| !sources.contains_key(*id) && !sure.contains(*id) && all.len() > 1);
+    let pushed: Vec<_> = others.filter_map(|(id, all)| Some((id, folder_with(&*input.tree, all)?))).collect();
+    if !matched && sure.is_empty() && pushed.is_empty() {
         let best = votes.iter().filter(|(_, v)| v.0 > 0).max_by(|a, b| {
             let key = |(id, v): &(&(String, String, String), &(usize, usize, usize))| {
                 (v.1, v.0, std::cmp::Reverse((*id).clone()))
@@ -188,7 +210,31 @@ pub(crate) fn identify_tree(input: &TreeInput, scan: &Scan) -> TreeUrls {
             add(id, reason);
         }
     }
+    for (id, folder) in pushed {
+        out.found.push(TreeSource {
+            id: format!("{}/{}/{}", id.0, id.1, id.2),
+            url: String::new(),
+            reason: format!("nothing defines it, the paths of its Kustomizations are in the tree's folder {folder}"),
+        });
+        out.undefined.insert(id.clone(), folder);
+    }
     out
+}
+
+/// The folder at the top of a tree, or one below such a folder, in which all of some paths are folders.
+fn folder_with(tree: &dyn FileTree, paths: &BTreeSet<String>) -> Option<String> {
+    let folders = |dir: &str| -> Vec<String> {
+        let names = tree.list(dir).unwrap_or_default();
+        let all = names.iter().filter(|n| !n.starts_with('.')).filter_map(|n| druse_kustomize::tree::join(dir, n));
+        all.filter(|p| tree.kind(p) == Some(Kind::Dir)).collect()
+    };
+    let top = folders("");
+    let below: Vec<String> = top.iter().flat_map(|dir| folders(dir)).collect();
+    top.into_iter().chain(below).find(|dir| {
+        let is_there =
+            |path: &String| druse_kustomize::tree::join(dir, path).is_some_and(|p| tree.kind(&p) == Some(Kind::Dir));
+        paths.iter().all(is_there)
+    })
 }
 
 impl std::fmt::Debug for Sources {
@@ -260,7 +306,7 @@ impl Sources {
     pub fn stands_for(&self, reference: &SourceRef, namespace: &str) -> bool {
         let namespace = reference.namespace.as_deref().filter(|n| !n.is_empty()).unwrap_or(namespace);
         let key = (reference.kind.to_string(), namespace.to_string(), reference.name.to_string());
-        self.is_tree.undefined.contains(&key)
+        self.is_tree.undefined.contains_key(&key)
     }
 
     /// Forgets what was fetched, so that what can change is looked up anew. Parsed charts are kept, by digest.
@@ -278,8 +324,19 @@ impl Sources {
         let id = format!("{}/{namespace}/{}", reference.kind, reference.name);
         let Some(object) = lookup.get(&reference.kind, namespace, &reference.name) else {
             let key = (reference.kind.to_string(), namespace.to_string(), reference.name.to_string());
-            if self.is_tree.undefined.contains(&key) {
-                return Ok(self.own(id, String::new(), None));
+            match self.is_tree.undefined.get(&key) {
+                Some(folder) if folder.is_empty() => return Ok(self.own(id, String::new(), None)),
+                Some(folder) => {
+                    let own = self.own(id, String::new(), None);
+                    let tree: Arc<dyn FileTree> = Arc::new(Subtree::new(own.tree, folder));
+                    return Ok(SourceTree { tree, prefix: format!("{folder}/"), ..own });
+                }
+                None => {}
+            }
+            if let Some((generator, artifact)) = copied::generator(&self.scan.objects, namespace, &reference.name)
+                && reference.kind == "ExternalArtifact"
+            {
+                return self.generated(lookup, generator, artifact, namespace, id);
             }
             return Err(SourceFailure::new(
                 UnitError::new(format!("sourceRef names {id}, which no unit of the tree defines"))
@@ -307,10 +364,63 @@ impl Sources {
         }
     }
 
+    /// An artifact that an ArtifactGenerator makes of other sources.
+    fn generated(
+        &self,
+        lookup: &dyn Lookup,
+        generator: &Arc<Object>,
+        artifact: &Value,
+        namespace: &str,
+        id: String,
+    ) -> Result<SourceTree> {
+        let failed = |message: String| {
+            let error = UnitError::new(format!("{id}: {message}")).at(&generator.provenance);
+            SourceFailure::new(error.fault(Fault::Source))
+        };
+        let mut sources: BTreeMap<&str, SourceTree> = BTreeMap::new();
+        for source in generator.value["spec"]["sources"].items() {
+            let text = |key: &str| source.str_at([key]).unwrap_or_default();
+            if !matches!(text("kind"), "GitRepository" | "OCIRepository") {
+                return Err(failed(format!("a {} is not read for artifacts by this version", text("kind"))));
+            }
+            let of = SourceRef {
+                kind: text("kind").into(),
+                name: text("name").into(),
+                namespace: source.str_at(["namespace"]).map(Into::into),
+                ..SourceRef::default()
+            };
+            sources.insert(text("alias"), self.tree(lookup, &of, namespace)?);
+        }
+        let mut tree = CopiedTree::default();
+        for operation in artifact["copy"].items() {
+            tree.copy(operation, &|alias| sources.get(alias).map(|s| Arc::clone(&s.tree))).map_err(failed)?;
+        }
+        let mut identity = druse_object::json::to_string(artifact);
+        for (alias, source) in &sources {
+            identity.push_str(&format!("\n{alias} {} {}", source.prefix, source.identity));
+        }
+        let tree = Arc::new(tree);
+        // Of several sources it is not said which a file is of; mostly there is one.
+        let prefix = sources.values().next().map(|s| s.prefix.clone()).unwrap_or_default();
+        let info = SourceInfo {
+            id,
+            url: String::new(),
+            revision: sources.values().next().map(|s| s.info.revision.clone()).unwrap_or_default(),
+            is_tree: sources.values().all(|s| s.info.is_tree),
+        };
+        Ok(SourceTree { info, tree: Arc::clone(&tree) as _, prefix, identity, copied: Some(tree) })
+    }
+
     fn own(&self, id: String, url: String, ignore: Option<&str>) -> SourceTree {
         let info = SourceInfo { id, url, revision: self.input.revision.clone(), is_tree: true };
         let tree = self.artifact("tree", &self.input.tree, ignore);
-        SourceTree { info, tree, prefix: String::new(), identity: format!("tree\n{}", ignore.unwrap_or_default()) }
+        SourceTree {
+            info,
+            tree,
+            prefix: String::new(),
+            identity: format!("tree\n{}", ignore.unwrap_or_default()),
+            copied: None,
+        }
     }
 
     fn git(&self, lookup: &dyn Lookup, object: &Arc<Object>, id: String) -> Result<SourceTree> {
@@ -348,7 +458,7 @@ impl Sources {
         let prefix = format!("{folder}@{}:", revision.split('@').next().unwrap_or_default());
         let tree = self.artifact(digest, &found.tree, ignore);
         let identity = format!("{digest}\n{}", ignore.unwrap_or_default());
-        SourceTree { info: SourceInfo { id, url, revision, is_tree: false }, tree, prefix, identity }
+        SourceTree { info: SourceInfo { id, url, revision, is_tree: false }, tree, prefix, identity, copied: None }
     }
 
     fn oci(&self, lookup: &dyn Lookup, object: &Arc<Object>, id: String) -> Result<SourceTree> {

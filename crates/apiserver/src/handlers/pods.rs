@@ -3,7 +3,6 @@
 use druse_object::{Map, Value};
 
 use super::delete::{Options, Removed, remove};
-use super::subresource::selects;
 use super::update::{Mode, change};
 use super::{Answer, Call};
 use crate::admission::Operation;
@@ -91,7 +90,10 @@ pub async fn evict(call: &Call) -> Answer {
     let ended = matches!(pod.str_at(["status", "phase"]), Some("Succeeded" | "Failed" | "Pending"));
     if !ended {
         let budgets = call.shared.objects("poddisruptionbudgets.policy", call.namespace());
-        let matching: Vec<&Value> = budgets.iter().filter(|b| selects(&b["spec"]["selector"], &pod)).collect();
+        let matching: Vec<&Value> = budgets
+            .iter()
+            .filter(|b| druse_object::selector::selects(&b["spec"]["selector"], &pod["metadata"]["labels"]))
+            .collect();
         if matching.len() > 1 {
             return Err(Status::internal(
                 "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",

@@ -14,7 +14,6 @@ use crate::field::FieldError;
 use crate::negotiate::content_type;
 use crate::registry::{Resource, ScalePaths};
 use crate::response::View;
-use crate::selector::LabelSelector;
 use crate::status::Status;
 
 /// Answers a request on a subresource.
@@ -202,14 +201,4 @@ async fn scale(call: &Call) -> Answer {
         };
         return Ok(answer_scale(call, scale_of(call, &paths, &v)));
     }
-}
-
-/// Whether a selector object matches an object's labels; an absent selector matches nothing.
-#[must_use]
-pub fn selects(selector: &Value, object: &Value) -> bool {
-    if selector.is_null() {
-        return false;
-    }
-    LabelSelector::from_object(selector)
-        .matches(|k| object.at(["metadata", "labels"]).and_then(|l| l.get(k)).and_then(Value::as_str))
 }

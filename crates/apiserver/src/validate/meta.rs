@@ -232,32 +232,6 @@ pub(crate) fn label_selector(value: &Value, path: &str, out: &mut Vec<FieldError
     }
 }
 
-/// Whether a label selector chooses these labels; an absent one chooses nothing.
-pub(crate) fn selects(selector: &Value, labels: Option<&Value>) -> bool {
-    if selector.is_null() {
-        return false;
-    }
-    let value = |key: &str| labels.and_then(|l| l.get(key)).and_then(Value::as_str);
-    let equal = selector
-        .get("matchLabels")
-        .and_then(Value::as_map)
-        .into_iter()
-        .flat_map(Map::iter)
-        .all(|(k, v)| value(k) == v.as_str());
-    equal
-        && selector.get("matchExpressions").map(Value::items).unwrap_or_default().iter().all(|e| {
-            let found = e.str_at(["key"]).and_then(value);
-            let listed = || e.get("values").map(Value::items).unwrap_or_default().iter().any(|v| v.as_str() == found);
-            match e.str_at(["operator"]).unwrap_or_default() {
-                "In" => found.is_some() && listed(),
-                "NotIn" => found.is_none() || !listed(),
-                "Exists" => found.is_some(),
-                "DoesNotExist" => found.is_none(),
-                _ => false,
-            }
-        })
-}
-
 /// A DNS subdomain name in a field.
 pub(crate) fn subdomain_field(value: &str, path: &str, out: &mut Vec<FieldError>) {
     for m in is_dns1123_subdomain(value) {

@@ -2,7 +2,7 @@
 
 use druse_object::Value;
 
-use super::meta::{immutable, label_selector, selects};
+use super::meta::{immutable, label_selector};
 use super::pod::{nonnegative, template, template_immutable};
 use crate::field::{FieldError, go_quote};
 
@@ -33,7 +33,7 @@ fn selector(spec: &Value, what: &str, out: &mut Errors) {
 
 fn selector_matches(spec: &Value, out: &mut Errors) {
     let labels = spec.at(["template", "metadata", "labels"]);
-    if !selects(at(spec, &["selector"]), labels) {
+    if !druse_object::selector::selects(at(spec, &["selector"]), labels.unwrap_or(&Value::Null)) {
         out.push(FieldError::invalid(
             "spec.template.metadata.labels",
             labels.cloned().unwrap_or_default(),

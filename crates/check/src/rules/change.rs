@@ -40,7 +40,10 @@ fn finding(cx: &Context<'_>, danger: &Danger, code: &str) -> Finding {
         let path = danger.field.as_deref().map(|f| position::parse(&entry.object.value, f)).unwrap_or_default();
         let value = position::at(&entry.object.value, &path);
         let text = value.and_then(|v| v.as_str().map(str::to_string).or_else(|| v.as_i64().map(|i| i.to_string())));
-        return cx.at(entry, &path, &[text.as_deref().unwrap_or_default()], code, message);
+        let text = text.as_deref().unwrap_or_default();
+        // Values have an image's tag by itself.
+        let tag = text.rsplit_once(':').map_or("", |(_, tag)| tag);
+        return cx.at(entry, &path, &[text, tag], code, message);
     }
     // It is gone, or about the unit as a whole.
     let unit = cx.plan.units.iter().find(|u| u.id.to_string() == danger.unit);

@@ -47,7 +47,7 @@ fn unread(cx: &Context<'_>, out: &mut Vec<Finding>) {
         .plan
         .units
         .iter()
-        .filter(|u| u.id.kind == UnitKind::Kustomization)
+        .filter(|u| u.id.kind == UnitKind::Kustomization && u.source.as_ref().is_none_or(|s| s.is_tree))
         .map(|u| {
             let folder =
                 druse_flux::generator::clean_path(u.definition.value.str_at(["spec", "path"]).unwrap_or_default());

@@ -4,6 +4,7 @@ mod change;
 mod deprecated;
 mod duplicates;
 mod files;
+mod gateway;
 mod graph;
 mod kustomize;
 mod namespaces;
@@ -15,6 +16,7 @@ mod schema;
 mod secrets;
 mod security;
 mod selectors;
+mod unique;
 mod values;
 mod variables;
 
@@ -43,6 +45,7 @@ const RULES: &[Rule] = &[
     pinning::check,
     selectors::check,
     ports::check,
+    unique::check,
     security::check,
 ];
 

@@ -9,6 +9,10 @@ use crate::finding::{Finding, Severity};
 use crate::index::{Existence, Origin};
 use crate::position::Step;
 
+fn dir_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(d, _)| d)
+}
+
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
     // Flux itself, and what it is started with, is put there by hand.
     let given: BTreeSet<&str> =
@@ -19,6 +23,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
             && !namespace.contains("${")
             && cx.index.exists("", "Namespace", "", namespace) == Existence::Missing
     };
+    let dirs: BTreeSet<&str> = cx.files.read().iter().map(|p| dir_of(p)).collect();
     let mut seen = BTreeSet::new();
     for entry in cx.own().filter(|e| e.origin == Origin::Tree) {
         let namespace = entry.object.namespace();
@@ -28,12 +33,18 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
         let path = ["metadata", "namespace"].map(Step::from);
         let finding = cx.at(entry, &path, &[], "DR043", format!("nothing creates namespace {namespace}"));
         // A bootstrap in the repository, which is no unit, may do it.
-        let line = format!("namespace: {namespace}");
+        let lines = [format!("namespace: {namespace}"), format!("name: {namespace}")];
         let elsewhere = cx
             .files
             .iter()
             .filter(|f| !cx.files.was_read(&f.path))
-            .any(|f| f.text().lines().any(|l| l.trim_start().trim_start_matches("- ") == line));
+            // Manifests are in a namespace, and make none unless they say so; what lies beside those that are read is
+            // forgotten.
+            .filter(|f| {
+                !f.text().contains("apiVersion:")
+                    || f.text().contains("kind: Namespace") && !dirs.contains(dir_of(&f.path))
+            })
+            .any(|f| f.text().lines().any(|l| lines.iter().any(|n| l.trim_start().trim_start_matches("- ") == n)));
         out.push(if elsewhere { finding.severity(Severity::Warning) } else { finding });
     }
     for unit in &cx.plan.units {

@@ -1,15 +1,28 @@
 //! DR070–DR072: images and charts whose version is left open.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use druse_flux::api::HelmRelease;
 use druse_object::Value;
+use regex::Regex;
 
 use crate::context::Context;
 use crate::finding::{Finding, Severity};
 use crate::index::{Entry, Origin};
 use crate::pods;
 use crate::position::Step;
+
+/// What container runtimes take for an image's name.
+#[allow(clippy::unwrap_used, reason = "the pattern is a constant; a test compiles it")]
+static IMAGE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(concat!(
+        r"^(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]+)?/|\[[0-9a-fA-F:]+\](?::[0-9]+)?/)?",
+        r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*",
+        r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@[A-Za-z][A-Za-z0-9+._-]*:[0-9a-fA-F]{32,})?$"
+    ))
+    .unwrap()
+});
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
     let mut seen: BTreeSet<(String, String)> = BTreeSet::new();
@@ -23,6 +36,15 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
                 continue;
             }
             path.push(Step::from("image"));
+            if !IMAGE.is_match(image) {
+                let last = image.rsplit('/').next().unwrap_or(image);
+                let tag = last.rsplit_once(':').map_or("", |(_, tag)| tag);
+                let message = format!(
+                    "image {image:?} is no image's name: small letters, digits, . _ - and /, then :tag or @digest"
+                );
+                out.push(cx.at(entry, &path, &[image, tag], "DR013", message));
+                continue;
+            }
             image_findings(cx, entry, &path, image, out);
         }
     }
@@ -110,4 +132,26 @@ fn oci(cx: &Context<'_>, entry: &Entry<'_>, out: &mut Vec<Finding>) {
         _ => return,
     };
     out.push(cx.at(entry, &path, &[], "DR071", format!("{} has {what}", entry.key())));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_told_from_other_text() {
+        for image in [
+            "nginx",
+            "nginx:1.27",
+            "ghcr.io/a/b_c/d-e:V1.2",
+            "localhost:5000/x:1",
+            "[::1]:5000/x",
+            "a/b@sha256:0123456789abcdef0123456789abcdef",
+        ] {
+            assert!(IMAGE.is_match(image), "{image}");
+        }
+        for text in ["ghcr.io/a/b :1", "ghcr.io/A/B:1", "https://ghcr.io/a/b", "a/b:", "a//b", "a/b:1:2"] {
+            assert!(!IMAGE.is_match(text), "{text}");
+        }
+    }
 }

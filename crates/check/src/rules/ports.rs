@@ -5,6 +5,7 @@ use druse_object::Value;
 use crate::context::Context;
 use crate::finding::{Finding, Severity};
 use crate::index::{Entry, Origin};
+use crate::paths;
 use crate::pods::{self, Pod};
 use crate::position::Step;
 
@@ -13,6 +14,9 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
     for entry in cx.own() {
         if entry.is("", "Service") {
             service(cx, entry, &pods, out);
+        }
+        if entry.is("networking.k8s.io", "NetworkPolicy") && entry.origin == Origin::Tree {
+            policy(cx, entry, &pods, out);
         }
         if let Some(pod) = pods::of(entry) {
             probes(cx, &pod, out);
@@ -25,8 +29,19 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
     }
 }
 
+/// The node ports that an API server gives out unless told otherwise.
+const NODE_PORTS: std::ops::RangeInclusive<i64> = 30000..=32767;
+
 fn service(cx: &Context<'_>, entry: &Entry<'_>, pods: &[Pod<'_, '_>], out: &mut Vec<Finding>) {
     let spec = &entry.object.value["spec"];
+    for (i, port) in spec["ports"].items().iter().enumerate() {
+        let Some(number) = port["nodePort"].as_i64().filter(|n| *n > 0 && !NODE_PORTS.contains(n)) else { continue };
+        let path = [Step::from("spec"), Step::from("ports"), Step::Index(i), Step::from("nodePort")];
+        let message = format!("node port {number} is not in the valid range, which is 30000-32767 by default");
+        let finding = cx.at(entry, &path, &[&number.to_string()], "DR013", message);
+        // The range can be set, but hardly anybody does.
+        out.push(finding.severity(Severity::Warning));
+    }
     let selector = &spec["selector"];
     if selector.as_map().is_none_or(|m| m.is_empty()) {
         return;
@@ -72,16 +87,43 @@ fn numbers(pod: &Pod<'_, '_>) -> Vec<i64> {
     pod.containers().iter().flat_map(|(_, c)| c["ports"].items()).filter_map(|p| p["containerPort"].as_i64()).collect()
 }
 
+/// Ports that a policy opens by name on the pods it is for.
+fn policy(cx: &Context<'_>, entry: &Entry<'_>, pods: &[Pod<'_, '_>], out: &mut Vec<Finding>) {
+    let own = |p: &&Pod<'_, '_>| {
+        p.entry.object.namespace() == entry.object.namespace()
+            && pods::selects(&entry.object.value["spec"]["podSelector"], p.labels)
+    };
+    let matched: Vec<&Pod<'_, '_>> = pods.iter().filter(own).collect();
+    if matched.is_empty() {
+        return;
+    }
+    for (path, port) in paths::all(&entry.object.value, "spec.ingress[].ports[].port") {
+        let Some(name) = port.as_str().filter(|n| n.parse::<u16>().is_err()) else { continue };
+        if !matched.iter().any(|p| p.has_port_named(name)) {
+            let message = format!("no container of the pods that {} selects has a port named {name}", entry.key());
+            out.push(cx.at(entry, &path, &[], "DR082", message).severity(Severity::Warning));
+        }
+    }
+}
+
 /// Probes and hooks that name a port of their container.
 fn probes(cx: &Context<'_>, pod: &Pod<'_, '_>, out: &mut Vec<Finding>) {
     for (at, container) in pod.containers() {
         let has = |name: &str| container["ports"].items().iter().any(|p| p.str_at(["name"]) == Some(name));
         for holder in ["livenessProbe", "readinessProbe", "startupProbe"] {
             for action in ["httpGet", "tcpSocket"] {
-                let Some(name) = container[holder][action].str_at(["port"]).filter(|n| n.parse::<u16>().is_err())
-                else {
-                    continue;
-                };
+                let port = &container[holder][action]["port"];
+                if let (Some(number), Origin::Tree) = (port.as_i64(), pod.entry.origin) {
+                    // Health is often served on a port that nobody declares.
+                    let declared = numbers(pod);
+                    if !declared.is_empty() && !declared.contains(&number) {
+                        let path: Vec<Step> =
+                            at.iter().cloned().chain([holder, action, "port"].map(Step::from)).collect();
+                        let message = format!("no container of the pod has port {number}");
+                        out.push(cx.at(pod.entry, &path, &[], "DR082", message).severity(Severity::Info));
+                    }
+                }
+                let Some(name) = port.as_str().filter(|n| n.parse::<u16>().is_err()) else { continue };
                 if has(name) || name.contains("${") {
                     continue;
                 }

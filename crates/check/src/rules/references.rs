@@ -11,6 +11,7 @@ use crate::index::{Entry, Existence, Origin};
 use crate::paths;
 use crate::pods;
 use crate::position::{self, Step};
+use crate::rules::gateway;
 use crate::tables::{self, Reference};
 use crate::words::nearest;
 
@@ -27,7 +28,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
             all(cx, entry, r, &entry.object.value, &[], out);
         }
         if entry.gvk.group == "gateway.networking.k8s.io" {
-            sections(cx, entry, out);
+            gateway::check(cx, entry, out);
         }
     }
 }
@@ -43,7 +44,10 @@ fn all(cx: &Context<'_>, entry: &Entry<'_>, r: &Reference, root: &Value, base: &
             None => (at.clone(), holder.get(name), name.to_string()),
         };
         let (mut path, value, last) = field(&r.name);
-        let Some(name) = value.and_then(Value::as_str).filter(|n| !n.is_empty() && !n.contains("${")) else { continue };
+        let Some(name) = value.and_then(Value::as_str).filter(|n| !n.is_empty() && *n != "*" && !n.contains("${"))
+        else {
+            continue;
+        };
         if r.optional.as_ref().is_some_and(|o| field(o).1.and_then(Value::as_bool) == Some(true)) {
             continue;
         }
@@ -66,9 +70,12 @@ fn one(
     holder_path: &[Step],
     out: &mut Vec<Finding>,
 ) {
-    let (to_kind, to_group) = r.to.split_once('.').unwrap_or((&r.to, ""));
     let text = |f: &Option<String>| f.as_ref().and_then(|f| holder.str_at([f.as_str()])).filter(|t| !t.is_empty());
-    let kind = text(&r.kind).unwrap_or(to_kind);
+    let mut choices = r.to.split('|').map(|to| to.split_once('.').unwrap_or((to, "")));
+    let (first, said) = (choices.clone().next(), text(&r.kind));
+    let named = said.and_then(|kind| choices.find(|c| c.0 == kind));
+    let Some((to_kind, to_group)) = named.or(first) else { return };
+    let kind = said.unwrap_or(to_kind);
     // An API version stands for its group.
     let group = match text(&r.group) {
         Some(g) if g.contains('/') => g.split('/').next().unwrap_or_default(),
@@ -76,7 +83,9 @@ fn one(
         Some(g) => g,
         None => to_group,
     };
-    let Some(namespaced) = cx.plan.kinds.is_namespaced(group, kind) else { return };
+    // Of kinds that nothing in the tree defines, the objects say what they are.
+    let by_objects = || cx.index.of_kind(group, kind).next().map(|e| !e.object.namespace().is_empty());
+    let Some(namespaced) = cx.plan.kinds.is_namespaced(group, kind).or_else(by_objects) else { return };
     let own = entry.object.namespace();
     let namespace = match (namespaced, text(&r.namespace)) {
         (false, _) => "",
@@ -126,7 +135,16 @@ fn one(
                 has_port(cx, entry, port, (namespace, name), holder, holder_path, out);
             }
         }
-        Existence::Unknown => {}
+        // Something unknown may bring it; but where there is one of almost that name, it is most likely misspelt.
+        Existence::Unknown => {
+            let all = cx.index.of_kind(group, kind).filter(|e| somewhere || e.object.namespace() == namespace);
+            let like = nearest(name, all.map(|e| e.object.name()));
+            let digits = |s: &str| s.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
+            if let Some(like) = like.filter(|l| digits(l) != digits(name) && is_meant(cx, entry, name)) {
+                let finding = cx.at(entry, path, &[name], &r.code, format!("{shown} is not known to exist"));
+                out.push(finding.severity(Severity::Warning).help(format!("correct the name, if {like} is meant")));
+            }
+        }
     }
 }
 
@@ -146,7 +164,7 @@ fn anywhere(cx: &Context<'_>, group: &str, kind: &str, name: &str) -> Existence 
 }
 
 /// Whether the tree's people wrote a name: what only a chart says, the chart (or what it runs) answers for.
-fn is_meant(cx: &Context<'_>, entry: &Entry<'_>, name: &str) -> bool {
+pub(super) fn is_meant(cx: &Context<'_>, entry: &Entry<'_>, name: &str) -> bool {
     entry.origin == Origin::Tree || cx.value_in(entry.unit, &[name]).is_some()
 }
 
@@ -248,31 +266,6 @@ fn sub_paths(cx: &Context<'_>, pod: &pods::Pod<'_, '_>, out: &mut Vec<Finding>) 
                 path.extend([Step::from("volumeMounts"), Step::Index(i), Step::from("subPath")]);
                 has_key(cx, pod.entry, (kind, namespace, name), key, &path, existence, out);
             }
-        }
-    }
-}
-
-/// The listener of a Gateway that a route names.
-fn sections(cx: &Context<'_>, entry: &Entry<'_>, out: &mut Vec<Finding>) {
-    for (i, parent) in entry.object.value["spec"]["parentRefs"].items().iter().enumerate() {
-        let (Some(name), Some(section)) = (parent.str_at(["name"]), parent.str_at(["sectionName"])) else { continue };
-        if parent.str_at(["kind"]).is_some_and(|k| k != "Gateway") {
-            continue;
-        }
-        let namespace = parent.str_at(["namespace"]).unwrap_or(entry.object.namespace());
-        let mut gateways = cx.index.named("gateway.networking.k8s.io", "Gateway", namespace, name).peekable();
-        if gateways.peek().is_none() {
-            continue;
-        }
-        let listeners: Vec<&str> = gateways
-            .flat_map(|g| g.object.value["spec"]["listeners"].items())
-            .filter_map(|l| l.str_at(["name"]))
-            .collect();
-        if !listeners.contains(&section) && is_meant(cx, entry, section) {
-            let path = [Step::from("spec"), Step::from("parentRefs"), Step::Index(i), Step::from("sectionName")];
-            let message =
-                format!("Gateway {namespace}/{name} has no listener {section}; it has {}", listeners.join(", "));
-            out.push(cx.at(entry, &path, &[section], "DR036", message));
         }
     }
 }

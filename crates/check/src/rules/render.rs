@@ -5,7 +5,7 @@ use druse_kustomize::Kind;
 use druse_object::Value;
 use druse_plan::{Fault, Unit, UnitError, UnitId, UnitKind, UnitState};
 
-use crate::context::{Context, line_with};
+use crate::context::Context;
 use crate::files::{is_kustomization, is_put_aside};
 use crate::finding::{Finding, Place, Severity};
 use crate::index::Existence;
@@ -51,12 +51,22 @@ fn fault(cx: &Context<'_>, unit: &Unit, e: &UnitError, out: &mut Vec<Finding>) {
         let place = Place::new(e.file.clone().unwrap_or_default(), e.line);
         let place = match e.file.as_deref() {
             None => of_release(cx, unit, &e.message),
-            Some(_) if is_definition(unit, e) => of_release(cx, unit, &e.message),
+            // What cannot be an object is named with its place.
+            Some(_) if is_definition(unit, e) => {
+                named_place(cx, &e.message).unwrap_or_else(|| of_release(cx, unit, &e.message))
+            }
             // Flux builds a kustomization that it makes of the file: its lines are none of the file's.
             Some(file) if is_kustomization(file) || e.line == 0 => {
                 Place::new(file, named_in(cx, file, &e.message).unwrap_or(e.line.max(1)))
             }
-            Some(_) => place,
+            // What cannot be substituted is in the object somewhere.
+            Some(file) => {
+                let text = e.message.split_once("(in `").and_then(|(_, rest)| rest.split_once('`'));
+                let from = usize::try_from(e.line.saturating_sub(1)).unwrap_or(0);
+                let lines = cx.files.get(file).into_iter().flat_map(|f| f.text().lines().enumerate()).skip(from);
+                let found = text.and_then(|(text, _)| lines.into_iter().find(|(_, l)| l.contains(text)));
+                found.map_or(place, |(i, _)| Place::new(file, u32::try_from(i + 1).unwrap_or(0)))
+            }
         };
         finished(Finding::new(code, place, e.message.clone()).unit(&unit.id), e)
     };
@@ -71,6 +81,12 @@ fn fault(cx: &Context<'_>, unit: &Unit, e: &UnitError, out: &mut Vec<Finding>) {
             let others = cx.plan.units.iter().filter(|u| u.is_root && u.id != unit.id && !u.objects.is_empty()).count();
             let left_over = unit.is_root && unit.made_by.is_empty() && others > 0;
             out.push(if left_over { finding.severity(Severity::Warning) } else { finding });
+        }
+        Fault::Source if e.message.contains(" has no chart ") => {
+            out.push(
+                finished(cx.unit(unit, &steps(&["spec", "chart", "spec", "chart"]), "DR008", e.message.clone()), e)
+                    .severity(Severity::Error),
+            );
         }
         Fault::Source => {
             let path: &[&str] =
@@ -113,8 +129,23 @@ fn fault(cx: &Context<'_>, unit: &Unit, e: &UnitError, out: &mut Vec<Finding>) {
             out.push(finished(cx.unit(unit, &path, "DR040", e.message.clone()), e));
         }
         Fault::NoNamespace => out.push(at_file("DR012")),
-        Fault::Encrypted | Fault::Other => out.push(at_file("DR002")),
+        Fault::Encrypted | Fault::Other => out.push(at_file(other_code(&e.message))),
     }
+}
+
+/// What is wrong with an object that cannot be read, by the words of the error.
+fn other_code(message: &str) -> &'static str {
+    if message.starts_with("failed to decode Kubernetes apiVersion") {
+        return "DR012";
+    }
+    if message.contains(" has no version ") { "DR015" } else { "DR002" }
+}
+
+/// The file and line of the tree at the end of a message.
+fn named_place(cx: &Context<'_>, message: &str) -> Option<Place> {
+    let (file, line) = message.rsplit(' ').next()?.rsplit_once(':')?;
+    cx.files.get(file)?;
+    Some(Place::new(file, line.parse().ok()?))
 }
 
 /// Whether an error's place is only that of the unit's definition.
@@ -138,10 +169,33 @@ fn of_release(cx: &Context<'_>, unit: &Unit, message: &str) -> Place {
     cx.value_in(unit, &texts).unwrap_or_else(|| cx.of_unit(unit, &[]))
 }
 
-/// The line of a file that has what a message puts in quotes.
+/// The line of a kustomization that has what a message names: in quotes, brackets or parentheses, behind `name` or
+/// `open`; a path or an object's id by its last part, too.
 fn named_in(cx: &Context<'_>, file: &str, message: &str) -> Option<u32> {
     let file = cx.files.get(file)?;
-    message.split(['\'', '"', '`']).filter(|w| w.len() > 1 && !w.contains(' ')).find_map(|w| line_with(file, w))
+    let dir = file.path.rsplit_once('/').map_or(String::new(), |(d, _)| format!("{d}/"));
+    let quoted = message.split(['\'', '"', '`', '(', ')', '[', ']']).filter(|w| !w.contains(' '));
+    let said = message.split_whitespace().collect::<Vec<_>>();
+    let behind = said.windows(2).filter(|w| matches!(w[0], "name" | "open" | "path:")).map(|w| w[1].trim_matches(':'));
+    let words: Vec<&str> = quoted.chain(behind).filter(|w| w.len() > 1).collect();
+    let whole = words.iter().map(|w| w.strip_prefix(dir.as_str()).unwrap_or(w));
+    // `Kind.version.group/name.namespace`, and paths.
+    let parts = words.iter().filter_map(|w| w.rsplit_once('/')).flat_map(|(_, last)| {
+        let name = last.split('.').next().unwrap_or_default();
+        [last, name]
+    });
+    let has = |word: &str| {
+        let end = |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric() && c != '-' && c != '_');
+        let on = |line: &str| {
+            line.match_indices(word).any(|(i, w)| {
+                end(line.get(..i).and_then(|b| b.chars().next_back()))
+                    && end(line.get(i + w.len()..).and_then(|a| a.chars().next()))
+            })
+        };
+        let line = file.text().lines().position(|l| !l.trim_start().starts_with('#') && on(l))?;
+        u32::try_from(line + 1).ok()
+    };
+    whole.chain(parts).filter(|w| w.len() > 1).find_map(|w| has(w))
 }
 
 fn finished(mut finding: Finding, e: &UnitError) -> Finding {

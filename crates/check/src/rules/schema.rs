@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use druse_apiserver::FieldErrorKind;
-use druse_apiserver::schema::{Format, Node, SchemaSet, Shape, TypeSchema};
+use druse_apiserver::schema::{Format, ListType, Node, SchemaSet, Shape, TypeSchema};
 use druse_apiserver::validate::{NameRule, validate_create, validate_metadata};
 use druse_object::Quantity;
 use druse_object::{Gvk, Object, Value};
@@ -90,7 +90,8 @@ fn judge(cx: &Context<'_>, schemas: &SchemaSet, entry: &Entry<'_>, out: &mut Vec
         };
         let text = position::at(&entry.object.value, &fault.path).map(scalar).unwrap_or_default();
         refused |= fault.code == "DR011";
-        if fault.code == "DR010" && entry.origin == Origin::Chart && cx.in_values(entry.unit, &[&key]).is_none() {
+        let own = fault.code == "DR010" || fault.code == "DR013";
+        if own && entry.origin == Origin::Chart && cx.in_values(entry.unit, &[&key, &text]).is_none() {
             // The chart's own, which its users cannot change.
             continue;
         }
@@ -136,15 +137,27 @@ fn values(cx: &Context<'_>, schema: &Arc<TypeSchema>, entry: &Entry<'_>, secret:
         if e.field == "<nil>" || fields.iter().any(inner) {
             continue;
         }
-        let path = position::parse(&entry.object.value, &e.field);
+        let mut path = position::parse(&entry.object.value, &e.field);
+        let text = e.bad_value.as_ref().map(scalar).filter(|_| !secret).unwrap_or_default();
+        let written = position::at(&entry.object.value, &path);
+        // What is said of a map (labels, resources) is about the entry with that key or value.
+        if let Some(Value::Map(m)) = written
+            && let Some(key) = m.iter().find(|(k, v)| k.as_str() == text || scalar(v) == text).map(|(k, _)| k)
+            && !text.is_empty()
+        {
+            path.push(Step::from(key.as_str()));
+        }
         let code = match e.kind {
+            // The API says so of some values that are there.
+            FieldErrorKind::Required if written.is_some_and(|v| !scalar(v).is_empty()) => "DR013",
             FieldErrorKind::Required => "DR012",
+            // Nothing is written, and the zero that stands for it is refused.
+            FieldErrorKind::Invalid if written.is_none() && text == "0" => "DR012",
             FieldErrorKind::TypeInvalid => "DR011",
             FieldErrorKind::Invalid if !schema.is_builtin() && e.bad_value.is_none() => "DR014",
             _ => "DR013",
         };
         let message = if secret { format!("{}: {}", e.field, e.detail) } else { e.to_string() };
-        let text = e.bad_value.as_ref().map(scalar).filter(|_| !secret).unwrap_or_default();
         let key = path.iter().rev().find_map(|s| match s {
             Step::Key(k) => Some(k.as_str()),
             Step::Index(_) => None,
@@ -217,6 +230,7 @@ impl Walk {
             (Shape::Object, Value::Map(_)) => self.map(value, node, depth),
             (Shape::List, Value::Array(items)) => {
                 let Some(slot) = &node.items else { return };
+                self.twins(items, node);
                 for (i, item) in items.iter().enumerate() {
                     self.path.push(Step::Index(i));
                     self.node(item, slot.node(), depth + 1);
@@ -234,6 +248,30 @@ impl Walk {
                     _ => "a map",
                 },
             ),
+        }
+    }
+
+    /// Items that are one to server-side apply, which refuses them: those with the same values of their list's keys.
+    fn twins(&mut self, items: &[Value], node: &Node) {
+        if node.list != ListType::Map || node.keys.is_empty() {
+            return;
+        }
+        let slot = node.items.as_ref();
+        let mut seen: BTreeMap<Vec<String>, usize> = BTreeMap::new();
+        for (i, item) in items.iter().enumerate() {
+            let key = |k: &druse_object::Str| {
+                let default = || slot.and_then(|s| s.node().child(k)).and_then(|s| s.default.as_ref());
+                item.get(k).or_else(default).map(scalar)
+            };
+            let Some(id) = node.keys.iter().map(key).collect::<Option<Vec<String>>>() else { continue };
+            let shown: Vec<String> = node.keys.iter().zip(&id).map(|(k, v)| format!("{k} {v}")).collect();
+            if let Some(first) = seen.insert(id, i) {
+                let at = position::show(&self.path);
+                let message = format!("{at}[{first}] and {at}[{i}] have the same {}", shown.join(" and "));
+                let mut path = self.path.clone();
+                path.extend([Step::Index(i), Step::from(node.keys.first().map_or("", |k| k.as_str()))]);
+                self.found.push(Misfit { code: "DR013", path, message });
+            }
         }
     }
 
@@ -307,7 +345,12 @@ fn not_served(cx: &Context<'_>, schemas: &SchemaSet, out: &mut Vec<Finding>) {
             }
             let message = format!("nothing serves {kind} of {}", entry.gvk.api_version());
             let finding = cx.at(entry, &path, &[], "DR015", message);
-            if builtin {
+            // A group much like one that has the kind is that one, misspelt.
+            let groups = served.keys().filter(|(_, k)| *k == kind.as_str()).map(|(g, _)| g.as_str());
+            let like = crate::words::nearest(group, groups);
+            if let Some(like) = like {
+                out.push(finding.help(format!("correct apiVersion ({kind} is of {like})")));
+            } else if builtin {
                 out.push(finding);
             } else if !cx.index.is_open("") {
                 // Definitions can come from outside the tree: from a bootstrap, or from the nodes.

@@ -9,6 +9,7 @@ use crate::context::{Context, line_with};
 use crate::files::{Document, File};
 use crate::finding::{Finding, Place, Severity};
 use crate::index::{Entry, Origin};
+use crate::pods;
 use crate::position::{Step, locate};
 
 /// What credentials look like, each with what it is. Only forms that nothing else has.
@@ -33,6 +34,16 @@ const TOKENS: &[(&str, &str)] = &[
     (r"\bSG\.[0-9A-Za-z_-]{22}\.[0-9A-Za-z_-]{43}", "a SendGrid key"),
     (r"\bdckr_pat_[0-9A-Za-z_-]{20,}", "a Docker Hub token"),
     (r"\bK[0-9a-f]{64}::server:[0-9a-f]{32}\b", "a k3s token"),
+    (r"\bsk-(?:proj|ant|svcacct)-[A-Za-z0-9_-]{32,}", "an API key of a language model"),
+    (r"\bnpm_[A-Za-z0-9]{36}\b", "an npm token"),
+    (r"\bpypi-AgEIcHlwaS5vcmc[A-Za-z0-9_-]{50,}", "a PyPI token"),
+    (r"\bdop_v1_[0-9a-f]{64}\b", "a DigitalOcean token"),
+    (r"\bglsa_[A-Za-z0-9]{32}_[0-9a-f]{8}\b", "a Grafana token"),
+    // `-----BEGIN … PRIVATE KEY-----` in base64, as in kubeconfigs and in what was meant for a Secret.
+    (
+        r"\bLS0tLS1CRUdJTi(?:BQUklWQVRFIEtFWS|BSU0EgUFJJVkFURSBLRVkt|BFQyBQUklWQVRFIEtFWS|BPUEVOU1NIIFBSSVZBVEUgS0VZ|BFTkNSWVBURUQgUFJJVkFURSBLRVkt)",
+        "a private key",
+    ),
 ];
 
 #[allow(clippy::unwrap_used, reason = "the patterns are constants; a test compiles them")]
@@ -46,15 +57,24 @@ static NAMED: LazyLock<Regex> = LazyLock::new(|| {
     .unwrap()
 });
 
+/// A password in a URL: `scheme://user:password@host`.
+#[allow(clippy::unwrap_used, reason = "the pattern is a constant; a test compiles it")]
+static IN_URL: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r#"\b[a-z][a-z0-9+]{2,}://[^\s:/@"'{}<>$]*:([^\s:/@"'{}<>$%*]{6,})@[A-Za-z0-9.-]+"#).unwrap()
+});
+
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
     for entry in cx.own().filter(|e| e.origin == Origin::Tree && e.is("", "Secret") && !e.is_encrypted()) {
         plain(cx, entry, out);
     }
-    for file in cx.files.iter() {
+    for file in cx.files.iter().filter(|f| !is_sample(&f.path)) {
         tokens(file, out);
     }
-    for entry in cx.own().filter(|e| e.origin == Origin::Tree && (e.gvk.kind == "HelmRelease" || e.is("", "ConfigMap")))
-    {
+    for file in cx.files.others(|path| !is_sample(path)) {
+        tokens(&file, out);
+    }
+    let holds = |e: &&Entry<'_>| e.gvk.kind == "HelmRelease" || e.is("", "ConfigMap") || pods::of(e).is_some();
+    for entry in cx.own().filter(|e| e.origin == Origin::Tree).filter(holds) {
         let Some(file) = entry.object.provenance.file.as_deref().and_then(|f| cx.files.get(f)) else { continue };
         if let Some(document) = file.document_at(entry.object.provenance.line) {
             named(cx, entry, file, document, out);
@@ -150,6 +170,13 @@ fn generated(cx: &Context<'_>, entry: &Entry<'_>, file: &File, out: &mut Vec<Fin
     }
 }
 
+/// Whether a path is that of a program, which may look for credentials, or of what such a program is tested with.
+fn is_sample(path: &str) -> bool {
+    let extension = path.rsplit_once('.').map_or("", |(_, e)| e);
+    matches!(extension, "rs" | "go" | "js" | "ts" | "lock" | "sum" | "svg")
+        || path.split('/').any(|d| matches!(d, "tests" | "testdata" | "fixtures"))
+}
+
 fn in_secret(file: &File, line: u32) -> bool {
     file.document_at(line).is_some_and(|d| d.kind() == "Secret")
 }
@@ -172,13 +199,21 @@ fn tokens(file: &File, out: &mut Vec<Finding>) {
 fn named(cx: &Context<'_>, entry: &Entry<'_>, file: &File, document: &Document, out: &mut Vec<Finding>) {
     let skip = usize::try_from(document.line.saturating_sub(1)).unwrap_or(0);
     let take = usize::try_from(document.end.saturating_sub(document.line)).unwrap_or(usize::MAX).saturating_add(1);
+    let mut before = "";
     for (i, text) in file.text().lines().enumerate().skip(skip).take(take) {
-        let Some(value) = NAMED.captures(text).and_then(|c| c.get(1)) else { continue };
-        let value = value.as_str();
+        // The value of a variable is in the line below its name.
+        let joined = name_and_value(std::mem::replace(&mut before, text), text);
+        let written = joined.as_deref().unwrap_or(text);
+        let (value, in_url) = match (NAMED.captures(written), IN_URL.captures(text)) {
+            (Some(c), _) => (c.get(1), false),
+            (None, Some(c)) => (c.get(1), true),
+            (None, None) => continue,
+        };
+        let Some(value) = value.map(|m| m.as_str()) else { continue };
         let letters = value.bytes().any(|b| b.is_ascii_alphabetic());
         let mixed = letters && value.bytes().any(|b| b.is_ascii_digit());
         let place = value.contains('/') || value.contains("://") || value.starts_with('!');
-        if !mixed || place {
+        if !mixed || place || text.trim_start().starts_with('#') {
             continue;
         }
         let line = u32::try_from(i + 1).unwrap_or(0);
@@ -187,14 +222,25 @@ fn named(cx: &Context<'_>, entry: &Entry<'_>, file: &File, document: &Document, 
         {
             continue;
         }
-        let key = text.split(':').next().unwrap_or_default().trim().trim_start_matches("- ").trim_matches(['"', '\'']);
-        let message = format!("{key} looks like a credential in plain text");
+        let key =
+            written.split(':').next().unwrap_or_default().trim().trim_start_matches("- ").trim_matches(['"', '\'']);
+        let message = if in_url {
+            format!("{key} has a URL with a password in plain text")
+        } else {
+            format!("{key} looks like a credential in plain text")
+        };
         let mut finding = Finding::new("DR061", Place::new(&file.path, line), message)
             .severity(Severity::Warning)
             .unit(&entry.unit.id);
         finding.object = Some(entry.key());
         out.push(finding);
     }
+}
+
+/// `- name: X` with `value: Y` below it, as `X: Y`.
+fn name_and_value(above: &str, line: &str) -> Option<String> {
+    let name = above.trim().strip_prefix("- name:")?.trim().trim_matches(['"', '\'']);
+    Some(format!("{name}: {}", line.trim().strip_prefix("value:")?.trim()))
 }
 
 #[cfg(test)]
@@ -212,5 +258,11 @@ mod tests {
         assert_eq!(named("  DB_PASSWORD: 'hunter2hunter2'").as_deref(), Some("hunter2hunter2"));
         assert_eq!(named("  adminPassword: ${PASSWORD}"), None);
         assert_eq!(named("  existingSecretPasswordKey: password1"), None);
+        let variable = name_and_value("  - name: DB_PASSWORD", "    value: hunter2hunter2");
+        assert_eq!(variable.as_deref().and_then(named).as_deref(), Some("hunter2hunter2"));
+        let in_url = |text: &str| IN_URL.captures(text).map(|c| c[1].to_string());
+        assert_eq!(in_url("url: postgres://me:hunter2@db:5432/x").as_deref(), Some("hunter2"));
+        assert_eq!(in_url("url: postgres://me:$(PASSWORD)@db/x"), None);
+        assert_eq!(in_url("url: https://example.org:8443/@me"), None);
     }
 }

@@ -5,6 +5,7 @@ use druse_object::{Map, Value};
 use crate::context::Context;
 use crate::finding::Finding;
 use crate::index::{Entry, Origin, is_custom};
+use crate::paths;
 use crate::pods::{self, Pod};
 use crate::position::Step;
 
@@ -34,6 +35,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
             }
             ("networking.k8s.io", "NetworkPolicy") => {
                 pods_selected(cx, entry, &pods, &spec["podSelector"], &["podSelector"], out);
+                peers(cx, entry, &pods, out);
             }
             ("policy", "PodDisruptionBudget") => pods_selected(cx, entry, &pods, &spec["selector"], &["selector"], out),
             ("cilium.io", "CiliumNetworkPolicy") => cilium(cx, entry, &pods, out),
@@ -136,6 +138,30 @@ fn pods_selected(
     if !hit && is_known(cx, namespace, &wanted) {
         let path: Vec<Step> = std::iter::once("spec").chain(field.iter().copied()).map(Step::from).collect();
         out.push(cx.at(entry, &path, &[], "DR081", format!("{} selects no pod", entry.key())));
+    }
+}
+
+/// Those that a NetworkPolicy lets in or out. Peers in namespaces that are named by other labels are not looked for.
+fn peers(cx: &Context<'_>, entry: &Entry<'_>, pods: &[Pod<'_, '_>], out: &mut Vec<Finding>) {
+    for (list, field) in [("ingress", "from"), ("egress", "to")] {
+        for (path, peer) in paths::all(&entry.object.value, &format!("spec.{list}[].{field}[]")) {
+            let selector = &peer["podSelector"];
+            let wanted = labels(selector);
+            let of = &peer["namespaceSelector"];
+            let namespace = match of.at(["matchLabels", "kubernetes.io/metadata.name"]).and_then(Value::as_str) {
+                Some(name) => name,
+                None if of.is_null() => entry.object.namespace(),
+                None => continue,
+            };
+            let hit = pods.iter().any(|p| p.entry.object.namespace() == namespace && pods::selects(selector, p.labels));
+            if wanted.is_empty() || hit || !is_known(cx, namespace, &wanted) {
+                continue;
+            }
+            let path: Vec<Step> = path.into_iter().chain([Step::from("podSelector")]).collect();
+            let message =
+                format!("{} allows pods of which there are none: {}", entry.key(), shown(&selector["matchLabels"]));
+            out.push(cx.at(entry, &path, &[], "DR081", message));
+        }
     }
 }
 

@@ -97,7 +97,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
     let input = args.tree.input()?;
     let base =
         args.base.as_ref().map(|rev| locate_revision(&args.tree.path, rev)).transpose().map_err(CliError::new)?;
-    let options = Options { plan: args.tree.options()?, also: args.also.clone(), base };
+    let options = Options { plan: args.tree.options()?, also: args.also.clone(), base, ..Options::default() };
     let found = druse_check::check(&input, &fetcher(globals)?, &options);
     let least = args.severity.severity();
     let prefix = folder_in_repository(&input.root);

@@ -135,6 +135,8 @@ fn namespace(found: &mut Found<'_>, subject: &Subject<'_>) {
     let (from, to) = (old.label(ENFORCE), new.label(ENFORCE));
     if rank(to) < rank(from) {
         let title = format!("pod security goes from {} to {}", from.unwrap_or("none"), to.unwrap_or("none"));
-        found.pair("pod-security-loosened", &subject.pair, title).map(|d| d.field(ENFORCE));
+        found
+            .pair("pod-security-loosened", &subject.pair, title)
+            .map(|d| d.field(&format!("metadata.labels.{ENFORCE}")));
     }
 }

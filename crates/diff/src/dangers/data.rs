@@ -11,17 +11,18 @@ use crate::model::Severity;
 
 type Kinds = HashMap<(String, String), String>;
 
-/// Kinds that hold data, with what goes with them; kinds that back data up.
-static KINDS: LazyLock<(Kinds, Kinds)> = LazyLock::new(|| {
+/// Kinds that hold data, with what goes with them; kinds that back data up; fields with the size of a kind's volumes.
+static KINDS: LazyLock<(Kinds, Kinds, Vec<(String, String, String)>)> = LazyLock::new(|| {
     #[derive(serde::Deserialize, Default)]
     struct File {
         data: Vec<(String, String, String)>,
         backups: Vec<(String, String)>,
+        sizes: Vec<(String, String, String)>,
     }
     let file: File = serde_json::from_str(include_str!("../../data/data-kinds.json")).unwrap_or_default();
     let data = file.data.into_iter().map(|(group, kind, what)| ((group, kind), what)).collect();
     let backups = file.backups.into_iter().map(|key| (key, String::new())).collect();
-    (data, backups)
+    (data, backups, file.sizes)
 });
 
 /// Whether an object holds data that goes with it.
@@ -46,6 +47,9 @@ pub(super) fn check(found: &mut Found<'_>, subject: &Subject<'_>) {
             reclaim(found, subject, old, new, "spec.persistentVolumeReclaimPolicy", "Retain");
         } else if subject.is("storage.k8s.io", &["StorageClass"]) {
             reclaim(found, subject, old, new, "reclaimPolicy", "Delete");
+        }
+        for (_, _, field) in KINDS.2.iter().filter(|(group, kind, _)| subject.is(group, &[kind.as_str()])) {
+            shrinks(found, subject, old, new, field, "volume");
         }
     }
 }
@@ -91,14 +95,7 @@ fn removed(found: &mut Found<'_>, subject: &Subject<'_>) {
 }
 
 fn claim(found: &mut Found<'_>, subject: &Subject<'_>, old: &Value, new: &Value) {
-    const SIZE: &str = "spec.resources.requests.storage";
-    let sizes = (at(old, SIZE).and_then(Quantity::of), at(new, SIZE).and_then(Quantity::of));
-    if let (Some(from), Some(to)) = sizes
-        && to < from
-    {
-        let title = format!("claim shrinks from {} to {}", show(at(old, SIZE)), show(at(new, SIZE)));
-        found.pair("pvc-shrunk", &subject.pair, title).map(|d| d.field(SIZE));
-    }
+    shrinks(found, subject, old, new, "spec.resources.requests.storage", "claim");
     const CLASS: &str = "spec.storageClassName";
     let (from, to) = (text_at(old, CLASS), text_at(new, CLASS));
     if from != to {
@@ -113,6 +110,16 @@ fn claim(found: &mut Found<'_>, subject: &Subject<'_>, old: &Value, new: &Value)
     }
 }
 
+fn shrinks(found: &mut Found<'_>, subject: &Subject<'_>, old: &Value, new: &Value, field: &str, what: &str) {
+    let sizes = (at(old, field).and_then(Quantity::of), at(new, field).and_then(Quantity::of));
+    if let (Some(from), Some(to)) = sizes
+        && to < from
+    {
+        let title = format!("{what} shrinks from {} to {}", show(at(old, field)), show(at(new, field)));
+        found.pair("pvc-shrunk", &subject.pair, title).map(|d| d.field(field));
+    }
+}
+
 fn stateful_set(found: &mut Found<'_>, subject: &Subject<'_>, old: &Value, new: &Value) {
     const TEMPLATES: &str = "spec.volumeClaimTemplates";
     let (from, to) = (at(old, TEMPLATES), at(new, TEMPLATES));
@@ -121,7 +128,8 @@ fn stateful_set(found: &mut Found<'_>, subject: &Subject<'_>, old: &Value, new: 
         let mut paths = Vec::new();
         fields::flat::flatten(&delta, &mut |_, field| paths.push(field.path.clone()));
         let title = format!("volumeClaimTemplates change: {}", super::some_of(&paths));
-        found.pair("claim-templates-changed", &subject.pair, title).map(|d| d.field(TEMPLATES));
+        let field = super::deepest(TEMPLATES, from, to);
+        found.pair("claim-templates-changed", &subject.pair, title).map(|d| d.field(&field));
     }
     for when in ["whenDeleted", "whenScaled"] {
         let path = format!("spec.persistentVolumeClaimRetentionPolicy.{when}");
@@ -157,6 +165,6 @@ mod tests {
 
     #[test]
     fn the_tables_are_read() {
-        assert!(KINDS.0.len() > 20 && KINDS.1.len() > 8);
+        assert!(KINDS.0.len() > 20 && KINDS.1.len() > 8 && KINDS.2.len() > 8);
     }
 }

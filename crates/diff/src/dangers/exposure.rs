@@ -195,15 +195,94 @@ fn policies(found: &mut Found<'_>, subject: &Subject<'_>) {
             found.object("network-policy-removed", gone, format!("{} is deleted", gone.object.key()));
         }
     }
-    let Some((old, new)) = subject.both().filter(|_| subject.is("networking.k8s.io", &["NetworkPolicy"])) else {
+    let Some((old, new)) = subject.both() else { return };
+    widened(found, subject, old, new);
+    if !subject.is("networking.k8s.io", &["NetworkPolicy"]) {
         return;
-    };
+    }
     let gone: Vec<String> =
         texts(&old.value, "spec.policyTypes").difference(&texts(&new.value, "spec.policyTypes")).cloned().collect();
     if !gone.is_empty() {
         let title = format!("no longer restricts {}", some_of(&gone));
         found.pair("network-policy-removed", &subject.pair, title).map(|d| d.field("spec.policyTypes"));
     }
+}
+
+/// Peers that a policy lets through and did not: each rule lets each of its peers through, on each of its ports.
+fn widened(found: &mut Found<'_>, subject: &Subject<'_>, old: &Object, new: &Object) {
+    // Of others, what a rule means depends on an order or an action.
+    if !subject.is("networking.k8s.io", &["NetworkPolicy"]) && !subject.is("cilium.io", &["CiliumNetworkPolicy"]) {
+        return;
+    }
+    // Another selector is another danger; what is let through is then about other pods.
+    let (before, after) = (allowed(old), allowed(new));
+    let covers = |a: &Allowed, b: &Allowed| {
+        let wide = |a: &str, b: &str| a == ANY || a == b;
+        a.of == b.of && a.way == b.way && wide(&a.peer, &b.peer) && wide(&a.port, &b.port)
+    };
+    let more: BTreeSet<String> = after
+        .iter()
+        .filter(|a| before.iter().any(|b| b.of == a.of) && !before.iter().any(|b| covers(b, a)))
+        .map(|a| {
+            let port = if a.port == ANY { "every port" } else { &a.port };
+            format!("{} {}, {port}", if a.way == "ingress" { "from" } else { "to" }, a.peer)
+        })
+        .collect();
+    if !more.is_empty() {
+        let more: Vec<String> = more.into_iter().collect();
+        let title = format!("lets more through: {}", some_of(&more));
+        found.pair("network-policy-widened", &subject.pair, title).map(|d| d.field("spec"));
+    }
+}
+
+const ANY: &str = "anywhere";
+
+/// What a policy lets through: for whom, in or out, which peer, on which port.
+struct Allowed {
+    of: String,
+    way: &'static str,
+    peer: String,
+    port: String,
+}
+
+fn allowed(policy: &Object) -> Vec<Allowed> {
+    let json = |v: Option<&Value>| v.map(druse_object::json::to_string).unwrap_or_default();
+    let mut out = Vec::new();
+    let value = &policy.value;
+    let one = at(value, "spec").into_iter();
+    for spec in one.chain(at(value, "specs").map(Value::items).unwrap_or_default()) {
+        let of = json(spec.get("podSelector").or(spec.get("endpointSelector")));
+        for way in ["ingress", "egress"] {
+            for rule in spec.get(way).map(Value::items).unwrap_or_default() {
+                let mut peers = Vec::new();
+                let mut ports = Vec::new();
+                for (key, v) in rule.as_map().into_iter().flat_map(|m| m.iter()) {
+                    match key.as_str() {
+                        "from" | "to" => peers.extend(v.items().iter().map(|p| json(Some(p)))),
+                        "ports" => ports.extend(v.items().iter().map(|p| json(Some(p)))),
+                        "toPorts" => ports.extend(v.items().iter().flat_map(|p| {
+                            let rules = json(p.get("rules"));
+                            p.get("ports")
+                                .map(Value::items)
+                                .unwrap_or_default()
+                                .iter()
+                                .map(move |p| json(Some(p)) + &rules)
+                        })),
+                        key => peers.extend(v.items().iter().map(|p| format!("{key} {}", json(Some(p))))),
+                    }
+                }
+                // Saying nothing says anyone, and every port.
+                let or_any = |list: Vec<String>| if list.is_empty() { vec![ANY.to_string()] } else { list };
+                let (peers, ports) = (or_any(peers), or_any(ports));
+                for peer in &peers {
+                    let allowed =
+                        |port: &String| Allowed { of: of.clone(), way, peer: peer.clone(), port: port.clone() };
+                    out.extend(ports.iter().map(allowed));
+                }
+            }
+        }
+    }
+    out
 }
 
 fn selectors(found: &mut Found<'_>, subject: &Subject<'_>) {

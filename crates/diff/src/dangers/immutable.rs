@@ -90,7 +90,8 @@ fn report(found: &mut Found<'_>, subject: &Subject<'_>, new: &Object, field: &st
     let Some(danger) = found.pair("immutable-field", &subject.pair, format!("{what}, which is refused")) else {
         return;
     };
-    danger.field(field);
+    let old = subject.pair.base.map(|b| &b.object.value);
+    danger.field(&super::deepest(field, old.and_then(|o| at(o, field)), at(&new.value, field)));
     if subject.pair.head.is_some_and(|h| h.unit.id.kind == UnitKind::HelmRelease) {
         danger.remedy = "Delete the object right before the upgrade, so that it is made anew, or give the changed object another name.".into();
     }

@@ -190,6 +190,40 @@ impl Found<'_> {
     }
 }
 
+/// The path of the first thing that differs between two values at a path, as deep as both are alike.
+fn deepest(path: &str, old: Option<&Value>, new: Option<&Value>) -> String {
+    match (old, new) {
+        (Some(Value::Map(old)), Some(Value::Map(new))) => {
+            // What is gone has no place any more.
+            match new.iter().find(|(k, v)| old.get(k) != Some(*v)) {
+                Some((key, v)) => deepest(&format!("{path}.{key}"), old.get(key), Some(v)),
+                None => path.to_string(),
+            }
+        }
+        (Some(Value::Array(old)), Some(Value::Array(new))) if old.len() == new.len() => {
+            match old.iter().zip(new).enumerate().find(|(_, (a, b))| a != b) {
+                Some((i, (a, b))) => deepest(&format!("{path}[{i}]"), Some(a), Some(b)),
+                None => path.to_string(),
+            }
+        }
+        _ => path.to_string(),
+    }
+}
+
+/// The path of the first text that is this one.
+fn path_of(value: &Value, text: &str) -> Option<String> {
+    let joined = |head: String, inner: String| {
+        let dot = if inner.is_empty() || inner.starts_with('[') { "" } else { "." };
+        format!("{head}{dot}{inner}")
+    };
+    match value {
+        Value::String(s) => (s == text).then(String::new),
+        Value::Map(m) => m.iter().find_map(|(k, v)| Some(joined(k.to_string(), path_of(v, text)?))),
+        Value::Array(a) => a.iter().enumerate().find_map(|(i, v)| Some(joined(format!("[{i}]"), path_of(v, text)?))),
+        _ => None,
+    }
+}
+
 impl Danger {
     fn field(&mut self, path: &str) -> &mut Self {
         self.field = Some(path.to_string());
@@ -322,7 +356,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_danger_says_what_it_means() {
-        assert_eq!(TABLE.len(), 60);
+        assert_eq!(TABLE.len(), 61);
         for (code, row) in TABLE.iter() {
             assert!(CATEGORIES.contains(&row.category), "{code}: {}", row.category);
             assert!(row.why.ends_with('.') && row.remedy.ends_with('.'), "{code}");

@@ -31,19 +31,20 @@ fn charts(found: &mut Found<'_>) {
 
 /// One image and what it becomes, told once with all that run it.
 fn image_versions<'a>(found: &mut Found<'_>, subjects: &[Subject<'a>]) {
-    let mut changes: BTreeMap<(Image, Image), Vec<Ref<'a>>> = BTreeMap::new();
+    let mut changes: BTreeMap<(Image, Image), Vec<(Ref<'a>, Option<String>)>> = BTreeMap::new();
     for pair in subjects.iter().map(|s| &s.pair) {
         let (Some(old), Some(new)) = (pair.base, pair.head) else { continue };
         let before = images(&old.object.value);
         for (container, to) in images(&new.object.value) {
             if let Some(from) = before.get(&container).filter(|f| **f != to) {
-                changes.entry((Image::parse(from), Image::parse(&to))).or_default().push(new);
+                let field = super::path_of(&new.object.value, &to);
+                changes.entry((Image::parse(from), Image::parse(&to))).or_default().push((new, field));
             }
         }
     }
     for ((from, to), users) in changes {
-        let Some(first) = users.first().copied() else { continue };
-        let mut names: Vec<String> = users.iter().map(|r| r.object.key().to_string()).collect();
+        let Some((first, field)) = users.first() else { continue };
+        let mut names: Vec<String> = users.iter().map(|(r, _)| r.object.key().to_string()).collect();
         names.dedup();
         let title = format!("image {} {} → {} in {}", to.name, from.version(), to.version(), some_of(&names));
         let code = match images::step(&from, &to) {
@@ -52,6 +53,6 @@ fn image_versions<'a>(found: &mut Found<'_>, subjects: &[Subject<'a>]) {
             _ if !from.digest.is_empty() && to.digest.is_empty() => "digest-removed",
             _ => continue,
         };
-        found.object(code, first, title);
+        found.object(code, *first, title).field.clone_from(field);
     }
 }

@@ -52,7 +52,7 @@ pub(super) fn name_html(name: &str) -> String {
     let mut parts = name.splitn(3, '/');
     match (parts.next(), parts.next(), parts.next()) {
         (Some(kind), Some(ns), Some(name)) => format!(
-            "<span class=\"kind\">{}</span><span class=\"ns\">{}/</span><b>{}</b>",
+            "<span class=\"kind\">{}</span><span class=\"ns\">{}/</span><wbr><b>{}</b>",
             esc(kind),
             esc(ns),
             esc(name)

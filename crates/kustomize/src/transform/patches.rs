@@ -3,7 +3,7 @@
 use druse_object::{Value, patch, yaml};
 
 use crate::docs;
-use crate::error::{Result, fail, go_quote, go_yaml};
+use crate::error::{Result, fail, go_quote};
 use crate::generators::go_json;
 use crate::kustomization::{Patch, Selector};
 use crate::loader::Loader;
@@ -156,7 +156,7 @@ pub(crate) fn load_json(entry: &Patch, loader: &Loader<'_>, file: &str) -> Resul
     } else {
         // What does not look like JSON is turned into it.
         let mut value = yaml::parse(&text, yaml::Dialect::Sigs)
-            .map_err(|e| fail!("error converting YAML to JSON: {}", go_yaml(&e)).at(&place, e.line))?;
+            .map_err(|e| fail!("error converting YAML to JSON: {}", e.go_text_v3()).at(&place, e.line))?;
         value.sort_keys();
         go_json(&value)
     };

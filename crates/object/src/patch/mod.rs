@@ -1,8 +1,7 @@
-//! The Kubernetes patch formats: JSON (RFC 6902), merge (RFC 7386), strategic merge as the API server does it and as
-//! kustomize does it.
+//! The Kubernetes patch formats: JSON (RFC 6902), merge (RFC 7386), strategic merge as the API server does it. What
+//! kustomize calls a strategic merge is another thing, and is in `druse-kustomize`.
 
 mod json_patch;
-mod kustomize;
 mod strategic;
 #[cfg(test)]
 mod tests;
@@ -10,7 +9,6 @@ mod tests;
 use crate::value::Value;
 
 pub use json_patch::json_patch;
-pub use kustomize::kustomize_merge;
 pub use strategic::strategic_merge;
 
 /// A patch that cannot be applied.
@@ -30,11 +28,6 @@ pub trait MergeSchema {
     fn is_merged_set(&self) -> bool;
     /// Whether a map keeps only the keys of the patch's `$retainKeys`.
     fn retain_keys(&self) -> bool;
-    /// The keys that tell a list's items apart (`x-kubernetes-list-map-keys`), where there is a merge key at all:
-    /// kustomize matches items by all of them, the API server by the merge key alone.
-    fn list_map_keys(&self) -> Vec<&str> {
-        self.merge_key().into_iter().collect()
-    }
 }
 
 /// The schema of a map's field, whether named or common to all values.

@@ -1,6 +1,6 @@
 //! What the patch formats do, as tables.
 
-use super::{MergeSchema, json_patch, kustomize_merge, merge_patch, strategic_merge};
+use super::{MergeSchema, json_patch, merge_patch, strategic_merge};
 use crate::{Value, json, yaml};
 
 fn y(text: &str) -> Value {
@@ -31,9 +31,6 @@ impl MergeSchema for S {
     }
     fn retain_keys(&self) -> bool {
         false
-    }
-    fn list_map_keys(&self) -> Vec<&str> {
-        self.keys.clone()
     }
 }
 
@@ -154,44 +151,6 @@ fn strategic_merges_as_the_api_server() {
         let mut v = y(target);
         match strategic_merge(&mut v, &y(patch), Some(&schema())) {
             Ok(()) => assert_eq!(json::to_string_sorted(&v), want, "{patch}"),
-            Err(e) => assert_eq!(e.to_string(), want, "{patch}"),
-        }
-    }
-}
-
-#[test]
-fn strategic_merges_as_kustomize() {
-    for (target, patch, want) in [
-        // The patch's items first.
-        (
-            "{c: [{name: a, x: 1}, {name: b}]}",
-            "{c: [{name: b, y: 2}, {name: z}]}",
-            r#"{"c":[{"name":"b","y":2},{"name":"z"},{"name":"a","x":1}]}"#,
-        ),
-        ("{c: [{name: a}, {name: b}]}", "{c: [{name: a, $patch: delete}]}", r#"{"c":[{"name":"b"}]}"#),
-        ("{c: [{name: a}]}", "{c: [{$patch: replace}, {name: q}]}", r#"{"c":[{"name":"q"}]}"#),
-        ("{set: [a, b]}", "{set: [c, a]}", r#"{"set":["c","a","b"]}"#),
-        // A port without a protocol stands for the target's with one, whose fields win; those both have come last.
-        (
-            "{c: [{name: a, ports: [{containerPort: 81, protocol: TCP}]}]}",
-            "{c: [{name: a, ports: [{containerPort: 81, x: 1}, {containerPort: 80}]}]}",
-            r#"{"c":[{"name":"a","ports":[{"containerPort":80},{"containerPort":81,"protocol":"TCP"}]}]}"#,
-        ),
-        ("{l: [{name: a}]}", "{l: [{name: b}]}", r#"{"l":[{"name":"b"}]}"#),
-        ("{m: {a: 1, n: null}}", "{m: {a: null}, n: {x: null, y: 1}, e: {}}", r#"{"e":{},"m":{"n":null},"n":{"y":1}}"#),
-        ("{m: {a: 1}}", "{m: {$patch: delete}}", "{}"),
-        ("{m: {a: 1}}", "{m: {$patch: replace, b: 2}}", r#"{"m":{"b":2}}"#),
-        (
-            "{c: [{name: a, ports: [{containerPort: 80, protocol: TCP}, {containerPort: 80, protocol: UDP}]}]}",
-            "{c: [{name: a, ports: [{containerPort: 80, protocol: UDP, x: 1}]}]}",
-            r#"{"c":[{"name":"a","ports":[{"containerPort":80,"protocol":"TCP"},{"containerPort":80,"protocol":"UDP","x":1}]}]}"#,
-        ),
-        ("{a: 1}", "{$patch: delete}", "null"),
-        ("{a: 1}", "{a: {b: 1}}", "wrong node kind: expected ScalarNode but was MappingNode: node contents:\nb: 1\n"),
-    ] {
-        let mut v = y(target);
-        match kustomize_merge(&mut v, &y(patch), Some(&schema())) {
-            Ok(_) => assert_eq!(json::to_string_sorted(&v), want, "{patch}"),
             Err(e) => assert_eq!(e.to_string(), want, "{patch}"),
         }
     }

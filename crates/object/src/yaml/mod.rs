@@ -76,7 +76,7 @@ pub struct YamlError {
     /// From 1, in characters.
     pub column: u32,
     /// The line where the collection began that could not be finished, when that is what is wrong; 0 otherwise.
-    pub began: u32,
+    began: u32,
     /// What is wrong, in go-yaml's words where it has them.
     pub message: String,
     /// The line go-yaml v2 would name, if it would name one.
@@ -92,6 +92,29 @@ impl YamlError {
             Some(line) => format!("yaml: line {line}: {}", self.message),
             None => format!("yaml: {}", self.message),
         }
+    }
+
+    /// The error as `go.yaml.in/yaml/v3` words it, which kustomize reads with: its parser counts lines from 0 and names
+    /// the line where the collection began that could not be finished.
+    #[must_use]
+    pub fn go_text_v3(&self) -> String {
+        let line = if self.message.starts_with("unknown anchor") {
+            0
+        } else if self.message.contains("already set in map") {
+            return format!("yaml: unmarshal errors:\n  line {}: {}", self.line, self.message);
+        } else if self.message.starts_with("did not find expected") {
+            // Line 0 counts as none.
+            match self.began.saturating_sub(1) {
+                0 => self.line.saturating_sub(1),
+                began => began,
+            }
+        } else if self.line == 1 {
+            // A mistake in the first line is shown without a line.
+            0
+        } else {
+            self.line
+        };
+        if line == 0 { format!("yaml: {}", self.message) } else { format!("yaml: line {line}: {}", self.message) }
     }
 }
 

@@ -1,0 +1,157 @@
+//! DR084: what only one can have: node ports, addresses of load balancers, and the path of a host.
+
+use std::collections::BTreeMap;
+
+use druse_object::Value;
+
+use crate::context::Context;
+use crate::finding::Finding;
+use crate::finding::Severity;
+use crate::index::{Entry, Origin};
+use crate::position::Step;
+
+/// Annotations that ask for addresses, and those that let Services with the same value share them.
+const ADDRESSES: &[(&str, &str)] = &[
+    ("lbipam.cilium.io/ips", "lbipam.cilium.io/sharing-key"),
+    ("io.cilium/lb-ipam-ips", "io.cilium/lb-ipam-sharing-key"),
+    ("metallb.io/loadBalancerIPs", "metallb.io/allow-shared-ip"),
+    ("metallb.universe.tf/loadBalancerIPs", "metallb.universe.tf/allow-shared-ip"),
+    ("kube-vip.io/loadbalancerIPs", ""),
+];
+
+/// Who asks for something, and where.
+struct Claim<'s, 'a> {
+    entry: &'s Entry<'a>,
+    path: Vec<Step>,
+    /// What it says in values of charts.
+    text: String,
+    /// Ports that it is for, or a key that lets others share it: with something in common here, or without anything,
+    /// two claims cannot both be met.
+    ports: Vec<String>,
+    share: String,
+}
+
+type Claims<'s, 'a> = BTreeMap<(&'static str, String), Vec<Claim<'s, 'a>>>;
+
+pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
+    let mut claims: Claims<'_, '_> = BTreeMap::new();
+    for entry in cx.own().filter(|e| !e.hook) {
+        match (entry.gvk.group.as_str(), entry.gvk.kind.as_str()) {
+            ("", "Service") => service(entry, &mut claims),
+            ("networking.k8s.io", "Ingress") => ingress(entry, &mut claims),
+            (super::gateway::GROUP, "HTTPRoute") => route(entry, &mut claims),
+            _ => {}
+        }
+    }
+    for ((what, value), all) in &claims {
+        for (i, claim) in all.iter().enumerate() {
+            // One object in two units is another fault.
+            let other = all
+                .iter()
+                .enumerate()
+                .find(|(j, o)| *j != i && o.entry.object.key() != claim.entry.object.key() && conflict(what, claim, o));
+            let Some((_, other)) = other else { continue };
+            if claim.entry.origin == Origin::Chart && cx.in_values(claim.entry.unit, &[&claim.text]).is_none() {
+                continue;
+            }
+            let message = format!("{what} {value} of {} is also that of {}", claim.entry.key(), other.entry.key());
+            let finding = cx.at(claim.entry, &claim.path, &[&claim.text], "DR084", message);
+            // The API refuses a node port that is taken; the rest only does not work as it should.
+            out.push(if *what == "node port" { finding } else { finding.severity(Severity::Warning) });
+        }
+    }
+}
+
+fn conflict(what: &str, a: &Claim<'_, '_>, b: &Claim<'_, '_>) -> bool {
+    if what != "address" {
+        return true;
+    }
+    let same_port = a.ports.iter().any(|p| b.ports.contains(p));
+    same_port || a.share != b.share || a.share.is_empty()
+}
+
+fn service<'s, 'a>(entry: &'s Entry<'a>, claims: &mut Claims<'s, 'a>) {
+    let spec = &entry.object.value["spec"];
+    let mut ports = Vec::new();
+    for (i, port) in spec["ports"].items().iter().enumerate() {
+        let protocol = port.str_at(["protocol"]).unwrap_or("TCP");
+        ports.extend(port["port"].as_i64().map(|n| format!("{n}/{protocol}")));
+        let Some(number) = port["nodePort"].as_i64().filter(|n| *n > 0) else { continue };
+        let path = vec![Step::from("spec"), Step::from("ports"), Step::Index(i), Step::from("nodePort")];
+        let claim = Claim { entry, path, text: number.to_string(), ports: Vec::new(), share: String::new() };
+        claims.entry(("node port", format!("{number}/{protocol}"))).or_default().push(claim);
+    }
+    if spec.str_at(["type"]) != Some("LoadBalancer") {
+        return;
+    }
+    let annotations = &entry.object.value["metadata"]["annotations"];
+    let annotation = |key: &str| annotations.get(key).and_then(Value::as_str).unwrap_or_default();
+    let mut add = |path: Vec<Step>, text: &str, share: &str| {
+        for address in text.split(',').map(str::trim).filter(|a| !a.is_empty() && !a.contains("${")) {
+            let claim =
+                Claim { entry, path: path.clone(), text: text.into(), ports: ports.clone(), share: share.into() };
+            claims.entry(("address", address.to_string())).or_default().push(claim);
+        }
+    };
+    let shared = ADDRESSES.iter().map(|(_, key)| annotation(key)).find(|k| !k.is_empty()).unwrap_or_default();
+    for (key, share) in ADDRESSES {
+        // kube-vip lets all share an address as long as their ports differ.
+        let share = if share.is_empty() { "any" } else { shared };
+        add(["metadata", "annotations", key].map(Step::from).to_vec(), annotation(key), share);
+    }
+    let asked = ADDRESSES.iter().any(|(key, _)| !annotation(key).is_empty());
+    if let Some(address) = spec.str_at(["loadBalancerIP"]).filter(|_| !asked) {
+        add(["spec", "loadBalancerIP"].map(Step::from).to_vec(), address, shared);
+    }
+}
+
+fn ingress<'s, 'a>(entry: &'s Entry<'a>, claims: &mut Claims<'s, 'a>) {
+    let spec = &entry.object.value["spec"];
+    let annotations = &entry.object.value["metadata"]["annotations"];
+    let canary = annotations.as_map().into_iter().flat_map(|m| m.iter());
+    if canary.into_iter().any(|(k, v)| k.ends_with("/canary") && v.as_str() == Some("true")) {
+        return;
+    }
+    let class = spec.str_at(["ingressClassName"]).or(annotations.str_at(["kubernetes.io/ingress.class"]));
+    for (i, rule) in spec["rules"].items().iter().enumerate() {
+        let Some(host) = rule.str_at(["host"]).filter(|h| !h.contains("${")) else { continue };
+        for (j, path) in rule["http"]["paths"].items().iter().enumerate() {
+            let kind = path.str_at(["pathType"]).unwrap_or_default();
+            let text = path.str_at(["path"]).unwrap_or("/");
+            let at = [Step::from("spec"), Step::from("rules"), Step::Index(i), Step::from("http")];
+            let at = at.into_iter().chain([Step::from("paths"), Step::Index(j), Step::from("path")]).collect();
+            let claim = Claim { entry, path: at, text: host.into(), ports: Vec::new(), share: String::new() };
+            let shown = format!("{host}{text} ({kind}, class {})", class.unwrap_or("by default"));
+            claims.entry(("path", shown)).or_default().push(claim);
+        }
+    }
+}
+
+fn route<'s, 'a>(entry: &'s Entry<'a>, claims: &mut Claims<'s, 'a>) {
+    let spec = &entry.object.value["spec"];
+    for parent in spec["parentRefs"].items() {
+        let namespace = parent.str_at(["namespace"]).unwrap_or(entry.object.namespace());
+        let (name, section) = (parent.str_at(["name"]).unwrap_or_default(), parent.str_at(["sectionName"]));
+        for host in spec["hostnames"].items().iter().filter_map(Value::as_str).filter(|h| !h.contains("${")) {
+            for (i, rule) in spec["rules"].items().iter().enumerate() {
+                let none = [Value::Null];
+                let matches = if rule["matches"].items().is_empty() { &none[..] } else { rule["matches"].items() };
+                for m in matches {
+                    // Headers, methods and parameters tell requests for one path apart.
+                    if m.as_map().is_some_and(|m| m.keys().any(|k| k.as_str() != "path")) {
+                        continue;
+                    }
+                    let kind = m.at(["path", "type"]).and_then(Value::as_str).unwrap_or("PathPrefix");
+                    let path = m.at(["path", "value"]).and_then(Value::as_str).unwrap_or("/");
+                    let gateway = format!("{namespace}/{name}{}", section.map(|s| format!(" {s}")).unwrap_or_default());
+                    let at = vec![Step::from("spec"), Step::from("rules"), Step::Index(i)];
+                    let claim = Claim { entry, path: at, text: host.into(), ports: Vec::new(), share: String::new() };
+                    claims
+                        .entry(("path", format!("{host}{path} ({kind}, Gateway {gateway})")))
+                        .or_default()
+                        .push(claim);
+                }
+            }
+        }
+    }
+}
