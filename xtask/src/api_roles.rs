@@ -27,8 +27,8 @@ const FILES: [&str; 6] = [
 /// What all of them are labelled with.
 const COMMON: &str = "kubernetes.io/bootstrapping";
 
-fn text<'a>(v: &'a Value, path: &[&str]) -> &'a str {
-    v.str_at(path.iter().copied()).filter(|t| !t.is_empty()).unwrap_or("-")
+fn text<'a, const N: usize>(v: &'a Value, path: [&str; N]) -> &'a str {
+    v.str_at(path).filter(|t| !t.is_empty()).unwrap_or("-")
 }
 
 fn words(v: &Value) -> String {
@@ -49,15 +49,15 @@ pub fn run(from: &Path, to: &Path) -> Result<()> {
     for file in FILES {
         let list = yaml::parse(&fs::read_to_string(from.join(file))?, Dialect::Sigs)?;
         for object in list["items"].items() {
-            let (namespace, name) = (text(object, &["metadata", "namespace"]), text(object, &["metadata", "name"]));
+            let (namespace, name) = (text(object, ["metadata", "namespace"]), text(object, ["metadata", "name"]));
             if object.get("roleRef").is_some() {
                 let subjects: Vec<String> = object["subjects"]
                     .items()
                     .iter()
-                    .map(|s| format!("{}:{}:{}", text(s, &["kind"]), text(s, &["namespace"]), text(s, &["name"])))
+                    .map(|s| format!("{}:{}:{}", text(s, ["kind"]), text(s, ["namespace"]), text(s, ["name"])))
                     .collect();
                 let subjects = if subjects.is_empty() { "-".to_owned() } else { subjects.join(",") };
-                let (kind, role) = (text(object, &["roleRef", "kind"]), text(object, &["roleRef", "name"]));
+                let (kind, role) = (text(object, ["roleRef", "kind"]), text(object, ["roleRef", "name"]));
                 writeln!(out, "binding\t{namespace}\t{name}\t{kind}\t{role}\t{subjects}")?;
                 continue;
             }
