@@ -1,10 +1,11 @@
 //! Where an issuer's documents go: a folder, or a bucket over S3.
 
-use druse_aws::endpoint::{Endpoints, region};
+use druse_aws::endpoint::{Endpoints, region, retries};
 use druse_aws::{Client, Credentials};
 use druse_identity::IdentityError;
 use druse_identity::documents::Document;
 use druse_identity::publish::{Folder, Outcome, Place};
+use druse_secrets::provider::Settings;
 
 use crate::error::CliError;
 
@@ -69,6 +70,24 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
 pub fn client(region: &str) -> Result<Client, CliError> {
     let http = druse_source::net::plain_client(&crate::network::options()).map_err(CliError::new)?;
     Ok(Client::new(http, Endpoints::from_environment(variable), region))
+}
+
+/// How the secrets path reaches AWS, as the standard variables say.
+///
+/// # Errors
+/// When the network's options are unusable, or AWS_CA_BUNDLE names no readable file.
+pub fn provider_settings() -> Result<Settings, CliError> {
+    let mut network = crate::network::options();
+    if let Some(file) = variable("AWS_CA_BUNDLE").filter(|f| !f.is_empty()) {
+        let roots = std::fs::read_to_string(&file)
+            .map_err(|e| CliError::new(format!("AWS_CA_BUNDLE names {file}, which cannot be read: {e}")))?;
+        network.extra_roots = Some(roots);
+    }
+    let http = druse_source::net::plain_client(&network).map_err(CliError::new)?;
+    let mut settings = Settings::new(http, Endpoints::from_environment(variable));
+    settings.region = region(variable);
+    settings.retries = retries(variable);
+    Ok(settings)
 }
 
 fn credentials() -> Option<Credentials> {

@@ -15,6 +15,8 @@ use crate::planning::{TreeArgs, report};
 #[derive(clap::Subcommand, Clone, Debug)]
 pub enum Command {
     Check(Check),
+    Trace(super::secrets_trace::Args),
+    Provider(super::secrets_provider::Args),
 }
 
 /// How findings are printed.
@@ -47,6 +49,8 @@ pub struct Check {
 pub fn run(command: &Command, globals: &Globals) -> Result<ExitCode, CliError> {
     match command {
         Command::Check(args) => check(args, globals),
+        Command::Trace(args) => super::secrets_trace::run(args, globals),
+        Command::Provider(args) => super::secrets_provider::run(args, globals),
     }
 }
 
