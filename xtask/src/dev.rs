@@ -4,8 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// `cargo xtask test [ARGS]`: fetches the real helm and kubectl, and AWS' clients (once, under `target/`),
-/// and runs all tests.
+/// `cargo xtask test [ARGS]`: fetches the real helm and kubectl, AWS' clients and csi-sanity (once, under
+/// `target/`), and runs all tests.
 pub fn test(args: &[String]) -> io::Result<()> {
     let root = root();
     let tools = root.join("target").join("tools");
@@ -19,6 +19,11 @@ pub fn test(args: &[String]) -> io::Result<()> {
     let fetched = Command::new("python3").arg(root.join("tools/aws_clients.py")).arg(&clients).status();
     if fetched.is_ok_and(|s| s.success()) {
         cargo.env("DRUSE_AWS_CLIENTS", clients.join("bin"));
+    }
+    let sanity = root.join("target").join("csi-sanity");
+    let fetched = Command::new("python3").arg(root.join("tools/csi_sanity.py")).arg(&sanity).status();
+    if fetched.is_ok_and(|s| s.success()) {
+        cargo.env("DRUSE_CSI_SANITY", sanity.join("csi-sanity"));
     }
     run(&mut cargo)
 }

@@ -13,14 +13,13 @@ use druse_flux::{FluxError, graph, release};
 use druse_helm::{Capabilities, Release, SeededHost, Values};
 use druse_object::{Map, Object, Value};
 use druse_plan::sources::SourceChart;
-use druse_runtime::{Api, Caches, DeleteOptions, Key, Manager, Next, Reconciler, clock};
+use druse_runtime::{Api, Caches, DeleteOptions, Key, Manager, Next, Reconciler, Recorder, clock};
 
 use crate::actions::{self, Actions};
 use crate::atomic::{self, Outcome, Run};
 use crate::context::{
     CacheLookup, Context, FINALIZER, RECONCILE_AT, Randomness, conditions, depends_on, kinds, matters, refers_to,
 };
-use crate::events::Recorder;
 use crate::host::ClusterHost;
 use crate::storage::Storage;
 use crate::{conditions, snapshot};

@@ -14,14 +14,13 @@ use druse_flux::{FluxError, generator, graph, kstatus, labels, substitute};
 use druse_object::{Map, Object, Value, yaml};
 use druse_plan::remote::Remotes;
 use druse_plan::sources::SourceTree;
-use druse_runtime::{Caches, Key, Manager, Next, Reconciler, clock};
+use druse_runtime::{Caches, Key, Manager, Next, Reconciler, Recorder, clock};
 use sha2::{Digest, Sha256};
 
 use crate::conditions;
 use crate::context::{
     CacheLookup, Context, FINALIZER, RECONCILE_AT, conditions, depends_on, kinds, matters, refers_to,
 };
-use crate::events::Recorder;
 use crate::ssa::{Action, ApplyOptions, Change, ResourceManager};
 use crate::wait;
 use crate::{inventory, normalize};

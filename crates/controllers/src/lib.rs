@@ -8,7 +8,6 @@ mod atomic;
 pub mod conditions;
 mod context;
 mod drift;
-pub mod events;
 mod helmrelease;
 mod hooks;
 mod host;

@@ -49,6 +49,14 @@ impl Volume {
         self.current().is_some()
     }
 
+    /// Whether anything is in it, whoever wrote it.
+    ///
+    /// # Errors
+    /// When it cannot be listed.
+    pub fn holds_anything(&self) -> io::Result<bool> {
+        Ok(self.is_written() || self.entries()?.iter().any(|(name, _)| !name.starts_with("..")))
+    }
+
     /// Makes `content` the volume's whole content; returns whether anything had to be changed. When it fails, the old
     /// content stays.
     ///

@@ -1,7 +1,7 @@
-//! The Container Storage Interface (`csi.v1`, container-storage-interface/spec 1.11): the services Identity and Node, and
-//! of Controller the capabilities a probe asks for.
+//! The Container Storage Interface (`csi.v1`, container-storage-interface/spec 1.11): the services Identity and Node.
 //!
-//! Every other method is `UNIMPLEMENTED`, among them all that attach or expand volumes.
+//! Every other method is `UNIMPLEMENTED`: all of Controller, and what stages, expands or measures volumes. (Upstream's
+//! driver announces Controller and staging, and does nothing in either.)
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -61,9 +61,6 @@ pub struct Typed {
     pub r#type: i32,
 }
 
-/// [`PluginCapability::service`]: the plugin serves Controller.
-pub const CONTROLLER_SERVICE: i32 = 1;
-
 /// Asks whether the plugin is ready.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct ProbeRequest {}
@@ -82,18 +79,6 @@ pub struct BoolValue {
     /// The value.
     #[prost(bool, tag = "1")]
     pub value: bool,
-}
-
-/// Asks what the controller can do.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct ControllerGetCapabilitiesRequest {}
-
-/// What the controller can do.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct ControllerGetCapabilitiesResponse {
-    /// Each capability.
-    #[prost(message, repeated, tag = "1")]
-    pub capabilities: Vec<RpcCapability>,
 }
 
 /// A capability that is a set of calls.
@@ -151,46 +136,6 @@ pub struct AccessMode {
     #[prost(int32, tag = "1")]
     pub mode: i32,
 }
-
-/// Prepares a volume on the node.
-#[derive(Clone, PartialEq, prost::Message)]
-#[prost(skip_debug)]
-pub struct NodeStageVolumeRequest {
-    /// The volume.
-    #[prost(string, tag = "1")]
-    pub volume_id: String,
-    /// Where to.
-    #[prost(string, tag = "3")]
-    pub staging_target_path: String,
-    /// What for.
-    #[prost(message, optional, tag = "4")]
-    pub volume_capability: Option<VolumeCapability>,
-}
-
-impl fmt::Debug for NodeStageVolumeRequest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NodeStageVolumeRequest").field("volume_id", &self.volume_id).finish_non_exhaustive()
-    }
-}
-
-/// Nothing.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct NodeStageVolumeResponse {}
-
-/// Undoes [`NodeStageVolumeRequest`].
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct NodeUnstageVolumeRequest {
-    /// The volume.
-    #[prost(string, tag = "1")]
-    pub volume_id: String,
-    /// Where it was put.
-    #[prost(string, tag = "2")]
-    pub staging_target_path: String,
-}
-
-/// Nothing.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct NodeUnstageVolumeResponse {}
 
 /// Makes a volume available to a pod. Its secrets and tokens are zeroed when it is dropped.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -272,8 +217,6 @@ pub struct NodeGetCapabilitiesResponse {
     pub capabilities: Vec<RpcCapability>,
 }
 
-/// A capability of Node: stage and unstage are to be called.
-pub const STAGE_UNSTAGE_VOLUME: i32 = 1;
 /// A capability of Node: the driver gives files to the pod's group itself.
 pub const VOLUME_MOUNT_GROUP: i32 = 6;
 
@@ -303,29 +246,17 @@ pub trait Driver: Send + Sync + 'static {
     /// # Errors
     /// When it never will be.
     fn probe(&self) -> Result<bool, Status>;
-    /// `ControllerGetCapabilities`.
-    fn controller_capabilities(&self) -> ControllerGetCapabilitiesResponse;
     /// `NodeGetCapabilities`.
     fn node_capabilities(&self) -> NodeGetCapabilitiesResponse;
     /// `NodeGetInfo`.
     fn node_info(&self) -> NodeGetInfoResponse;
-    /// `NodeStageVolume`.
-    ///
-    /// # Errors
-    /// When the request is not valid.
-    fn stage(&self, request: NodeStageVolumeRequest) -> Result<(), Status>;
-    /// `NodeUnstageVolume`.
-    ///
-    /// # Errors
-    /// When the request is not valid.
-    fn unstage(&self, request: NodeUnstageVolumeRequest) -> Result<(), Status>;
     /// `NodePublishVolume`.
     fn publish(&self, request: NodePublishVolumeRequest) -> impl Future<Output = Result<(), Status>> + Send;
     /// `NodeUnpublishVolume`.
     fn unpublish(&self, request: NodeUnpublishVolumeRequest) -> impl Future<Output = Result<(), Status>> + Send;
 }
 
-/// The services Identity, Controller and Node served by `driver`, to hand to [`serve`](super::server::serve).
+/// The services Identity and Node served by `driver`, to hand to [`serve`](super::server::serve).
 pub fn services<D: Driver>(driver: &Arc<D>) -> Vec<Service> {
     macro_rules! at_once {
         ($request:ty, $driver:ident, $argument:pat => $answer:expr) => {{
@@ -347,11 +278,6 @@ pub fn services<D: Driver>(driver: &Arc<D>) -> Vec<Service> {
                 d.probe().map(|value| ProbeResponse { ready: Some(BoolValue { value }) })
             }),
         );
-    let controller = Service::new("csi.v1.Controller").unary(
-        "ControllerGetCapabilities",
-        MAX_REQUEST,
-        at_once!(ControllerGetCapabilitiesRequest, d, _ => Ok(d.controller_capabilities())),
-    );
     let (publishes, unpublishes) = (driver.clone(), driver.clone());
     let node = Service::new("csi.v1.Node")
         .unary("NodeGetInfo", MAX_REQUEST, at_once!(NodeGetInfoRequest, d, _ => Ok(d.node_info())))
@@ -359,16 +285,6 @@ pub fn services<D: Driver>(driver: &Arc<D>) -> Vec<Service> {
             "NodeGetCapabilities",
             MAX_REQUEST,
             at_once!(NodeGetCapabilitiesRequest, d, _ => Ok(d.node_capabilities())),
-        )
-        .unary(
-            "NodeStageVolume",
-            MAX_REQUEST,
-            at_once!(NodeStageVolumeRequest, d, r => d.stage(r).map(|()| NodeStageVolumeResponse {})),
-        )
-        .unary(
-            "NodeUnstageVolume",
-            MAX_REQUEST,
-            at_once!(NodeUnstageVolumeRequest, d, r => d.unstage(r).map(|()| NodeUnstageVolumeResponse {})),
         )
         .unary("NodePublishVolume", MAX_REQUEST, move |r| {
             let d = publishes.clone();
@@ -378,5 +294,5 @@ pub fn services<D: Driver>(driver: &Arc<D>) -> Vec<Service> {
             let d = unpublishes.clone();
             async move { d.unpublish(r).await.map(|()| NodeUnpublishVolumeResponse {}) }
         });
-    vec![identity, controller, node]
+    vec![identity, node]
 }

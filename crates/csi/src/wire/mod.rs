@@ -2,7 +2,7 @@
 //!
 //! | module | contract |
 //! | --- | --- |
-//! | [`csi`] | Container Storage Interface 1.11: Identity, Node, and of Controller its capabilities |
+//! | [`csi`] | Container Storage Interface 1.11: Identity and Node |
 //! | [`registration`] | the kubelet's `pluginregistration` v1 |
 //! | [`provider`] | secrets-store providers, `v1alpha1.CSIDriverProvider`: server and client |
 //! | [`server`], [`channel`] | gRPC over a unix socket, both ends |

@@ -5,8 +5,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::api::{Api, Patch, Resource};
 use druse_object::{Map, Value};
-use druse_runtime::{Api, Patch, Resource};
 use parking_lot::Mutex;
 
 /// Writes events for one controller. Cheap to clone.
@@ -39,7 +39,7 @@ impl Recorder {
         let name = object.str_at(["metadata", "name"]).unwrap_or_default();
         let identity =
             format!("{}/{namespace}/{name}\u{0}{reason}\u{0}{message}", object["kind"].as_str().unwrap_or_default());
-        let now = druse_runtime::clock::now();
+        let now = crate::clock::now();
         let repeat = self.seen.lock().get(&identity).cloned();
         if let Some((event, count)) = repeat {
             let mut patch = Map::new();
@@ -51,7 +51,7 @@ impl Recorder {
                 return;
             }
         }
-        let event = format!("{name}.{:016x}", druse_runtime::clock::unix_nanos());
+        let event = format!("{name}.{:016x}", crate::clock::unix_nanos());
         let mut metadata = Map::new();
         metadata.insert("name", event.as_str());
         metadata.insert("namespace", namespace.as_str());
