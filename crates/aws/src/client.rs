@@ -123,6 +123,31 @@ impl Client {
         credentials: &Credentials,
     ) -> Result<Answer, AwsError> {
         let body = Zeroizing::new(json::to_string(input));
+        self.send_json(service, target, &body, credentials).await
+    }
+
+    /// As [`Self::json`], for what is sent holding a secret: no text of it outlives the call.
+    ///
+    /// # Errors
+    /// What the service or the network answers.
+    pub async fn put_sealed(
+        &self,
+        service: Service,
+        target: &str,
+        input: &Json,
+        credentials: &Credentials,
+    ) -> Result<Value, AwsError> {
+        let answer = self.send_json(service, target, &input.to_json(), credentials).await?;
+        json::parse(&answer.body).map_err(|e| unreadable(service, target, &e))
+    }
+
+    async fn send_json(
+        &self,
+        service: Service,
+        target: &str,
+        body: &str,
+        credentials: &Credentials,
+    ) -> Result<Answer, AwsError> {
         let headers = vec![
             ("content-type".to_string(), "application/x-amz-json-1.1".to_string()),
             ("x-amz-target".to_string(), target.to_string()),

@@ -1,6 +1,6 @@
 //! Where an issuer's documents go: a folder, or a bucket over S3.
 
-use druse_aws::endpoint::{Endpoints, region, retries};
+use druse_aws::endpoint::{self, Endpoints, retries};
 use druse_aws::{Client, Credentials};
 use druse_identity::IdentityError;
 use druse_identity::documents::Document;
@@ -30,13 +30,10 @@ pub fn place(to: &str, region_given: Option<&str>) -> Result<Box<dyn Place>, Cli
             CliError::new(format!("{to}: there is no bucket in it")).help("write s3://BUCKET or s3://BUCKET/PREFIX")
         );
     }
-    let credentials = credentials().ok_or_else(|| {
-        CliError::new("there are no AWS credentials")
-            .help("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile in ~/.aws/credentials")
-    })?;
+    let credentials = credentials()?;
     let region = region_given
         .map(str::to_string)
-        .or_else(|| region(variable))
+        .or_else(region)
         .ok_or_else(|| CliError::new("the bucket's region is not known").help("set AWS_REGION, or give --region"))?;
     Ok(Box::new(Bucket {
         client: client(&region)?,
@@ -85,18 +82,32 @@ pub fn provider_settings() -> Result<Settings, CliError> {
     }
     let http = druse_source::net::plain_client(&network).map_err(CliError::new)?;
     let mut settings = Settings::new(http, Endpoints::from_environment(variable));
-    settings.region = region(variable);
+    settings.region = region();
     settings.retries = retries(variable);
     Ok(settings)
 }
 
-fn credentials() -> Option<Credentials> {
+/// The region of the standard variables.
+pub fn region() -> Option<String> {
+    endpoint::region(variable)
+}
+
+/// The credentials of a person, from the standard variables or the shared credentials file.
+///
+/// # Errors
+/// When there are none.
+pub fn credentials() -> Result<Credentials, CliError> {
     let file = variable("AWS_SHARED_CREDENTIALS_FILE").map(std::path::PathBuf::from).or_else(|| {
         let home = std::env::var_os("HOME")?;
         Some(std::path::PathBuf::from(home).join(".aws/credentials"))
     });
     let text = file.and_then(|f| std::fs::read_to_string(f).ok()).map(zeroize::Zeroizing::new);
-    Credentials::from_environment(variable, text.as_ref().map(|t| t.as_str()))
+    Credentials::from_environment(variable, text.as_ref().map(|t| t.as_str())).ok_or_else(|| {
+        CliError::new("there are no AWS credentials").help(
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile in ~/.aws/credentials; after `aws sso login` \
+             `eval \"$(aws configure export-credentials --format env)\"` sets them",
+        )
+    })
 }
 
 impl Bucket {

@@ -16,6 +16,8 @@ mod progress;
 mod say;
 mod secrets_path;
 mod signals;
+mod table;
+mod values_file;
 
 use std::process::ExitCode;
 

@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -217,6 +217,138 @@ fn our_client_tells_failures_of_the_local_cloud_apart() {
         let e = nowhere.assume_role_with_web_identity("r", "s", "t", None).await.unwrap_err();
         assert_eq!(e.cause(), Cause::Network, "{e}");
     });
+}
+
+/// What reads one parameter and one secret: a class, an account, a Deployment that mounts it with and without subPath.
+const READER: &str = r#"apiVersion: secrets-store.csi.x-k8s.io/v1
+kind: SecretProviderClass
+metadata: {name: app, namespace: default}
+spec:
+  provider: aws
+  parameters:
+    objects: |
+      - objectName: /home/app/db
+        objectType: ssmparameter
+        objectAlias: db
+      - objectName: app-secret
+        objectType: secretsmanager
+  secretObjects:
+    - secretName: app-db
+      type: Opaque
+      data: [{objectName: db, key: password}]
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: app, namespace: default, annotations: {eks.amazonaws.com/role-arn: "arn:aws:iam::111122223333:role/app"}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: reader, namespace: default}
+spec:
+  selector: {matchLabels: {app: reader}}
+  template:
+    metadata: {labels: {app: reader}}
+    spec:
+      serviceAccountName: app
+      containers:
+        - name: main
+          image: example.org/app:1
+          volumeMounts: [{name: s, mountPath: /etc/db, subPath: db}]
+      volumes:
+        - name: s
+          csi: {driver: secrets-store.csi.k8s.io, readOnly: true, volumeAttributes: {secretProviderClass: app}}
+"#;
+
+/// Runs a command with this standard input; what it printed, both streams together, and whether it succeeded.
+fn fed(mut c: Command, input: &str) -> (bool, String) {
+    let mut child = c.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let out = child.wait_with_output().unwrap();
+    let text = [out.stdout, out.stderr].concat();
+    (out.status.success(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn values_are_kept_in_the_stores_and_never_shown() {
+    let lab = Lab::new("");
+    lab.file("good/reader.yaml", READER);
+    let declared = r#"
+resource "aws_ssm_parameter" "db" {
+  name  = "/home/app/db"
+  type  = "SecureString"
+  value = "set elsewhere"
+}
+resource "aws_secretsmanager_secret" "app" { name = "app-secret" }
+"#;
+    lab.file("terraform/main.tf", &format!("{TERRAFORM}{declared}"));
+    let cloud = Cloud::start(&lab, &[]);
+    let credentials = lab.tree().join("cloud-data/administrator.credentials");
+    let secrets = |args: &[&str], input: &str| {
+        let mut all = vec!["secrets"];
+        all.extend(args);
+        all.extend(["--offline", "--no-cache"]);
+        let mut c = lab.druse(&all);
+        c.env("AWS_ENDPOINT_URL", &cloud.url).env("AWS_SHARED_CREDENTIALS_FILE", &credentials);
+        let (good, text) = fed(c, input);
+        assert!(!text.contains("canary"), "a value was shown: {text}");
+        (good, text)
+    };
+    let done = |args: &[&str], input: &str| {
+        let (good, text) = secrets(args, input);
+        assert!(good, "{args:?}: {text}");
+        text
+    };
+
+    // Nothing has a value yet; a declared secret is there all the same.
+    let before = json::parse(done(&["list", "-o", "json"], "").as_bytes()).unwrap();
+    let of = |list: &druse_object::Value, field: &str| -> Vec<String> {
+        list["secrets"].items().iter().map(|s| s.str_at([field]).unwrap_or("-").to_string()).collect()
+    };
+    assert_eq!(of(&before, "name"), ["/home/app/db", "app-secret"]);
+    assert_eq!(of(&before, "version"), ["-", "-"]);
+    assert_eq!(before["secrets"].items()[0].str_at(["state"]), Some("missing"));
+    let reader = &before["secrets"].items()[0]["readers"].items()[0];
+    assert_eq!((reader.str_at(["name"]), reader.str_at(["serviceAccount"])), (Some("reader"), Some("app")));
+    let (good, text) = secrets(&["diff", "--exit-code"], "");
+    assert!(!good && text.contains("missing"), "{text}");
+
+    // Put, once; who must notice is said.
+    let text = done(&["put", "/home/app/db"], "canary-1\n");
+    assert!(text.starts_with("/home/app/db: version 1 (new) in us-west-2"), "{text}");
+    assert!(text.contains("kubectl -n default rollout restart deployment/reader"), "{text}");
+    assert!(text.contains("Secret default/app-db is synced from it"), "{text}");
+    assert!(done(&["put", "/home/app/db"], "canary-1").contains("unchanged"));
+    done(&["put", "app-secret"], r#"{"user":"me","password":"canary-2"}"#);
+    assert_eq!(done(&["diff", "--exit-code"], "").lines().count(), 1);
+
+    // Another value than a file's, one that stands for a value, and one that nobody knows.
+    lab.file("values.yaml", "parameters: {/home/app/db: canary-3}\nsecrets: {app-secret: canary-4}\n");
+    let text = done(&["diff", "--values", "values.yaml"], "");
+    assert_eq!(text.matches("differs").count(), 2, "{text}");
+    done(&["put", "/home/app/db"], "set elsewhere");
+    done(&["put", "/home/other", "--undeclared", "--type", "String"], "canary-5");
+    let text = done(&["diff"], "");
+    assert!(text.contains("placeholder") && text.contains("/home/other") && text.contains("foreign"), "{text}");
+
+    // A new value by chance, with a way back; of an object one field.
+    let text = done(&["rotate", "/home/app/db"], "");
+    assert!(text.starts_with("/home/app/db: version 3 (was 2)"), "{text}");
+    let (good, text) = secrets(&["rotate", "app-secret"], "");
+    assert!(!good && text.contains("user, password"), "{text}");
+    done(&["rotate", "app-secret", "--field", "password", "--length", "8"], "");
+    assert!(!done(&["diff"], "").contains("placeholder"));
+    let store = std::fs::read_to_string(lab.tree().join("cloud-data/store.json")).unwrap();
+    assert!(store.contains("\"previous\"") && !store.contains("canary"), "{store}");
+
+    // What is refused: an unknown name, nothing, bytes, too much, and the wrong place for a value.
+    let refused = |args: &[&str], input: &str, why: &str| {
+        let (good, text) = secrets(args, input);
+        assert!(!good && text.contains(why), "{args:?}: {text}");
+    };
+    refused(&["put", "/home/db"], "canary", "/home/app/db");
+    refused(&["put", "/home/app/db"], "\n", "is empty");
+    refused(&["put", "/home/app/db"], &"canary".repeat(2000), "at most 8192");
+    refused(&["put", "/home/app/db", "--value", "x"], "", "unexpected argument");
 }
 
 #[test]

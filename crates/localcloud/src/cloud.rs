@@ -120,7 +120,7 @@ impl Cloud {
     pub fn open_at(config: Config, clock: Clock) -> Result<Self, CloudError> {
         let mut notes = Vec::new();
         let dir = config.data_dir.as_deref();
-        let store = Store::open(dir)?;
+        let mut store = Store::open(dir)?;
         let administrator = match (config.administrator, dir) {
             (Some(c), _) => c,
             (None, None) => new_keys(),
@@ -153,6 +153,12 @@ impl Cloud {
         }
         let buckets = config.declared.buckets.iter();
         let buckets = buckets.filter_map(|b| Some((settled(&b.name)?, settled(&b.host)?))).collect();
+        // A declared secret is there before it has a value.
+        for s in &config.declared.secrets {
+            if let Some(name) = settled(&s.name) {
+                store.secrets.entry(name).or_insert_with(|| Secret::new(s.key_id.clone(), ""));
+            }
+        }
         notes.sort();
         notes.dedup();
         Ok(Self {
@@ -274,22 +280,9 @@ impl Cloud {
             {
                 continue;
             }
-            let number = old.map_or(1, |v| v.number + 1);
-            let sealed = store.seal("secret", &name, number, value.as_bytes())?;
-            let s = store.secrets.entry(name).or_insert_with(|| Secret {
-                suffix: random_text(6, secretsmanager::SUFFIX),
-                key_id: known.and_then(|s| s.key_id.clone()),
-                binary: false,
-                description: description.into(),
-                versions: Vec::new(),
-            });
-            for v in &mut s.versions {
-                v.labels = match v.labels.iter().any(|l| l == "AWSCURRENT") {
-                    true => vec!["AWSPREVIOUS".into()],
-                    false => Vec::new(),
-                };
-            }
-            s.versions.push(Version { number, sealed, labels: vec!["AWSCURRENT".into()], at: now });
+            let key_id = known.and_then(|s| s.key_id.clone());
+            let secret = store.secrets.get(&name).cloned().unwrap_or_else(|| Secret::new(key_id, description));
+            store.put_secret(&name, secret, value.as_bytes(), now)?;
         }
         store.save()
     }
@@ -308,7 +301,7 @@ impl Cloud {
             let s = declared.secrets.iter().map(|s| &s.name).filter(open);
             (
                 p.filter(|n| !state.store.parameters.contains_key(*n)).cloned().collect(),
-                s.filter(|n| !state.store.secrets.contains_key(*n)).cloned().collect(),
+                s.filter(|n| state.store.secrets.get(*n).is_none_or(|s| s.versions.is_empty())).cloned().collect(),
             )
         };
         let with = |names: &[String]| names.iter().map(|n| (n.clone(), made_up())).collect::<Vec<_>>();

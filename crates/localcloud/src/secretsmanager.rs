@@ -1,10 +1,11 @@
-//! Secrets Manager, for those who read.
+//! Secrets Manager, for those who read, and those who set the value of a secret that is declared.
 
 use druse_aws::arn::Arn;
 use druse_object::{Map, Value};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
 
 use crate::answer::{Fault, Form};
 use crate::auth::{Caller, caller};
@@ -12,6 +13,8 @@ use crate::cloud::{Cloud, State};
 use crate::request::Request;
 use crate::store::{Secret, Version};
 
+/// The largest value, in bytes.
+const MAX_VALUE: usize = 65536;
 /// Letters of the random ending of a secret's ARN.
 pub(crate) const SUFFIX: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
@@ -25,10 +28,11 @@ pub(crate) fn call(cloud: &Cloud, operation: &str, input: &Value, request: &Requ
         }
         "BatchGetSecretValue" => batch(cloud, &caller, input),
         "DescribeSecret" => describe(cloud, &caller, input),
+        "PutSecretValue" => put(cloud, &caller, input),
         other => Err(Fault::new(
             400,
             "UnknownOperationException",
-            format!("secretsmanager.{other} is not served here: secrets' values come from the values file"),
+            format!("secretsmanager.{other} is not served here: secrets come from the tree's Terraform"),
         )),
     }
 }
@@ -128,6 +132,41 @@ fn get(cloud: &Cloud, caller: &Caller, state: &State, id: &str, input: &Value) -
     m.insert("VersionStages", v.labels.iter().map(String::as_str).collect::<Value>());
     m.insert("CreatedDate", time(v.at));
     Ok(Value::Map(m))
+}
+
+fn put(cloud: &Cloud, caller: &Caller, input: &Value) -> Result<Value, Fault> {
+    let id = need(input)?;
+    let now = cloud.now();
+    let mut state = cloud.state.lock();
+    let (arn, found) = find(cloud, &state, id);
+    caller.may(cloud, "secretsmanager:PutSecretValue", &arn)?;
+    let (name, mut secret) = found.map(|(n, s)| (n.clone(), s.clone())).ok_or_else(not_found)?;
+    let wrong = |text: &str| Fault::new(400, "InvalidParameterException", text);
+    let value = match (input.str_at(["SecretString"]), input.str_at(["SecretBinary"])) {
+        (Some(text), None) => {
+            secret.binary = false;
+            Zeroizing::new(text.as_bytes().to_vec())
+        }
+        (None, Some(encoded)) => {
+            secret.binary = true;
+            Zeroizing::new(STANDARD.decode(encoded).map_err(|_| wrong("SecretBinary is no base64"))?)
+        }
+        _ => return Err(wrong("You must provide either SecretString or SecretBinary.")),
+    };
+    if value.len() > MAX_VALUE {
+        return Err(wrong("a secret's value has at most 65536 bytes"));
+    }
+    if input.get("VersionStages").is_some() {
+        return Err(wrong("staging labels other than AWSCURRENT and AWSPREVIOUS are not served here"));
+    }
+    let version = state.store.put_secret(&name, secret, &value, now).map_err(Fault::internal)?;
+    state.store.save().map_err(Fault::internal)?;
+    Ok(Value::Map(Map::from_iter([
+        ("ARN", Value::from(arn)),
+        ("Name", name.as_str().into()),
+        ("VersionId", version_id(&name, &version).into()),
+        ("VersionStages", version.labels.iter().map(String::as_str).collect::<Value>()),
+    ])))
 }
 
 fn batch(cloud: &Cloud, caller: &Caller, input: &Value) -> Result<Value, Fault> {

@@ -44,6 +44,14 @@ pub(crate) struct Secret {
     pub(crate) versions: Vec<Version>,
 }
 
+impl Secret {
+    /// One without a value.
+    pub(crate) fn new(key_id: Option<String>, description: &str) -> Self {
+        let suffix = crate::auth::random_text(6, crate::secretsmanager::SUFFIX);
+        Self { suffix, key_id, binary: false, description: description.into(), versions: Vec::new() }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Stored {
     pub(crate) body: Vec<u8>,
@@ -92,6 +100,28 @@ impl Store {
 
     pub(crate) fn open_version(&self, kind: &str, name: &str, v: &Version) -> Result<Zeroizing<Vec<u8>>, CloudError> {
         self.sealer.open_sealed(&v.sealed, &format!("{kind} {name}:{}", v.number))
+    }
+
+    /// Makes a value the current one of a secret; returns the version.
+    pub(crate) fn put_secret(
+        &mut self,
+        name: &str,
+        mut secret: Secret,
+        value: &[u8],
+        now: i64,
+    ) -> Result<Version, CloudError> {
+        let number = secret.versions.last().map_or(1, |v| v.number + 1);
+        let sealed = self.seal("secret", name, number, value)?;
+        for v in &mut secret.versions {
+            v.labels = match v.labels.iter().any(|l| l == "AWSCURRENT") {
+                true => vec!["AWSPREVIOUS".into()],
+                false => Vec::new(),
+            };
+        }
+        let version = Version { number, sealed, labels: vec!["AWSCURRENT".into()], at: now };
+        secret.versions.push(version.clone());
+        self.secrets.insert(name.to_string(), secret);
+        Ok(version)
     }
 
     fn read(&mut self, text: &[u8]) -> Result<(), String> {

@@ -69,6 +69,9 @@ pub struct Parameter {
     pub kind: String,
     /// The KMS key that encrypts it, when it is not the account's own.
     pub key_id: Option<String>,
+    /// The value that the configuration itself sets, where it is known: mostly words that stand for a value that a person
+    /// sets later.
+    pub value: Option<String>,
     /// Where it is declared.
     pub place: Option<Place>,
 }
@@ -308,6 +311,10 @@ impl Instance<'_, '_> {
                 arn: self.text("arn"),
                 kind: self.text("type"),
                 key_id: self.key_id(),
+                value: ["value", "insecure_value"]
+                    .into_iter()
+                    .map(|name| self.text(name))
+                    .find(|v| !v.is_empty() && !v.contains(HOLE)),
                 address,
                 place,
             }),

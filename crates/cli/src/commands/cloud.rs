@@ -1,18 +1,17 @@
 //! `druse cloud`: AWS on this machine, as far as the secrets path needs it.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use druse_localcloud::{Cloud, Config, serve};
-use druse_object::{Value, json, yaml};
-use druse_plan::{TreeInput, locate};
+use druse_plan::locate;
 use druse_terraform::{Options, declared};
-use zeroize::Zeroizing;
 
 use crate::error::CliError;
 use crate::globals::Globals;
+use crate::values_file;
 
 /// Serve STS, the Parameter Store, Secrets Manager and the public bucket on this machine, until interrupted
 ///
@@ -46,8 +45,6 @@ pub struct Args {
     pub documents: Vec<String>,
 }
 
-type Values = Vec<(String, Zeroizing<String>)>;
-
 /// Serves until interrupted.
 pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
     let tree = locate(&args.path).map_err(CliError::new)?;
@@ -76,7 +73,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
     })
     .map_err(CliError::new)?;
     if let Some(file) = &args.values {
-        let (parameters, secrets) = values(file, &tree)?;
+        let (parameters, secrets) = values_file::read(file, &tree)?;
         cloud.set_values(&declared, parameters, secrets, "").map_err(CliError::new)?;
     }
     let generated = if args.generate { cloud.generate(&declared).map_err(CliError::new)? } else { Default::default() };
@@ -124,46 +121,4 @@ fn announce(cloud: &Cloud, at: SocketAddr, args: &Args, generated: &[String], gl
     if !generated.is_empty() {
         crate::say::say!("{} values made up for: {}", paint.yellow("note:"), generated.join(", "));
     }
-}
-
-/// The values of a file, which must not be one that is committed.
-fn values(file: &Path, tree: &TreeInput) -> Result<(Values, Values), CliError> {
-    let shown = file.display();
-    let wrong = |m: String| CliError::new(format!("{shown}: {m}"));
-    if is_committed(file, tree) {
-        return Err(wrong("this file is committed: everybody with the repository can read these values".into())
-            .help("take it out of the repository (git rm --cached), ignore it, and replace the values"));
-    }
-    let text = Zeroizing::new(std::fs::read_to_string(file).map_err(|e| wrong(e.to_string()))?);
-    // What is wrong with the text is not shown: it may be a value.
-    let all =
-        yaml::parse_strict(&text).map_err(|_| wrong("this is no YAML with maps `parameters` and `secrets`".into()))?;
-    let map = all.as_map().ok_or_else(|| wrong("this is no map".into()))?;
-    if let Some(odd) = map.keys().find(|k| !matches!(k.as_str(), "parameters" | "secrets")) {
-        return Err(wrong(format!("there is no section {odd:?}; parameters and secrets are")));
-    }
-    let section = |name: &str| -> Result<Values, CliError> {
-        let entries = match map.get(name) {
-            None | Some(Value::Null) => return Ok(Vec::new()),
-            Some(Value::Map(m)) => m,
-            Some(_) => return Err(wrong(format!("{name} is no map of names to values"))),
-        };
-        entries
-            .iter()
-            .map(|(k, v)| match v {
-                Value::Null => Err(wrong(format!("{name} {k} has no value"))),
-                Value::String(s) => Ok((k.to_string(), Zeroizing::new(s.to_string()))),
-                other => Ok((k.to_string(), Zeroizing::new(json::to_string(other)))),
-            })
-            .collect()
-    };
-    Ok((section("parameters")?, section("secrets")?))
-}
-
-fn is_committed(file: &Path, tree: &TreeInput) -> bool {
-    let Ok(path) = std::fs::canonicalize(file) else { return false };
-    let Ok(head) = druse_plan::locate_revision(&tree.root, "HEAD") else { return false };
-    let root = std::fs::canonicalize(&head.root).unwrap_or_else(|_| head.root.clone());
-    let inside = path.strip_prefix(&root).ok().and_then(Path::to_str);
-    inside.is_some_and(|p| head.tree.kind(p).is_some())
 }

@@ -169,7 +169,6 @@ fn source(kind: &'static str, url: &str, version: String, origin: String, result
 }
 
 fn table(items: &[Item], paint: Paint) -> String {
-    let header = ["KIND", "NAME", "VERSION", "STATUS", "FROM"].map(str::to_string);
     let rows: Vec<[String; 5]> = items
         .iter()
         .map(|i| {
@@ -177,25 +176,14 @@ fn table(items: &[Item], paint: Paint) -> String {
             [i.kind.to_string(), i.name.clone(), i.version.clone(), i.status().to_string(), from.clone()]
         })
         .collect();
-    let widths: Vec<usize> =
-        (0..4).map(|i| rows.iter().chain([&header]).map(|r| r[i].chars().count()).max().unwrap_or(0)).collect();
-    let mut out = String::new();
-    for (n, row) in std::iter::once(&header).chain(&rows).enumerate() {
-        let mut line = String::new();
-        for (i, cell) in row.iter().enumerate() {
-            line.push_str(&match (n, i, cell.as_str()) {
-                (0, ..) => paint.bold(cell),
-                (_, 3, "failed") => paint.red(cell),
-                (_, 3, "unchanged") => paint.dim(cell),
-                (_, 3, _) => paint.green(cell),
-                _ => cell.clone(),
-            });
-            line.push_str(&" ".repeat(widths.get(i).map_or(0, |w| w + 2 - cell.chars().count())));
+    crate::table::table(["KIND", "NAME", "VERSION", "STATUS", "FROM"], &rows, paint, |column, cell| {
+        match (column, cell) {
+            (3, "failed") => paint.red(cell),
+            (3, "unchanged") => paint.dim(cell),
+            (3, _) => paint.green(cell),
+            _ => cell.to_string(),
         }
-        out.push_str(line.trim_end());
-        out.push('\n');
-    }
-    out
+    })
 }
 
 fn json(items: &[Item]) -> String {

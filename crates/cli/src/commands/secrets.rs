@@ -17,6 +17,10 @@ pub enum Command {
     Check(Check),
     Trace(super::secrets_trace::Args),
     Provider(super::secrets_provider::Args),
+    List(super::secrets_keep::List),
+    Put(super::secrets_keep::Put),
+    Rotate(super::secrets_keep::Rotate),
+    Diff(super::secrets_keep::Diff),
 }
 
 /// How findings are printed.
@@ -51,6 +55,10 @@ pub fn run(command: &Command, globals: &Globals) -> Result<ExitCode, CliError> {
         Command::Check(args) => check(args, globals),
         Command::Trace(args) => super::secrets_trace::run(args, globals),
         Command::Provider(args) => super::secrets_provider::run(args, globals),
+        Command::List(args) => super::secrets_keep::list(args, globals),
+        Command::Put(args) => super::secrets_keep::put(args, globals),
+        Command::Rotate(args) => super::secrets_keep::rotate(args, globals),
+        Command::Diff(args) => super::secrets_keep::diff(args, globals),
     }
 }
 

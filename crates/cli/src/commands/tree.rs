@@ -75,7 +75,6 @@ fn made_from(unit: &Unit) -> String {
 
 fn table(plan: &Plan, globals: &Globals) -> String {
     let paint = globals.paint_stdout();
-    let header = ["UNIT", "STATE", "OBJECTS", "FROM", "NEEDS"].map(str::to_string);
     let rows: Vec<[String; 5]> = plan
         .units
         .iter()
@@ -85,27 +84,14 @@ fn table(plan: &Plan, globals: &Globals) -> String {
             [unit, state(u).to_string(), (u.objects.len() + u.hooks.len()).to_string(), made_from(u), needs.join(", ")]
         })
         .collect();
-    let width = |i: usize| rows.iter().chain([&header]).map(|r| r[i].chars().count()).max().unwrap_or(0);
-    let widths = [width(0), width(1), width(2), width(3)];
-    let mut out = String::new();
-    for (n, row) in std::iter::once(&header).chain(&rows).enumerate() {
-        let mut line = String::new();
-        for (i, cell) in row.iter().enumerate() {
-            let pad = widths.get(i).map_or(0, |w| w + 2 - cell.chars().count());
-            let shown = match (n, i, cell.as_str()) {
-                (0, ..) => paint.bold(cell),
-                (_, 1, "ok") => paint.green(cell),
-                (_, 1, "failed") => paint.red(cell),
-                (_, 1, _) => paint.yellow(cell),
-                _ => cell.clone(),
-            };
-            line.push_str(&shown);
-            line.push_str(&" ".repeat(pad));
+    crate::table::table(["UNIT", "STATE", "OBJECTS", "FROM", "NEEDS"], &rows, paint, |column, cell| {
+        match (column, cell) {
+            (1, "ok") => paint.green(cell),
+            (1, "failed") => paint.red(cell),
+            (1, _) => paint.yellow(cell),
+            _ => cell.to_string(),
         }
-        out.push_str(line.trim_end());
-        out.push('\n');
-    }
-    out
+    })
 }
 
 fn json(plan: &Plan) -> String {

@@ -7,7 +7,7 @@
 //! never a fault. Backwards: roles, classes and parameters nobody uses, permissions wider than needed.
 
 mod access;
-mod pods;
+pub(crate) mod pods;
 mod reverse;
 mod trust;
 

@@ -10,21 +10,21 @@ pub const DRIVER: &str = "secrets-store.csi.k8s.io";
 
 /// A secrets volume of a pod.
 #[derive(Debug)]
-pub(super) struct Mount<'a> {
+pub(crate) struct Mount<'a> {
     /// The object that makes the pod.
-    pub(super) kind: &'a str,
-    pub(super) name: &'a str,
-    pub(super) namespace: &'a str,
-    pub(super) class: Option<&'a str>,
+    pub(crate) kind: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) namespace: &'a str,
+    pub(crate) class: Option<&'a str>,
     /// The ServiceAccount; `None` when it cannot be told.
-    pub(super) account: Option<&'a str>,
+    pub(crate) account: Option<&'a str>,
     /// Paths that are mounted with `subPath`.
-    pub(super) sub_paths: Vec<&'a str>,
-    pub(super) place: Option<Place>,
+    pub(crate) sub_paths: Vec<&'a str>,
+    pub(crate) place: Option<Place>,
 }
 
 impl Mount<'_> {
-    pub(super) fn who(&self) -> String {
+    pub(crate) fn who(&self) -> String {
         format!("{} {}/{}", self.kind, self.namespace, self.name)
     }
 }
@@ -43,7 +43,7 @@ fn pod_spec<'a>(kind: &str, value: &'a Value) -> Option<&'a Value> {
 
 /// The secrets volumes of an object's pods. Kinds that are not Kubernetes' own are searched for what looks like a pod's
 /// specification; those of Flux are not, since their values only ask a chart for volumes.
-pub(super) fn mounts<'a>(d: &'a Declaration<'_>) -> Vec<Mount<'a>> {
+pub(crate) fn mounts<'a>(d: &'a Declaration<'_>) -> Vec<Mount<'a>> {
     let object = d.object;
     let mut all = Vec::new();
     if let Some(spec) = pod_spec(object.kind(), &object.value) {
