@@ -52,6 +52,7 @@ enum Command {
     #[command(subcommand)]
     Secrets(commands::secrets::Command),
     Cloud(commands::cloud::Args),
+    Csi(Box<commands::csi::Args>),
     /// Print a shell completion script
     Completion {
         /// The shell to complete for
@@ -85,6 +86,7 @@ fn main() -> ExitCode {
         Command::Identity(command) => commands::identity::run(&command, globals),
         Command::Secrets(command) => commands::secrets::run(&command, globals),
         Command::Cloud(args) => commands::cloud::run(&args, globals),
+        Command::Csi(args) => commands::csi::run(&args, globals),
         Command::Up(args) => commands::up::run(&args, globals),
         Command::Kustomize(args) => commands::kustomize::run(&args, globals),
         Command::Mirror(args) => commands::mirror::run(&args, globals),

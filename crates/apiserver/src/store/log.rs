@@ -168,7 +168,11 @@ impl Log {
     /// Makes or opens the files. Whatever they hold must have reached the store's file.
     pub fn open(dir: &Path) -> io::Result<Self> {
         let [a, b] = NAMES.map(|n| make(&dir.join(n)));
-        Ok(Self { files: [a?, b?], active: 0, at: 0 })
+        let files = [a?, b?];
+        // A file whose name is not on the disk is lost with what it holds.
+        #[cfg(unix)]
+        File::open(dir)?.sync_all()?;
+        Ok(Self { files, active: 0, at: 0 })
     }
 
     /// Whether a record of this size fits behind the others.

@@ -6,7 +6,8 @@
 //!
 //! One thread orders all writes ([`commit`]). It takes what has queued up, gives each write its resource version,
 //! makes them durable together ([`journal`]: a write-ahead [`log`], and behind it the store's file, [`disk`]) and only
-//! then shows them to readers and watchers and answers: what has been acknowledged or seen is on disk. Without a directory the same happens in memory only.
+//! then shows them to readers and watchers and answers: what has been acknowledged or seen is on disk. Without a
+//! directory the same happens in memory only.
 
 mod commit;
 mod disk;

@@ -4,6 +4,7 @@ pub mod api;
 pub mod check;
 pub mod cloud;
 pub mod controllers;
+pub mod csi;
 pub mod diff;
 pub mod identity;
 pub mod kustomize;
