@@ -61,7 +61,15 @@ impl TreeArgs {
     /// # Errors
     /// When the tree cannot be read at all, or a mirror is none. Failed units are part of the plan.
     pub fn plan(&self, globals: &Globals, secrets: SecretValues) -> Result<Plan, CliError> {
-        let sources = Sources::with_memo(self.input()?, fetcher(globals)?, memo(globals, Memo::default));
+        self.plan_with(globals, secrets, &memo(globals, Memo::default))
+    }
+
+    /// The plan of the tree, with what a memo holds.
+    ///
+    /// # Errors
+    /// As [`TreeArgs::plan`].
+    pub fn plan_with(&self, globals: &Globals, secrets: SecretValues, memo: &Arc<Memo>) -> Result<Plan, CliError> {
+        let sources = Sources::with_memo(self.input()?, fetcher(globals)?, Arc::clone(memo));
         Ok(plan_with(&sources, &PlanOptions { secrets, ..self.options()? }))
     }
 }

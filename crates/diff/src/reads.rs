@@ -1,30 +1,19 @@
-//! Which files a Kustomization reads, to say which of them changed.
+//! Which of the files that a unit reads changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use druse_flux::api::Kustomization;
-use druse_flux::generator;
-use druse_kustomize::tree::{FileTree, Kind, RecordingTree, join};
+use druse_kustomize::tree::{FileTree, Kind, join};
 use druse_plan::Unit;
 
 use crate::model::ChangeKind;
-
-/// The files that building a Kustomization reads; those up to the failure when it cannot be built.
-fn of_kustomization(unit: &Unit, tree: &dyn FileTree) -> BTreeSet<String> {
-    let Ok(kustomization) = Kustomization::read(&unit.definition) else { return BTreeSet::new() };
-    let recording = RecordingTree::new(tree);
-    // Only what it read is of interest; the plan has reported its failure.
-    let _built = generator::build(&recording, &kustomization.spec);
-    recording.take()
-}
 
 /// The files that a Kustomization of the tree reads on either side and that are not the same on both.
 pub(crate) fn changed_files(
     base: (&Unit, &dyn FileTree),
     head: (&Unit, &dyn FileTree),
 ) -> BTreeMap<String, ChangeKind> {
-    let mut paths = of_kustomization(base.0, base.1);
-    paths.extend(of_kustomization(head.0, head.1));
+    let mut paths = base.0.asked.files();
+    paths.extend(head.0.asked.files());
     paths.into_iter().filter_map(|path| Some((path.clone(), changed(&path, base.1, head.1)?))).collect()
 }
 

@@ -4,6 +4,14 @@
 /// Whether `pattern` matches all of `text`; `None` when the pattern is malformed.
 #[must_use]
 pub fn matches(pattern: &str, text: &str) -> Option<bool> {
+    // Nearly all are names, or endings: of every path of a tree each is asked for.
+    let plain = |p: &str| !p.bytes().any(|b| matches!(b, b'*' | b'?' | b'[' | b'\\'));
+    if plain(pattern) {
+        return Some(pattern == text);
+    }
+    if let Some(ending) = pattern.strip_prefix('*').filter(|rest| plain(rest)) {
+        return Some(text.ends_with(ending));
+    }
     let pattern = parse(pattern)?;
     let text: Vec<char> = text.chars().collect();
     let (mut p, mut t) = (0, 0);
@@ -99,6 +107,11 @@ mod tests {
         for (pattern, text, want) in [
             ("*.yaml", "a.yaml", Some(true)),
             ("*.yaml", "a.yml", Some(false)),
+            ("name", "name", Some(true)),
+            ("name", "names", Some(false)),
+            ("*", "anything", Some(true)),
+            ("*.a*", "x.abc", Some(true)),
+            ("*[", "a", None),
             ("a*b*c", "aXbYc", Some(true)),
             ("a*b*c", "aXbY", Some(false)),
             ("[a-c]?", "bz", Some(true)),

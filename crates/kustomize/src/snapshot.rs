@@ -36,6 +36,9 @@ pub struct SnapshotTree {
 enum Place {
     File(String),
     Dir(String),
+    /// To nothing: a folder that is reached without links has no such entry.
+    Missing,
+    /// Nowhere that the listings of folders say: the system knows why.
     Nowhere,
 }
 
@@ -94,14 +97,15 @@ impl SnapshotTree {
             let (dir, name) = (clean.get(..at.saturating_sub(1)).unwrap_or(""), clean.get(at..end).unwrap_or(""));
             let entry = match &*self.folder(dir) {
                 Ok(entries) => entries.get(name).copied(),
-                Err(_) => None,
+                Err(_) => return Place::Nowhere,
             };
             match entry {
                 Some(Entry::Dir) if end < clean.len() => at = end + 1,
                 Some(Entry::Dir) => return Place::Dir(clean),
                 Some(Entry::File) if end == clean.len() => return Place::File(clean),
                 Some(Entry::Link) => break,
-                Some(Entry::File) | None => return Place::Nowhere,
+                None => return Place::Missing,
+                Some(Entry::File) => return Place::Nowhere,
             }
         }
         // A link: the system resolves it, and what it leads to is looked up without.
@@ -117,6 +121,7 @@ impl SnapshotTree {
                 Ok(known(&self.contents, &real, || Arc::new((self.disk.read_resolved(&real), OnceLock::new()))))
             }
             Place::Dir(_) => Err(TreeError::IsDir { path: path.to_string() }),
+            Place::Missing => Err(TreeError::NotFound { path: path.to_string() }),
             Place::Nowhere => Err(self.disk.read(path).err().unwrap_or(TreeError::NotFound { path: path.to_string() })),
         }
     }
@@ -156,7 +161,7 @@ impl FileTree for SnapshotTree {
         match self.place(path) {
             Place::File(_) => Some(Kind::File),
             Place::Dir(_) => Some(Kind::Dir),
-            Place::Nowhere => None,
+            Place::Missing | Place::Nowhere => None,
         }
     }
 
@@ -167,6 +172,7 @@ impl FileTree for SnapshotTree {
                 Err(e) => Err(about(e.clone(), dir)),
             },
             Place::File(_) => Err(TreeError::NotDir { path: dir.to_string() }),
+            Place::Missing => Err(TreeError::NotFound { path: dir.to_string() }),
             Place::Nowhere => Err(self.disk.list(dir).err().unwrap_or(TreeError::NotFound { path: dir.to_string() })),
         }
     }
@@ -174,7 +180,7 @@ impl FileTree for SnapshotTree {
     fn canonical(&self, path: &str) -> String {
         match self.place(path) {
             Place::File(real) | Place::Dir(real) => real,
-            Place::Nowhere => path.to_string(),
+            Place::Missing | Place::Nowhere => path.to_string(),
         }
     }
 

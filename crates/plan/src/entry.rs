@@ -211,6 +211,11 @@ fn withhold(value: &mut Value) {
                 None => {}
             }
         }
+        // What was applied before says the values once more.
+        let annotations = value.get_mut("metadata").and_then(|m| m.get_mut("annotations"));
+        if let Some(last) = annotations.and_then(|a| a.get_mut("kubectl.kubernetes.io/last-applied-configuration")) {
+            *last = Value::from("");
+        }
     }
     if let Some(items) = value.get_mut("items").and_then(Value::as_array_mut) {
         items.iter_mut().for_each(withhold);

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use druse_flux::graph::Graph;
 use druse_object::{Gvk, Object, ObjectKey, Provenance, Str, Value};
 
+use crate::codec::Writer;
 use crate::kinds::Kinds;
 use crate::model::{Fault, Unit, UnitError, UnitId, UnitState};
 use crate::render::{Done, Output};
 use crate::shared::Objects;
+use crate::trace::Asked;
 
 /// The namespace of objects that name none where nothing else says one.
 pub(crate) const DEFAULT_NAMESPACE: &str = "default";
@@ -38,6 +40,12 @@ pub(crate) struct Fix {
 }
 
 impl Fix {
+    /// Writes down what it does.
+    pub(crate) fn write(&self, w: &mut Writer) {
+        w.number(self.at as u64);
+        w.optional(self.namespace.as_deref(), Writer::text);
+    }
+
     fn apply(&self, o: &mut Object) {
         let Some(meta) = o.metadata_mut() else { return };
         match &self.namespace {
@@ -176,6 +184,8 @@ pub(crate) fn unit(
         state,
         objects: Objects::clone(&output.objects),
         secrets_withheld: output.withheld,
+        asked: Asked(Arc::clone(&done.trace)),
+        kept: done.kept().finished(&finish.fixes),
         hooks: output.hooks.clone(),
         errors: output.errors.iter().cloned().chain(finish.errors).collect(),
         warnings: output.warnings.iter().cloned().chain(finish.warnings).collect(),

@@ -59,10 +59,11 @@ mod world;
 
 pub use fixpoint::{plan, plan_with};
 pub use kinds::Kinds;
-pub use locate::{PlanError, TreeInput, locate, locate_revision};
-pub use memo::Memo;
+pub use locate::{Located, PlanError, TreeInput, locate, locate_revision};
+pub use memo::{Kept, Memo};
 pub use model::{
     ChartInfo, Fault, Plan, PlanOptions, SecretValues, ServedKind, SourceInfo, StandIn, StandIns, TreeSource, Unit,
     UnitError, UnitId, UnitKind, UnitState,
 };
 pub use shared::{Objects, Shared};
+pub use trace::Asked;

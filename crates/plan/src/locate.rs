@@ -69,11 +69,7 @@ pub enum PlanError {
 /// # Errors
 /// When the path is no folder that can be read.
 pub fn locate(path: &Path) -> Result<TreeInput, PlanError> {
-    let (root, info) = root_of(path)?;
-    let fail = |message: String| PlanError::Path { path: root.display().to_string(), message };
-    let tree = SnapshotTree::new(&root).map_err(|e| fail(e.to_string()))?;
-    let (remotes, focus) = (remotes(&root, info.as_ref()), focus(path, &root));
-    Ok(TreeInput { tree: Arc::new(tree), remotes, revision: "worktree".into(), root, focus })
+    Located::around(path)?.on_disk()
 }
 
 /// The tree around a path, as it was at a revision of its repository; the worktree is not looked at.
@@ -81,19 +77,58 @@ pub fn locate(path: &Path) -> Result<TreeInput, PlanError> {
 /// # Errors
 /// When the path is in no repository, or the repository has no such revision.
 pub fn locate_revision(path: &Path, revision: &str) -> Result<TreeInput, PlanError> {
-    let (root, info) = root_of(path)?;
-    let Some(info) = info else {
-        return Err(PlanError::Path {
-            path: path.display().to_string(),
-            message: format!("revision {revision:?} was asked for, but this is no Git repository"),
-        });
-    };
-    let git_root = std::fs::canonicalize(&info.root).unwrap_or_else(|_| info.root.clone());
-    let subdir = root.strip_prefix(&git_root).ok().and_then(Path::to_str).unwrap_or_default().to_string();
-    let tree = GitTree::open(&info.root, revision, &subdir)?;
-    let revision = format!("{revision}@sha1:{}", tree.commit());
-    let (remotes, focus) = (remotes(&root, Some(&info)), focus(path, &root));
-    Ok(TreeInput { tree: Arc::new(tree), remotes, revision, root, focus })
+    Located::around(path)?.at(revision)
+}
+
+/// Where the tree around a path is, of which several revisions can be read.
+#[derive(Clone, Debug)]
+pub struct Located {
+    path: PathBuf,
+    root: PathBuf,
+    info: Option<RepositoryInfo>,
+}
+
+impl Located {
+    /// Finds the tree around a path.
+    ///
+    /// # Errors
+    /// When the path is no folder that can be read.
+    pub fn around(path: &Path) -> Result<Self, PlanError> {
+        let (root, info) = root_of(path)?;
+        Ok(Self { path: path.to_path_buf(), root, info })
+    }
+
+    /// The tree as it lies on disk.
+    ///
+    /// # Errors
+    /// When its folder cannot be read.
+    pub fn on_disk(&self) -> Result<TreeInput, PlanError> {
+        let root = self.root.clone();
+        let fail = |message: String| PlanError::Path { path: root.display().to_string(), message };
+        let tree = SnapshotTree::new(&root).map_err(|e| fail(e.to_string()))?;
+        let (remotes, focus) = (remotes(&root, self.info.as_ref()), focus(&self.path, &root));
+        Ok(TreeInput { tree: Arc::new(tree), remotes, revision: "worktree".into(), root, focus })
+    }
+
+    /// The tree as it was at a revision of its repository; the worktree is not looked at.
+    ///
+    /// # Errors
+    /// When it is in no repository, or the repository has no such revision.
+    pub fn at(&self, revision: &str) -> Result<TreeInput, PlanError> {
+        let Some(info) = &self.info else {
+            return Err(PlanError::Path {
+                path: self.path.display().to_string(),
+                message: format!("revision {revision:?} was asked for, but this is no Git repository"),
+            });
+        };
+        let root = self.root.clone();
+        let git_root = std::fs::canonicalize(&info.root).unwrap_or_else(|_| info.root.clone());
+        let subdir = root.strip_prefix(&git_root).ok().and_then(Path::to_str).unwrap_or_default().to_string();
+        let tree = GitTree::open(&info.root, revision, &subdir)?;
+        let revision = format!("{revision}@sha1:{}", tree.commit());
+        let (remotes, focus) = (remotes(&root, Some(info)), focus(&self.path, &root));
+        Ok(TreeInput { tree: Arc::new(tree), remotes, revision, root, focus })
+    }
 }
 
 /// Where a path lies in its tree.
@@ -119,8 +154,12 @@ fn root_of(path: &Path) -> Result<(PathBuf, Option<RepositoryInfo>), PlanError> 
     }
     let Some(info) = repository_info(&start) else { return Ok((start, None)) };
     let Ok(git_root) = std::fs::canonicalize(&info.root) else { return Ok((start, None)) };
+    // There is no folder around it to choose: nothing need be read to find out.
+    if start == git_root {
+        return Ok((git_root, Some(info)));
+    }
     let tree = SnapshotTree::new(&start).map_err(|e| fail(e.to_string()))?;
-    let paths: Vec<String> = scan(&tree, &Memo::default())
+    let paths: Vec<String> = scan(&tree, &start, &Memo::default())
         .objects
         .iter()
         .filter(|o| Kustomization::is(o))

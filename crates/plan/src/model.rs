@@ -9,7 +9,9 @@ use druse_object::{Object, Provenance, Str};
 use serde::Serialize;
 
 use crate::kinds::Kinds;
+use crate::memo::Kept;
 use crate::shared::Objects;
+use crate::trace::Asked;
 
 /// The two kinds of units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -241,6 +243,10 @@ pub struct Unit {
     pub objects: Objects,
     /// Whether the values of its Secrets are empty, as it came from the cache and they were not asked for.
     pub secrets_withheld: bool,
+    /// What it asked of the tree while it rendered.
+    pub asked: Asked,
+    /// As what its rendering is kept for further runs.
+    pub kept: Kept,
     /// A release's hooks.
     pub hooks: Vec<ReleaseHook>,
     /// What keeps it from rendering or applying.

@@ -15,7 +15,7 @@ use druse_object::{Map, Object, Value};
 use crate::charts::FoundChart;
 use crate::finish::{Fix, Head};
 use crate::kinds::crd_kind;
-use crate::memo::{Entry, Memo, Sought};
+use crate::memo::{Entry, Kept, Memo, Sought};
 use crate::model::{ChartInfo, Fault, PlanOptions, ServedKind, SourceInfo, StandIn, UnitError, UnitId, UnitKind};
 use crate::remote::Remotes;
 use crate::secrets;
@@ -93,6 +93,8 @@ pub(crate) struct Done {
     pub(crate) source: Option<SourceInfo>,
     /// What was already changed in its objects, where it was rendered before.
     pub(crate) fixes: Option<Vec<Fix>>,
+    /// What it asked of the tree; nothing where it reads another.
+    pub(crate) trace: Arc<Trace>,
     /// Under what it can be given out again.
     story: Option<Story>,
 }
@@ -100,17 +102,25 @@ pub(crate) struct Done {
 struct Story {
     definition: Arc<Object>,
     setting: String,
-    trace: Trace,
     /// As what it is kept already.
     kept: Option<Arc<Entry>>,
+    /// As what it is kept in the folder.
+    in_folder: Kept,
 }
 
 impl Done {
+    /// As what it is kept in the folder.
+    pub(crate) fn kept(&self) -> Kept {
+        self.story.as_ref().map(|story| story.in_folder).unwrap_or_default()
+    }
+
     /// Keeps what was rendered for other plans, unless it is kept like this already.
     pub(crate) fn keep(self, memo: &Memo, id: &UnitId, fixes: Option<Vec<Fix>>) {
-        let Some(Story { definition, setting, trace, kept }) = self.story else { return };
+        let Some(Story { definition, setting, kept, in_folder }) = self.story else { return };
         if kept.as_ref().is_none_or(|kept| !Arc::ptr_eq(&kept.output, &self.output)) {
-            memo.keep(id, kept.as_ref(), Entry { definition, setting, trace, output: self.output, fixes });
+            let (trace, output) = (self.trace, self.output);
+            let entry = Entry { kept: in_folder, definition, setting, trace, output, fixes };
+            memo.keep(id, kept.as_ref(), entry);
         }
     }
 }
@@ -181,14 +191,14 @@ pub(crate) fn render_unit(
             let story = Story {
                 definition: Arc::clone(definition),
                 setting: setting.to_string(),
-                trace: entry.trace.clone(),
                 kept: Some(Arc::clone(&entry)),
+                in_folder: entry.kept,
             };
-            let (output, fixes) = (Arc::clone(&entry.output), entry.fixes.clone());
-            return Done { output, source: out.source, fixes, story: Some(story) };
+            let (output, trace) = (Arc::clone(&entry.output), Arc::clone(&entry.trace));
+            return Done { output, source: out.source, fixes: entry.fixes.clone(), trace, story: Some(story) };
         }
     }
-    let watched = tree.as_deref().filter(|_| setting.is_some()).map(Watched::new);
+    let watched = tree.as_deref().map(Watched::new);
     if prepared.is_some() {
         memo.note_rendered(id);
     }
@@ -214,12 +224,12 @@ pub(crate) fn render_unit(
     }
     index(&mut out);
     let source = out.source.clone();
+    let trace = Arc::new(watched.map(Watched::into_trace).unwrap_or_default());
     let story = setting.map(|setting| {
-        let trace = watched.map(Watched::into_trace).unwrap_or_default();
-        memo.store(id, definition, &setting, &out, &trace, world);
-        Story { definition: Arc::clone(definition), setting, trace, kept: None }
+        let in_folder = memo.store(id, definition, &setting, &out, &trace, world);
+        Story { definition: Arc::clone(definition), setting, kept: None, in_folder }
     });
-    Done { output: Arc::new(out), source, fixes: None, story }
+    Done { output: Arc::new(out), source, fixes: None, trace, story }
 }
 
 fn index(out: &mut Output) {

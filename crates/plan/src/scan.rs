@@ -1,5 +1,6 @@
 //! Reads a whole tree for Flux objects, whoever applies them: the candidates for roots, and the sources they name.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use druse_flux::api::{HELM_GROUP, KUSTOMIZE_GROUP, SOURCE_GROUP};
@@ -7,7 +8,7 @@ use druse_kustomize::tree::{FileTree, Kind};
 use druse_object::{Object, Provenance, yaml};
 use rayon::prelude::*;
 
-use crate::memo::{Memo, once};
+use crate::memo::Memo;
 
 /// How deep folders are looked into.
 const MAX_DEPTH: usize = 64;
@@ -25,14 +26,19 @@ pub struct Scan {
 }
 
 /// Reads all YAML of a tree. Files and documents that are not YAML are passed over: only the units that read them can
-/// say whether that matters (templates of charts are no YAML either).
+/// say whether that matters (templates of charts are no YAML either). `root` is the folder whose tree it is, under which
+/// the memo keeps what was found; empty where it is none.
 #[must_use]
-pub fn scan(tree: &dyn FileTree, memo: &Memo) -> Scan {
+pub fn scan(tree: &dyn FileTree, root: &Path, memo: &Memo) -> Scan {
     let mut paths = Vec::new();
     walk(tree, "", 0, &mut paths);
-    let objects: Vec<Arc<Vec<Arc<Object>>>> = paths.par_iter().filter_map(|path| read(tree, path, memo)).collect();
+    let objects: Vec<Scanned> = paths.par_iter().filter_map(|path| read(tree, root, path, memo)).collect();
+    memo.keep_scans(root);
     Scan { objects: objects.iter().flat_map(|o| o.iter().cloned()).collect(), files: paths.len() }
 }
+
+/// The Flux objects of one file.
+pub(crate) type Scanned = Arc<Vec<Arc<Object>>>;
 
 fn walk(tree: &dyn FileTree, dir: &str, depth: usize, out: &mut Vec<String>) {
     let Ok(names) = tree.list(dir) else { return };
@@ -49,14 +55,14 @@ fn walk(tree: &dyn FileTree, dir: &str, depth: usize, out: &mut Vec<String>) {
     }
 }
 
-/// The Flux objects of a file; the same file in another revision is not read again.
-fn read(tree: &dyn FileTree, path: &str, memo: &Memo) -> Option<Arc<Vec<Arc<Object>>>> {
+/// The Flux objects of a file; the same file in another revision, or in an earlier run, is not read again.
+fn read(tree: &dyn FileTree, root: &Path, path: &str, memo: &Memo) -> Option<Scanned> {
     let id = tree.content_id(path).ok()?;
-    let objects = once(&memo.scans, &(path.to_string(), id), || {
+    let scan = || {
         let found = tree.read(path).ok().and_then(|bytes| Some(flux_objects(std::str::from_utf8(&bytes).ok()?, path)));
         Arc::new(found.unwrap_or_default())
-    });
-    Some(objects)
+    };
+    Some(memo.scanned(root, (path.to_string(), id), scan))
 }
 
 fn flux_objects(text: &str, path: &str) -> Vec<Arc<Object>> {

@@ -254,7 +254,7 @@ impl Sources {
     /// what it reads otherwise.
     #[must_use]
     pub fn with_memo(input: TreeInput, fetcher: Arc<Fetcher>, memo: Arc<Memo>) -> Self {
-        let scan = scan(&*input.tree, &memo);
+        let scan = scan(&*input.tree, &input.root, &memo);
         let is_tree = identify_tree(&input, &scan);
         Self { input, fetcher, scan, is_tree, artifacts: Mutex::default(), memo }
     }

@@ -1,10 +1,10 @@
 //! What was asked of a tree and what it answered, absences included: as long as another tree answers the same, whatever
 //! was made from the answers is the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use druse_kustomize::tree::{ContentId, FileTree, Kind, TreeError};
+use druse_kustomize::tree::{ContentId, FileTree, Kind, TreeError, join};
 
 /// A question to a tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,6 +18,26 @@ pub(crate) enum Ask {
 /// Questions with what names the answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Trace(pub(crate) Vec<(Ask, Box<str>, ContentId)>);
+
+/// What a unit asked of the tree. It is no part of what the unit is, so that units print the same however they were
+/// made.
+#[derive(Clone, Default)]
+pub struct Asked(pub(crate) Arc<Trace>);
+
+impl std::fmt::Debug for Asked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Asked")
+    }
+}
+
+impl Asked {
+    /// The files that were read, those that were not there included. None where the unit's files are not the tree's.
+    #[must_use]
+    pub fn files(&self) -> BTreeSet<String> {
+        let read = self.0.0.iter().filter(|(ask, ..)| *ask == Ask::Read);
+        read.filter_map(|(_, path, _)| join("", path)).collect()
+    }
+}
 
 impl Trace {
     /// Whether a tree answers all questions as they were answered.

@@ -239,6 +239,36 @@ fn a_folder_does_the_same_for_later_runs() {
     assert_eq!(other.rendered().len(), plain.units.len(), "another build renders everything itself");
 }
 
+#[test]
+fn what_was_printed_is_given_out_for_the_very_same_rendering_only() {
+    let (files, options) = (tree(), PlanOptions::default());
+    let dir = tempfile::tempdir().expect("a folder");
+    let memo = on_disk(dir.path());
+    let before = make(&files, &options, Some(&memo));
+    for unit in &before.units {
+        assert!(!memo.text(unit, &mut Vec::new()), "{}: nothing was printed yet", unit.id);
+        memo.keep_text(unit, unit.id.to_string().as_bytes());
+    }
+    let says = |u: &druse_plan::Unit| format!("{:?} {:?}", u.objects, u.hooks);
+    for Edit { what, change, renders } in EDITS {
+        let mut edited = files.clone();
+        change(&mut edited);
+        let memo = on_disk(dir.path());
+        for unit in &make(&edited, &options, Some(&memo)).units {
+            let mut text = b"what was there".to_vec();
+            let known = memo.text(unit, &mut text);
+            if known {
+                assert_eq!(text, unit.id.to_string().as_bytes(), "{what}");
+                assert!(before.unit(&unit.id).is_some_and(|b| says(b) == says(unit)), "{what}: {}", unit.id);
+            }
+            assert!(known || renders.contains(&unit.id.name.as_str()), "{what}: {} is as it was", unit.id);
+        }
+    }
+    let other = Arc::new(Memo::in_folder(dir.path(), "another build"));
+    let plan = make(&files, &options, Some(&other));
+    assert!(plan.units.iter().all(|u| !other.text(u, &mut Vec::new())), "another build prints everything itself");
+}
+
 fn files_in(folder: &Path, out: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
         if entry.path().is_dir() { files_in(&entry.path(), out) } else { out.push(entry.path()) }

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use druse_kustomize::tree::DiskTree;
+use druse_kustomize::snapshot::SnapshotTree;
 use sha2::{Digest, Sha256};
 
 use crate::error::SourceError;
@@ -142,7 +142,7 @@ impl Mirror {
         };
         let path = name.as_deref().and_then(|n| inside(&folder, n));
         let tree = match &path {
-            Some(path) if path.is_dir() => DiskTree::new(path)
+            Some(path) if path.is_dir() => SnapshotTree::new(path)
                 .map_err(|e| SourceError::Io { path: path.display().to_string(), message: e.to_string() })?,
             _ => {
                 let mut has: Vec<String> = folder

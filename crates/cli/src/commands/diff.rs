@@ -9,7 +9,7 @@ use druse_diff::model::{Revision, Severity};
 use druse_diff::output::{self, Style};
 use druse_diff::{Diff, Side};
 use druse_plan::sources::Sources;
-use druse_plan::{Memo, Plan, PlanOptions, SecretValues, TreeInput, UnitId, locate, plan_with};
+use druse_plan::{Located, Memo, Plan, PlanOptions, SecretValues, TreeInput, UnitId, locate, plan_with};
 
 use crate::error::CliError;
 use crate::globals::Globals;
@@ -131,28 +131,32 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
 }
 
 fn make(args: &Args, globals: &Globals) -> Result<Diff, CliError> {
-    let tree = |rev: Option<String>| TreeArgs {
-        path: args.path.clone(),
-        rev,
-        no_stand_ins: args.no_stand_ins,
-        kube_version: args.kube_version.clone(),
-    };
-    let head_input = tree(args.head.clone()).input()?;
+    let place = Located::around(&args.path).map_err(CliError::new)?;
+    let revision = |rev: &str| place.at(rev).map_err(CliError::new);
+    let head_input = args.head.as_deref().map_or_else(|| place.on_disk().map_err(CliError::new), revision)?;
     let (base_input, base_name) = match &args.base_path {
         Some(path) => (locate(path).map_err(CliError::new)?, path.display().to_string()),
         None if args.merge_base => {
             let head = args.head.as_deref().unwrap_or("HEAD");
             let base = druse_source::git_tree::merge_base(&args.path, &args.base, head).map_err(CliError::new)?;
-            (tree(Some(base)).input()?, format!("merge base of {} and {head}", args.base))
+            (revision(&base)?, format!("merge base of {} and {head}", args.base))
         }
-        None => (tree(Some(args.base.clone())).input()?, args.base.clone()),
+        None => (revision(&args.base)?, args.base.clone()),
     };
     let head_name = args.head.clone().unwrap_or_else(|| "working tree".into());
-    let options = tree(None).options()?;
+    let tree = TreeArgs {
+        path: args.path.clone(),
+        rev: None,
+        no_stand_ins: args.no_stand_ins,
+        kube_version: args.kube_version.clone(),
+    };
+    let options = tree.options()?;
     let fetcher = fetcher(globals)?;
     let memo = memo(globals, Memo::new);
     let sources = |input: &TreeInput| Sources::with_memo(input.clone(), Arc::clone(&fetcher), Arc::clone(&memo));
-    let (base_sources, head_sources) = (sources(&base_input), sources(&head_input));
+    // What is on disk has been read already: of the other only what differs must be.
+    let head_sources = sources(&head_input);
+    let base_sources = sources(&base_input);
     // The second renders only what it reads otherwise than the first.
     let plans = |secrets: SecretValues| {
         let options = PlanOptions { secrets, ..options.clone() };
@@ -170,10 +174,13 @@ fn make(args: &Args, globals: &Globals) -> Result<Diff, CliError> {
         return Err(CliError::new(format!("{missing} is no unit on either side")).help("`druse tree` lists the units"));
     }
     let mut diff = druse_diff::compare(&side(&base, &base_input, base_name), &side(&head, &head_input, head_name));
+    memo.tidy();
     if !args.unit.is_empty() {
         let names: Vec<String> = args.unit.iter().map(ToString::to_string).collect();
         diff.retain_units(|unit| names.iter().any(|n| n == unit));
     }
+    // The process ends soon: giving its memory back piece by piece would only take time.
+    std::mem::forget((base, head, base_sources, head_sources, memo));
     Ok(diff)
 }
 

@@ -5,13 +5,14 @@ use std::io::{BufWriter, Write as _};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
+use druse_object::object::is_secret;
 use druse_object::{Map, Object, Value, yaml};
-use druse_plan::{SecretValues, Unit, UnitId};
+use druse_plan::{Memo, SecretValues, Unit, UnitId};
 use rayon::prelude::*;
 
 use crate::error::CliError;
 use crate::globals::Globals;
-use crate::planning::{TreeArgs, report};
+use crate::planning::{TreeArgs, memo, report};
 
 /// How objects are printed.
 #[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
@@ -47,13 +48,14 @@ pub struct Args {
 pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
     // What is redacted need not be made again where the rest of a unit is remembered.
     let secrets = if args.show_secrets { SecretValues::Needed } else { SecretValues::NotNeeded };
-    let plan = args.tree.plan(globals, secrets)?;
+    let memo = memo(globals, Memo::default);
+    let plan = args.tree.plan_with(globals, secrets, &memo)?;
     if let Some(missing) = args.unit.iter().find(|id| plan.unit(id).is_none()) {
         return Err(CliError::new(format!("{missing} is no unit of the tree")).help("`druse tree` lists the units"));
     }
     let meant = |u: &&Unit| args.unit.is_empty() || args.unit.contains(&u.id);
     let units: Vec<&Unit> = plan.units.iter().filter(meant).collect();
-    print(&units, args).or_else(|e| {
+    print(&units, args, &memo).or_else(|e| {
         // Whoever reads the output may have had enough of it.
         if e.kind() == std::io::ErrorKind::BrokenPipe {
             Ok(())
@@ -62,7 +64,11 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
         }
     })?;
     report(&plan, units.iter().copied(), globals);
-    Ok(if units.iter().any(|u| !u.errors.is_empty()) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let failed = units.iter().any(|u| !u.errors.is_empty());
+    memo.tidy();
+    // The process ends: giving its memory back piece by piece would only take time.
+    std::mem::forget((plan, memo));
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn all_objects(unit: &Unit) -> impl Iterator<Item = (&Object, Option<&[String]>)> {
@@ -76,38 +82,74 @@ const REDACTED: &str = "**REDACTED**";
 /// An object as it may be shown: a Secret's values are redacted, its keys stay, also where an annotation holds what was
 /// applied before.
 fn shown(object: &Object, show_secrets: bool) -> Cow<'_, Value> {
-    if show_secrets || !object.is_secret() {
+    if show_secrets || !secrets_in(&object.value) {
         return Cow::Borrowed(&object.value);
     }
     let mut value = object.value.clone();
+    redact(&mut value);
+    Cow::Owned(value)
+}
+
+/// Whether an object is a Secret, or a list with one.
+fn secrets_in(value: &Value) -> bool {
+    is_secret(value) || value["items"].items().iter().any(secrets_in)
+}
+
+fn redact(value: &mut Value) {
+    if let Some(items) = value.get_mut("items").and_then(Value::as_array_mut) {
+        items.iter_mut().for_each(redact);
+    }
+    if !is_secret(value) {
+        return;
+    }
     for field in ["data", "stringData"] {
-        for (_, v) in value.get_mut(field).and_then(Value::as_map_mut).into_iter().flat_map(Map::iter_mut) {
-            *v = REDACTED.into();
+        match value.get_mut(field) {
+            Some(Value::Map(entries)) => entries.values_mut().for_each(|v| *v = REDACTED.into()),
+            // No Secret has such data, but neither is it for anyone's eyes.
+            Some(other) => *other = Value::Null,
+            None => {}
         }
     }
     let annotations = value.get_mut("metadata").and_then(|m| m.get_mut("annotations")).and_then(Value::as_map_mut);
     if let Some(last) = annotations.and_then(|a| a.get_mut("kubectl.kubernetes.io/last-applied-configuration")) {
         *last = REDACTED.into();
     }
-    Cow::Owned(value)
 }
 
-/// How many objects become text at once, on all cores; so many texts are in memory before they are written in order.
-const BATCH: usize = 256;
+/// How many units become text at once, on all cores; so many texts are in memory before they are written in order.
+const BATCH: usize = 8;
 
-fn print(units: &[&Unit], args: &Args) -> std::io::Result<()> {
+/// A unit's objects as YAML: as they were printed in an earlier run, where they are the same.
+fn yaml_of(unit: &Unit, memo: &Memo, show_secrets: bool, text: &mut Vec<u8>) {
+    if !show_secrets && memo.text(unit, text) {
+        return;
+    }
+    text.clear();
+    let objects: Vec<_> = all_objects(unit).collect();
+    let document = |(object, hook): &(&Object, Option<&[String]>)| {
+        let hook = hook.map(|events| format!("# hook: {}\n", events.join(", "))).unwrap_or_default();
+        let text = yaml::to_string(&shown(object, show_secrets));
+        format!("---\n# {}\n{hook}{text}", object.provenance)
+    };
+    for document in objects.par_iter().map(document).collect::<Vec<_>>() {
+        text.extend_from_slice(document.as_bytes());
+    }
+    if !show_secrets {
+        memo.keep_text(unit, text);
+    }
+}
+
+fn print(units: &[&Unit], args: &Args, memo: &Memo) -> std::io::Result<()> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     match args.output {
         Output::Yaml => {
-            let objects: Vec<_> = units.iter().flat_map(|u| all_objects(u)).collect();
-            for batch in objects.chunks(BATCH) {
-                let document = |(object, hook): &(&Object, Option<&[String]>)| {
-                    let hook = hook.map(|events| format!("# hook: {}\n", events.join(", "))).unwrap_or_default();
-                    let text = yaml::to_string(&shown(object, args.show_secrets));
-                    format!("---\n# {}\n{hook}{text}", object.provenance)
-                };
-                for text in batch.par_iter().map(document).collect::<Vec<_>>() {
-                    out.write_all(text.as_bytes())?;
+            // The same room for each batch: asking the system for more takes as long as filling it.
+            let mut texts: Vec<Vec<u8>> = vec![Vec::new(); BATCH];
+            for batch in units.chunks(BATCH) {
+                let each = texts.par_iter_mut().zip(batch).with_max_len(1);
+                each.for_each(|(text, unit)| yaml_of(unit, memo, args.show_secrets, text));
+                for text in texts.iter().take(batch.len()) {
+                    out.write_all(text)?;
                 }
             }
         }
