@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 pub const ISSUER: &str = "https://home-oidc.s3.us-west-2.amazonaws.com";
 pub const REGION: &str = "us-west-2";
 pub const NODE: &str = "node-1";
-const TERRAFORM: &str = include_str!("cloud.tf");
+const TERRAFORM: &str = include_str!("cloud.tf.txt");
 
 /// An API in memory.
 pub struct Api {
