@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use druse_rehearsal::{Report, UnitReport, UnitState};
+use druse_rehearsal::{Report, UnitReport, UnitState, VolumeState};
 
 use crate::globals::Paint;
 
@@ -34,6 +34,7 @@ pub fn text(report: &Report, style: &Style) -> String {
     }
     stand_ins(&mut out, report, style.paint);
     failures(&mut out, report, style.paint);
+    secrets(&mut out, report, style);
     summary(&mut out, report, style.paint);
     out
 }
@@ -104,6 +105,39 @@ fn stand_ins(out: &mut String, report: &Report, paint: Paint) {
         let here = place(&s.reason);
         if rows.get(i + 1).is_none_or(|(_, next)| place(&next.reason) != here) {
             let _ = writeln!(out, "      {}", paint.dim(&here));
+        }
+    }
+}
+
+/// The secrets volumes: those that could not be mounted, those that were made up and why, and how many were read.
+fn secrets(out: &mut String, report: &Report, style: &Style) {
+    let of = |state| report.secrets.iter().filter(move |v| v.state == state);
+    for v in of(VolumeState::Failed) {
+        let _ = writeln!(out, "\n{} pod {} waits for volume {}:", style.paint.red("failed:"), v.pod, v.volume);
+        let _ = writeln!(out, "  {}", v.message);
+    }
+    if of(VolumeState::Simulated).next().is_some() {
+        let _ = writeln!(out, "\n{}", style.paint.yellow("secrets volumes with made-up files, simulated:"));
+        let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        of(VolumeState::Simulated).for_each(|v| reasons.entry(&v.message).or_default().push(&v.pod));
+        for (why, pods) in reasons {
+            let _ = writeln!(out, "  {}\n      {}", pods.join(", "), style.paint.dim(why));
+        }
+    }
+    let read = of(VolumeState::Mounted).count();
+    if read > 0 {
+        let objects: usize = of(VolumeState::Mounted).map(|v| v.objects).sum();
+        let _ = writeln!(
+            out,
+            "\n{} {read} secrets volumes mounted ({objects} objects) through token, STS and Parameter Store of the local \
+             cloud ({}: the values are made up unless you set them)",
+            style.paint.green("secrets:"),
+            style.paint.yellow("simulated")
+        );
+        if style.all {
+            for v in of(VolumeState::Mounted) {
+                let _ = writeln!(out, "  {}  {}", v.pod, v.path);
+            }
         }
     }
 }

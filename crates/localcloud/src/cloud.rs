@@ -287,6 +287,18 @@ impl Cloud {
         store.save()
     }
 
+    /// Whether a parameter has a value.
+    #[must_use]
+    pub fn holds_parameter(&self, name: &str) -> bool {
+        self.state.lock().store.parameters.contains_key(name)
+    }
+
+    /// Whether a secret has a value.
+    #[must_use]
+    pub fn holds_secret(&self, name: &str) -> bool {
+        self.state.lock().store.secrets.contains_key(name)
+    }
+
     /// Makes up a value for every declared parameter and secret that has none, marked in value and description.
     ///
     /// # Errors

@@ -8,6 +8,7 @@
 mod bootstrap;
 mod identity;
 mod report;
+mod secrets;
 mod stand_ins;
 
 use std::net::SocketAddr;
@@ -25,7 +26,9 @@ use druse_plan::{Plan, PlanOptions, StandIns, TreeInput};
 use druse_runtime::{Api, Cache, Caches, Manager};
 use druse_source::Fetcher;
 
+pub use druse_csi::mount::Mounts;
 pub use report::{Report, StandInReport, UnitReport, UnitState};
+pub use secrets::{VolumeReport, VolumeState};
 pub use stand_ins::Components;
 
 /// What to rehearse, and how.
@@ -44,6 +47,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// The simulated nodes.
     pub nodes: Vec<druse_simulate::nodes::Node>,
+    /// What the files of secrets volumes lie on, below the API's state.
+    pub mounts: Mounts,
 }
 
 /// Why a rehearsal cannot start.
@@ -82,6 +87,7 @@ pub struct Rehearsal {
     serving: tokio::task::JoinHandle<()>,
     started: Instant,
     caches: Caches,
+    secrets: secrets::Path,
 }
 
 /// How long nothing may happen before a rehearsal counts as settled: events between queues take microseconds.
@@ -97,13 +103,19 @@ impl Rehearsal {
         let stand_ins: Arc<dyn StandIns> = if options.stand_ins { Arc::new(Components) } else { Arc::new(NoStandIns) };
         let plan_options =
             PlanOptions { stand_ins: stand_ins.clone(), keys: options.keys.clone(), ..PlanOptions::default() };
-        let root = options.input.root.clone();
+        let (root, tree) = (options.input.root.clone(), options.input.tree.clone());
         // One set of sources for the plan and the controllers: what was fetched and parsed once serves both.
         let sources = Arc::new(Sources::new(options.input, options.fetcher));
         let planning = {
             let (sources, plan_options) = (sources.clone(), plan_options.clone());
             tokio::task::spawn_blocking(move || druse_plan::plan_with(&sources, &plan_options))
         };
+        // The cluster signs as the issuer that the tree's roles trust.
+        let aws = {
+            let tree = tree.clone();
+            tokio::task::spawn_blocking(move || secrets::Aws::of(&*tree))
+        };
+        let aws = aws.await.map_err(|e| RehearsalError::Internal(e.to_string()))?;
         // Webhooks behind simulated pods are not called; one that runs on this machine is. The pod identity webhook's work is
         // done in process.
         let webhook = identity::Webhook::default();
@@ -111,6 +123,9 @@ impl Rehearsal {
             ApiServer::builder().addresses([options.listen.ip()]).simulated_pods(true).admission(webhook.plugin());
         if let Some(dir) = &options.data_dir {
             builder = builder.data_dir(dir);
+        }
+        if let Some(issuer) = &aws.issuer {
+            builder = builder.issuer(issuer);
         }
         let server = Arc::new(builder.build().await?);
         let listener = server.listen(options.listen).await?;
@@ -134,6 +149,7 @@ impl Rehearsal {
         let components = bootstrap::components(&plan);
         bootstrap::serve_components(&api, &plan, &components).await?;
         bootstrap::roots(&api, &plan).await?;
+        let asked = secrets::Asked::of(&plan);
         forget_contents(&mut plan);
         caches.retry_missing_on(&manager, &crd_resource());
         let mut stages = Vec::new();
@@ -141,7 +157,11 @@ impl Rehearsal {
             stages
                 .extend(druse_simulate::stage::parse(&c.name, &c.stages).map_err(druse_simulate::SimulateError::from)?);
         }
-        druse_simulate::start(&manager, &caches, druse_simulate::Options { nodes: options.nodes, stages }).await?;
+        let aws = aws.in_account(&*tree, &asked.accounts);
+        let place = (options.data_dir.clone(), options.mounts);
+        let secrets = secrets::Path::start(&api, &manager, &caches, aws, asked, place).await?;
+        let simulated = druse_simulate::Options { nodes: options.nodes, stages, hold: secrets::hold() };
+        druse_simulate::start(&manager, &caches, simulated).await?;
         let capabilities = Capabilities {
             kube_version: plan_options.kube_version.clone(),
             api_versions: Arc::new(plan.kinds.api_versions(&plan_options.api_versions)),
@@ -172,6 +192,7 @@ impl Rehearsal {
             serving,
             started,
             caches,
+            secrets,
         })
     }
 
@@ -197,7 +218,7 @@ impl Rehearsal {
     #[must_use]
     pub fn report(&self) -> Report {
         let live: Vec<_> = self.kustomizations.all().into_iter().chain(self.helm_releases.all()).collect();
-        Report::new(&self.plan, &live, self.started.elapsed())
+        Report { secrets: self.secrets.report(), ..Report::new(&self.plan, &live, self.started.elapsed()) }
     }
 
     /// Waits until there is nothing left to do: every unit is ready or has failed, and no queue moves.
@@ -218,6 +239,7 @@ impl Rehearsal {
     /// Stops the controllers, lets running requests finish and closes the state.
     pub async fn stop(self) {
         drop(self.manager);
+        self.secrets.stop().await;
         self.caches.stop();
         self.server.close();
         if let Err(e) = self.serving.await {

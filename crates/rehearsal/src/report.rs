@@ -9,6 +9,8 @@ use druse_plan::model::UnitError;
 use druse_plan::{Plan, Unit, UnitKind};
 use serde::Serialize;
 
+use crate::secrets::{VolumeReport, VolumeState};
+
 /// How a unit stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -93,6 +95,9 @@ pub struct Report {
     pub units: Vec<UnitReport>,
     /// Seconds since the rehearsal started.
     pub seconds: f64,
+    /// The secrets volumes of pods, those that failed first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<VolumeReport>,
 }
 
 impl Report {
@@ -129,7 +134,7 @@ impl Report {
         for u in units.iter_mut().filter(|u| u.state == UnitState::Waiting) {
             u.waits_for.retain(|on| !states.get(on).is_some_and(|s| s.is_ready()));
         }
-        Self { units, seconds: elapsed.as_secs_f64() }
+        Self { units, seconds: elapsed.as_secs_f64(), secrets: Vec::new() }
     }
 
     /// Whether no unit is still being worked on.
@@ -138,10 +143,11 @@ impl Report {
         !self.units.iter().any(|u| u.state == UnitState::Progressing)
     }
 
-    /// Whether every unit is ready (or rightly suspended).
+    /// Whether every unit is ready (or rightly suspended), and no pod waits for its secrets.
     #[must_use]
     pub fn all_ready(&self) -> bool {
         self.units.iter().all(|u| u.state.is_ready() || u.state == UnitState::Suspended)
+            && self.secrets.iter().all(|v| v.state != VolumeState::Failed)
     }
 
     /// How many units stand so.

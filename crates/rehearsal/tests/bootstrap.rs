@@ -42,6 +42,7 @@ async fn rehearse(components: String) {
         data_dir: None,
         listen: "127.0.0.1:0".parse().unwrap(),
         nodes: druse_simulate::nodes::Node::numbered(1),
+        mounts: druse_rehearsal::Mounts::Folder,
     })
     .await
     .unwrap();

@@ -72,6 +72,7 @@ async fn pod(webhook: bool) -> Value {
         data_dir: None,
         listen: "127.0.0.1:0".parse().unwrap(),
         nodes: druse_simulate::nodes::Node::numbered(1),
+        mounts: druse_rehearsal::Mounts::Folder,
     })
     .await
     .unwrap();

@@ -14,6 +14,7 @@ pub mod workloads;
 
 use std::sync::Arc;
 
+use druse_object::Value;
 use druse_runtime::{Caches, Manager, Resource};
 
 pub use stage::{Stage, StageError};
@@ -28,6 +29,31 @@ pub struct Options {
     pub nodes: Vec<nodes::Node>,
     /// Stages beside the built-in ones.
     pub stages: Vec<Stage>,
+    /// What pods have to wait for before they run.
+    pub hold: Hold,
+}
+
+/// Says whether a pod waits for something that others do for it, such as mounting its volumes. They change the pod when
+/// it may go on.
+#[derive(Clone, Default)]
+pub struct Hold(Option<Arc<dyn Fn(&Value) -> bool + Send + Sync>>);
+
+impl Hold {
+    /// Holds pods while this is true of them.
+    #[must_use]
+    pub fn while_true(of: impl Fn(&Value) -> bool + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(of)))
+    }
+
+    pub(crate) fn holds(&self, object: &Value) -> bool {
+        self.0.as_ref().is_some_and(|of| of(object))
+    }
+}
+
+impl std::fmt::Debug for Hold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Hold({})", self.0.is_some())
+    }
 }
 
 /// Starts the simulated cluster; it runs until the manager is dropped.
@@ -38,7 +64,7 @@ pub async fn start(manager: &Manager, caches: &Caches, options: Options) -> Resu
     nodes::create(caches.api(), &options.nodes).await?;
     let mut stages = stage::builtin()?;
     stages.extend(options.stages);
-    stage::start(manager, caches, stages)?;
+    stage::start(manager, caches, stages, &options.hold)?;
     scheduler::start(manager, caches);
     volumes::start(manager, caches);
     services::start(manager, caches);

@@ -13,6 +13,8 @@ use druse_runtime::{Api, Cache, Caches, DeleteOptions, Key, Manager, Next, Patch
 use serde::Deserialize;
 use tracing::debug;
 
+use crate::Hold;
+
 /// A rule that moves objects of one kind to their next state.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -25,6 +27,9 @@ pub struct Stage {
     /// All must hold.
     #[serde(default)]
     pub when: Vec<Condition>,
+    /// Whether it waits while the simulated cluster's [`Hold`](crate::Hold) holds the object.
+    #[serde(default)]
+    pub held: bool,
     /// How long the object stays in this state, in milliseconds of simulated work.
     #[serde(default)]
     pub delay_ms: u64,
@@ -196,9 +201,10 @@ struct Runner {
     cache: Arc<Cache>,
     resource: Resource,
     stages: Vec<Compiled>,
+    hold: Hold,
 }
 
-pub(crate) fn start(manager: &Manager, caches: &Caches, stages: Vec<Stage>) -> Result<(), StageError> {
+pub(crate) fn start(manager: &Manager, caches: &Caches, stages: Vec<Stage>, hold: &Hold) -> Result<(), StageError> {
     let mut by_kind: BTreeMap<Target, Vec<Compiled>> = BTreeMap::new();
     for stage in stages {
         let compile = |t: &Option<String>| t.as_ref().map(|t| Template::parse(&stage.name, t)).transpose();
@@ -210,7 +216,7 @@ pub(crate) fn start(manager: &Manager, caches: &Caches, stages: Vec<Stage>) -> R
         let resource = Resource { gvk, plural: target.plural.into(), namespaced: target.namespaced };
         let cache = caches.of(&resource);
         let queue = manager.queue();
-        let runner = Runner { api: caches.api().clone(), cache: cache.clone(), resource, stages };
+        let runner = Runner { api: caches.api().clone(), cache: cache.clone(), resource, stages, hold: hold.clone() };
         manager.run("stage", &queue, Arc::new(runner), 4);
         manager.watch(&queue, &cache);
     }
@@ -223,6 +229,10 @@ impl Reconciler for Runner {
         let Some(compiled) = self.stages.iter().find(|s| s.stage.when.iter().all(|c| c.holds(&object))) else {
             return Next::Wait;
         };
+        if compiled.stage.held && self.hold.holds(&object) {
+            // Whoever holds it changes it when it may go on.
+            return Next::Wait;
+        }
         if compiled.stage.delay_ms > 0 {
             tokio::time::sleep(Duration::from_millis(compiled.stage.delay_ms)).await;
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use druse_rehearsal::{Options, Rehearsal, RehearsalError, Report};
+use druse_rehearsal::{Mounts, Options, Rehearsal, RehearsalError, Report};
 use druse_simulate::nodes::Node;
 
 use crate::closing;
@@ -43,6 +43,9 @@ pub struct Args {
     /// Let no component stand in for charts and sources that are not at hand
     #[arg(long)]
     no_stand_ins: bool,
+    /// Mount secrets volumes on a tmpfs each instead of keeping them in folders on the disk; needs root
+    #[arg(long)]
+    tmpfs: bool,
     /// The closing report
     #[arg(short, long, value_enum, default_value = "table", value_name = "FORMAT")]
     output: Format,
@@ -64,6 +67,9 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
     let input = druse_plan::locate(&args.path)
         .map_err(|e| CliError::new(e).help("give a folder of the repository that holds the homelab"))?;
     let fetcher = crate::planning::fetcher(globals)?;
+    if args.tmpfs && Mounts::detect() != Mounts::Tmpfs {
+        return Err(CliError::new("--tmpfs: this process may not mount").help("run it as root, or without --tmpfs"));
+    }
     let options = Options {
         input,
         fetcher,
@@ -72,6 +78,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
         data_dir: Some(args.data.clone()),
         listen: args.listen,
         nodes: Node::numbered(args.nodes.max(1)),
+        mounts: if args.tmpfs { Mounts::Tmpfs } else { Mounts::Folder },
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

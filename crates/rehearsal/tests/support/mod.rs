@@ -56,9 +56,9 @@ impl Cluster {
         caches.retry_missing_on(&manager, &crds);
         if simulate {
             let nodes = druse_simulate::nodes::Node::numbered(1);
-            druse_simulate::start(&manager, &caches, druse_simulate::Options { nodes, stages: Vec::new() })
-                .await
-                .unwrap();
+            let hold = druse_simulate::Hold::default();
+            let options = druse_simulate::Options { nodes, stages: Vec::new(), hold };
+            druse_simulate::start(&manager, &caches, options).await.unwrap();
         }
         let controllers = druse_controllers::start(
             &manager,

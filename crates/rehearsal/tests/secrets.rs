@@ -1,0 +1,243 @@
+//! The secrets path of a rehearsal: files in a pod's own mount, read with its own token of the cloud that the tree's
+//! Terraform describes; and where the path is broken, a pod that waits and says why.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use druse_kustomize::tree::MemoryTree;
+use druse_object::Value;
+use druse_plan::TreeInput;
+use druse_rehearsal::{Mounts, Options, Rehearsal, Report, UnitState, VolumeState};
+use druse_runtime::{Api, Resource};
+use druse_source::{Fetcher, FetcherOptions};
+
+const SYNC: &str = "apiVersion: source.toolkit.fluxcd.io/v1
+kind: GitRepository
+metadata: {name: flux-system, namespace: flux-system}
+spec: {interval: 1m, url: https://example.org/me/home}
+---
+apiVersion: kustomize.toolkit.fluxcd.io/v1
+kind: Kustomization
+metadata: {name: flux-system, namespace: flux-system}
+spec: {interval: 10m, path: ./cluster, prune: true, sourceRef: {kind: GitRepository, name: flux-system}}
+---
+apiVersion: source.toolkit.fluxcd.io/v1
+kind: HelmRepository
+metadata: {name: charts, namespace: flux-system}
+spec: {interval: 1h, url: https://charts.example.org}
+---
+apiVersion: helm.toolkit.fluxcd.io/v2
+kind: HelmRelease
+metadata: {name: driver, namespace: flux-system}
+spec:
+  interval: 1h
+  chart:
+    spec: {chart: secrets-store-csi-driver, version: 1.6.0, sourceRef: {kind: HelmRepository, name: charts}}
+";
+const DRIVER: &str = "apiVersion: storage.k8s.io/v1
+kind: CSIDriver
+metadata: {name: secrets-store.csi.k8s.io}
+spec: {podInfoOnMount: true, attachRequired: false, volumeLifecycleModes: [Ephemeral], tokenRequests: [{audience: sts.amazonaws.com}]}
+";
+const APP: &str = "apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: app
+  namespace: default
+  annotations: {eks.amazonaws.com/role-arn: 'arn:aws:iam::111122223333:role/app'}
+---
+apiVersion: secrets-store.csi.x-k8s.io/v1
+kind: SecretProviderClass
+metadata: {name: app, namespace: default}
+spec:
+  provider: aws
+  parameters:
+    objects: |
+      - {objectName: /home/app/db, objectType: ssmparameter, objectAlias: db, filePermission: '0400'}
+      - {objectName: /home/app/parts, objectType: ssmparameter, jmesPath: [{path: a.b, objectAlias: part}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: app, namespace: default}
+spec:
+  selector: {matchLabels: {app: app}}
+  template:
+    metadata: {labels: {app: app}}
+    spec:
+      serviceAccountName: app
+      containers: [{name: main, image: 'example.org/app:1', volumeMounts: [{name: s, mountPath: /s, readOnly: true}]}]
+      volumes:
+        - name: s
+          csi: {driver: secrets-store.csi.k8s.io, readOnly: true, volumeAttributes: {secretProviderClass: app}}
+";
+const TERRAFORM: &str = r#"
+provider "aws" {
+  region              = "us-west-2"
+  allowed_account_ids = ["111122223333"]
+}
+resource "aws_s3_bucket" "oidc" { bucket = "home-oidc" }
+resource "aws_iam_openid_connect_provider" "cluster" {
+  url            = "https://${aws_s3_bucket.oidc.bucket_regional_domain_name}"
+  client_id_list = ["sts.amazonaws.com"]
+}
+resource "aws_iam_role" "app" {
+  name = "app"
+  assume_role_policy = jsonencode({ Statement = [{
+    Effect    = "Allow"
+    Action    = "sts:AssumeRoleWithWebIdentity"
+    Principal = { Federated = aws_iam_openid_connect_provider.cluster.arn }
+    Condition = { StringEquals = {
+      "${aws_iam_openid_connect_provider.cluster.url}:sub" = "system:serviceaccount:default:app"
+      "${aws_iam_openid_connect_provider.cluster.url}:aud" = "sts.amazonaws.com"
+    } }
+  }] })
+}
+resource "aws_iam_role_policy" "app" {
+  role   = aws_iam_role.app.name
+  policy = jsonencode({ Statement = [{
+    Effect = "Allow", Action = "ssm:GetParameters", Resource = "arn:aws:ssm:us-west-2:111122223333:parameter/home/app/*"
+  }] })
+}
+resource "aws_ssm_parameter" "app" {
+  for_each = toset(["/home/app/db", "/home/app/parts"])
+  name     = each.key
+  type     = "SecureString"
+}
+"#;
+
+async fn start(data: Option<&Path>, files: &[(&str, &str)]) -> (Rehearsal, Report, Api) {
+    let mut tree = MemoryTree::new();
+    tree.insert("cluster/sync.yaml", SYNC.as_bytes().to_vec());
+    for (path, text) in files {
+        tree.insert(path, text.as_bytes().to_vec());
+    }
+    let fetcher = Fetcher::new(FetcherOptions { offline: true, ..FetcherOptions::default() }).unwrap();
+    let rehearsal = Rehearsal::start(Options {
+        keys: Arc::default(),
+        input: TreeInput::new(tree),
+        fetcher: Arc::new(fetcher),
+        stand_ins: true,
+        data_dir: data.map(Into::into),
+        listen: "127.0.0.1:0".parse().unwrap(),
+        nodes: druse_simulate::nodes::Node::numbered(1),
+        mounts: Mounts::Folder,
+    })
+    .await
+    .unwrap();
+    let report = rehearsal.settled().await;
+    for unit in &report.units {
+        assert!(matches!(unit.state, UnitState::Ready | UnitState::StandIn), "{}: {}", unit.unit, unit.message);
+    }
+    let file = kube::config::Kubeconfig::from_yaml(&rehearsal.kubeconfig()).unwrap();
+    let config = kube::Config::from_custom_kubeconfig(file, &Default::default()).await.unwrap();
+    let api = Api::new(kube::Client::try_from(config).unwrap());
+    (rehearsal, report, api)
+}
+
+async fn list(api: &Api, group: &str, kind: &str, plural: &str) -> Vec<Value> {
+    api.list(&Resource::new(group, "v1", kind, plural, true), "default", &Default::default()).await.unwrap().0
+}
+
+async fn pod(api: &Api) -> Value {
+    let mut pods = list(api, "", "Pod", "pods").await;
+    assert_eq!(pods.len(), 1);
+    pods.remove(0)
+}
+
+/// What the files of a mount hold, by name.
+fn files(mount: &str) -> Vec<(String, String)> {
+    let mut all: Vec<_> = std::fs::read_dir(mount)
+        .unwrap()
+        .map(|f| f.unwrap().path())
+        .filter(|p| !p.file_name().unwrap().to_string_lossy().starts_with(".."))
+        .map(|p| (p.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read_to_string(&p).unwrap()))
+        .collect();
+    all.sort();
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_gets_its_files_and_they_go_with_it() {
+    let data = tempfile::tempdir().unwrap();
+    let tree = [("cluster/app.yaml", APP), ("cluster/driver.yaml", DRIVER), ("terraform/main.tf", TERRAFORM)];
+    let (rehearsal, report, api) = start(Some(data.path()), &tree).await;
+    let [volume] = report.secrets.as_slice() else { panic!("{:?}", report.secrets) };
+    assert_eq!((volume.state, volume.objects, volume.message.as_str()), (VolumeState::Mounted, 3, ""));
+    assert!(report.all_ready());
+    let found = files(&volume.path);
+    let names: Vec<&str> = found.iter().map(|(n, _)| n.as_str()).collect();
+    assert_eq!(names, ["_home_app_parts", "db", "part"]);
+    assert!(found[1].1.starts_with("rehearsal-") && found[0].1.contains(&found[2].1), "{found:?}");
+    let mode = |p: &Path| std::fs::metadata(p).unwrap().permissions().mode() & 0o777;
+    let mount = Path::new(&volume.path);
+    assert_eq!((mode(mount), mode(&mount.join("db")), mode(&mount.join("part"))), (0o700, 0o400, 0o644));
+
+    let pod = pod(&api).await;
+    assert_eq!(pod.str_at(["status", "phase"]), Some("Running"));
+    let statuses =
+        list(&api, "secrets-store.csi.x-k8s.io", "SecretProviderClassPodStatus", "secretproviderclasspodstatuses")
+            .await;
+    assert_eq!(statuses[0]["status"]["objects"].items().len(), 3);
+
+    // A value is in the mount, and nowhere else of what the rehearsal keeps.
+    let value = found[1].1.clone();
+    let mut seen = Vec::new();
+    scan(data.path(), value.as_bytes(), &mut seen);
+    assert!(!seen.is_empty() && seen.iter().all(|p| p.starts_with(mount)), "{seen:?}");
+    assert!(!format!("{report:?} {pod:?}").contains(&value));
+
+    let deployments = Resource::new("apps", "v1", "Deployment", "deployments", true);
+    api.delete(&deployments, "default", "app", &Default::default()).await.unwrap();
+    let gone = async {
+        while mount.exists() {
+            rehearsal.settled().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), gone).await.expect("the files go with the pod");
+    assert!(list(&api, "", "Pod", "pods").await.is_empty());
+    rehearsal.stop().await;
+}
+
+fn scan(dir: &Path, needle: &[u8], seen: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        let path = entry.path();
+        if entry.file_type().unwrap().is_dir() {
+            scan(&path, needle, seen);
+        } else if std::fs::read(&path).is_ok_and(|b| b.windows(needle.len()).any(|w| w == needle)) {
+            seen.push(path);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_path_leaves_the_pod_waiting_with_the_reason() {
+    let broken = TERRAFORM.replace("serviceaccount:default:app", "serviceaccount:default:other");
+    let tree = [("cluster/app.yaml", APP), ("terraform/main.tf", &broken)];
+    let (rehearsal, report, api) = start(None, &tree).await;
+    assert_eq!(report.secrets[0].state, VolumeState::Failed);
+    assert!(report.secrets[0].message.contains("system:serviceaccount:default:app"), "{}", report.secrets[0].message);
+    assert!(!report.all_ready());
+    let pod = pod(&api).await;
+    assert_eq!(pod.str_at(["status", "phase"]), Some("Pending"));
+    let waiting = &pod["status"]["containerStatuses"].items()[0]["state"]["waiting"];
+    assert_eq!(waiting.str_at(["reason"]), Some("ContainerCreating"));
+    let events = list(&api, "", "Event", "events").await;
+    let event = events.iter().find(|e| e.str_at(["reason"]) == Some("FailedMount")).expect("an event tells it");
+    assert!(event.str_at(["message"]).unwrap().contains("AccessDenied"), "{event:?}");
+    rehearsal.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_tree_does_not_say_what_a_role_may_do_files_are_made_up() {
+    let (rehearsal, report, api) = start(None, &[("cluster/app.yaml", APP)]).await;
+    let volume = &report.secrets[0];
+    assert_eq!(volume.state, VolumeState::Simulated);
+    assert!(volume.message.contains("does not declare role arn:aws:iam::111122223333:role/app"), "{}", volume.message);
+    assert_eq!(files(&volume.path).len(), 3);
+    let pod = pod(&api).await;
+    assert_eq!(pod.str_at(["status", "phase"]), Some("Running"));
+    assert!(pod["metadata"]["annotations"]["druse.dev/secrets"].as_str().unwrap().contains("simulated"));
+    rehearsal.stop().await;
+}
