@@ -139,8 +139,8 @@ fn plant(lab: &Lab, entry: &Value) -> Planted {
     // Of the document: what comes after the separator above, up to the one below.
     let end = |l: &&str| l.starts_with("---");
     let lines = if text("at") == Some("any") {
-        let above = lines[..=line.min(lines.len() - 1)].iter().rposition(|l| end(&l)).unwrap_or(0);
-        let below = lines[above + 1..].iter().position(|l| end(&l)).map_or(lines.len(), |i| above + 1 + i);
+        let above = lines[..=line.min(lines.len() - 1)].iter().rposition(|l| end(l)).unwrap_or(0);
+        let below = lines[above + 1..].iter().position(|l| end(l)).map_or(lines.len(), |i| above + 1 + i);
         above + 1..=below
     } else {
         line + 1..=line + 1
@@ -224,7 +224,7 @@ fn faults_planted_in_our_own_homelab_are_found() {
     // Only its own files: the tests of this repository hold other homelabs.
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut lab = Lab::new(&shared, here.join("src"), "homelab");
-    let disk = DiskTree::new(&here.join("../../homelab")).unwrap();
+    let disk = DiskTree::new(here.join("../../homelab")).unwrap();
     let mut folders = vec![String::new()];
     while let Some(folder) = folders.pop() {
         for name in disk.list(&folder).unwrap() {

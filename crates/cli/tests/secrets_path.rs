@@ -280,7 +280,7 @@ resource "aws_ssm_parameter" "db" {
 }
 resource "aws_secretsmanager_secret" "app" { name = "app-secret" }
 "#;
-    lab.file("terraform/main.tf", &format!("{TERRAFORM}{declared}"));
+    lab.file("terraform/main.tf", format!("{TERRAFORM}{declared}"));
     let cloud = Cloud::start(&lab, &[]);
     let credentials = lab.tree().join("cloud-data/administrator.credentials");
     let secrets = |args: &[&str], input: &str| {

@@ -101,7 +101,7 @@ async fn what_cannot_be_published_is_refused_with_the_reason() {
         (
             |r| {
                 r.volume_capability =
-                    Some(VolumeCapability { access_type: Some(AccessType::Block(BlockVolume {})), access_mode: None })
+                    Some(VolumeCapability { access_type: Some(AccessType::Block(BlockVolume {})), access_mode: None });
             },
             Code::InvalidArgument,
             "block device",

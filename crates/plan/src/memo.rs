@@ -34,6 +34,9 @@ pub(crate) fn once<K: Eq + Hash + Clone, V: Clone>(cells: &Cells<K, V>, key: &K,
     cell.get_or_init(make).clone()
 }
 
+/// What files were found to hold, by path and content.
+type Recalled = HashMap<(String, ContentId), Scanned>;
+
 /// What plans share: parsed charts and files and, unless it is the default one, what units rendered to.
 #[derive(Default)]
 pub struct Memo {
@@ -45,7 +48,7 @@ pub struct Memo {
     pub(crate) chart_kinds: Cells<String, Arc<Vec<ServedKind>>>,
     pub(crate) scans: Cells<(String, ContentId), Scanned>,
     /// What earlier runs found in files, by the tree's folder.
-    recalled: Cells<PathBuf, Arc<HashMap<(String, ContentId), Scanned>>>,
+    recalled: Cells<PathBuf, Arc<Recalled>>,
     /// Whether a file was scanned that the folder does not know.
     scanned: AtomicBool,
     pub(crate) documents: DocCache,
@@ -204,7 +207,7 @@ impl Memo {
 
     /// What the files of a folder's tree hold: by path and content, so that nothing stale is among what earlier runs
     /// found.
-    pub(crate) fn scanned(&self, root: &Path, place: (String, ContentId), scan: impl FnOnce() -> Scanned) -> Scanned {
+    pub(crate) fn scanned(&self, root: &Path, place: &(String, ContentId), scan: impl FnOnce() -> Scanned) -> Scanned {
         let recalled = once(&self.recalled, &root.to_path_buf(), || {
             let bytes = self.store.as_ref().and_then(|store| store.text(&self.scans_key(root)));
             let found = bytes.and_then(|bytes| {
@@ -213,10 +216,10 @@ impl Memo {
                     Some((place, Arc::new(r.list(|r| r.object().map(Arc::new))?)))
                 })
             });
-            Arc::new(HashMap::from_iter(found.unwrap_or_default()))
+            Arc::new(Recalled::from_iter(found.unwrap_or_default()))
         });
-        once(&self.scans, &place, || {
-            recalled.get(&place).map(Arc::clone).unwrap_or_else(|| {
+        once(&self.scans, place, || {
+            recalled.get(place).map(Arc::clone).unwrap_or_else(|| {
                 self.scanned.store(true, Ordering::Relaxed);
                 scan()
             })

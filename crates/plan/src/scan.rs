@@ -62,7 +62,7 @@ fn read(tree: &dyn FileTree, root: &Path, path: &str, memo: &Memo) -> Option<Sca
         let found = tree.read(path).ok().and_then(|bytes| Some(flux_objects(std::str::from_utf8(&bytes).ok()?, path)));
         Arc::new(found.unwrap_or_default())
     };
-    Some(memo.scanned(root, (path.to_string(), id), scan))
+    Some(memo.scanned(root, &(path.to_string(), id), scan))
 }
 
 fn flux_objects(text: &str, path: &str) -> Vec<Arc<Object>> {

@@ -6,7 +6,7 @@ use druse_component::Component;
 use druse_flux::api::{HELM_GROUP, KUSTOMIZE_GROUP, SOURCE_GROUP};
 use druse_object::{Object, Value};
 use druse_plan::{Plan, UnitState};
-use druse_runtime::{Api, ApiError, Patch, Resource};
+use druse_runtime::{Api, ApiError, Caches, Patch, Resource};
 
 use crate::RehearsalError;
 
@@ -48,7 +48,14 @@ pub(crate) fn components(plan: &Plan) -> Vec<&'static Component> {
 
 /// Serves the kinds of components that no chart of the plan brings: those the system registers itself, and those of
 /// components that stand in. What is there already stays as it is.
-pub(crate) async fn serve_components(api: &Api, plan: &Plan, components: &[&Component]) -> Result<(), RehearsalError> {
+///
+/// Returns when they are served: definitions take effect a moment after they are written.
+pub(crate) async fn serve_components(
+    caches: &Caches,
+    plan: &Plan,
+    components: &[&Component],
+) -> Result<(), RehearsalError> {
+    let api = caches.api();
     let resource = crate::crd_resource();
     let brought: BTreeSet<&str> = plan
         .units
@@ -57,6 +64,7 @@ pub(crate) async fn serve_components(api: &Api, plan: &Plan, components: &[&Comp
         .filter(|o| o.kind() == "CustomResourceDefinition")
         .map(Object::name)
         .collect();
+    let mut awaited = Vec::new();
     for (component, crd) in components.iter().flat_map(|c| c.crd_objects().into_iter().map(move |crd| (c, crd))) {
         // What is always present is needed before the first unit can go, even where a unit brings it as well (as the
         // `gotk-components.yaml` of Flux' own bootstrap does).
@@ -67,8 +75,28 @@ pub(crate) async fn serve_components(api: &Api, plan: &Plan, components: &[&Comp
         if there.is_none() {
             api.apply(&crd, MANAGER, false).await.map_err(|e| refused(&crd, &e))?;
         }
+        awaited.push(crd.name().to_owned());
     }
-    Ok(())
+    let definitions = caches.of(&resource);
+    let mut changes = definitions.subscribe();
+    definitions.synced().await;
+    loop {
+        let known = definitions.all();
+        let decided = |name: &str| known.iter().any(|d| d.str_at(["metadata", "name"]) == Some(name) && is_decided(d));
+        awaited.retain(|name| !decided(name));
+        if awaited.is_empty() || changes.recv().await.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Whether a definition is served, or never will be since another has its names.
+fn is_decided(definition: &Value) -> bool {
+    let conditions = definition["status"]["conditions"].items();
+    let has = |kind: &str, status: &str| {
+        conditions.iter().any(|c| c.str_at(["type"]) == Some(kind) && c.str_at(["status"]) == Some(status))
+    };
+    has("Established", "True") || has("NamesAccepted", "False")
 }
 
 fn refused(object: &Object, e: &ApiError) -> RehearsalError {

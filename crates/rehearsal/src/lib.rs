@@ -147,7 +147,7 @@ impl Rehearsal {
         webhook.configure(&plan);
         let manager = Manager::new();
         let components = bootstrap::components(&plan);
-        bootstrap::serve_components(&api, &plan, &components).await?;
+        bootstrap::serve_components(&caches, &plan, &components).await?;
         bootstrap::roots(&api, &plan).await?;
         let asked = secrets::Asked::of(&plan);
         forget_contents(&mut plan);

@@ -36,7 +36,9 @@ pub struct Options {
 /// Says whether a pod waits for something that others do for it, such as mounting its volumes. They change the pod when
 /// it may go on.
 #[derive(Clone, Default)]
-pub struct Hold(Option<Arc<dyn Fn(&Value) -> bool + Send + Sync>>);
+pub struct Hold(Option<Arc<Test>>);
+
+type Test = dyn Fn(&Value) -> bool + Send + Sync;
 
 impl Hold {
     /// Holds pods while this is true of them.

@@ -195,7 +195,7 @@ fn named_in(cx: &Context<'_>, file: &str, message: &str) -> Option<u32> {
         let line = file.text().lines().position(|l| !l.trim_start().starts_with('#') && on(l))?;
         u32::try_from(line + 1).ok()
     };
-    whole.chain(parts).filter(|w| w.len() > 1).find_map(|w| has(w))
+    whole.chain(parts).filter(|w| w.len() > 1).find_map(has)
 }
 
 fn finished(mut finding: Finding, e: &UnitError) -> Finding {

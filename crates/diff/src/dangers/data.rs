@@ -10,14 +10,16 @@ use crate::fields;
 use crate::model::Severity;
 
 type Kinds = HashMap<(String, String), String>;
+/// Group, kind and field.
+type Sizes = Vec<(String, String, String)>;
 
 /// Kinds that hold data, with what goes with them; kinds that back data up; fields with the size of a kind's volumes.
-static KINDS: LazyLock<(Kinds, Kinds, Vec<(String, String, String)>)> = LazyLock::new(|| {
+static KINDS: LazyLock<(Kinds, Kinds, Sizes)> = LazyLock::new(|| {
     #[derive(serde::Deserialize, Default)]
     struct File {
         data: Vec<(String, String, String)>,
         backups: Vec<(String, String)>,
-        sizes: Vec<(String, String, String)>,
+        sizes: Sizes,
     }
     let file: File = serde_json::from_str(include_str!("../../data/data-kinds.json")).unwrap_or_default();
     let data = file.data.into_iter().map(|(group, kind, what)| ((group, kind), what)).collect();

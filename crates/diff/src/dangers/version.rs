@@ -29,9 +29,12 @@ fn charts(found: &mut Found<'_>) {
     }
 }
 
+/// Who runs an image, and the field that names it.
+type User<'a> = (Ref<'a>, Option<String>);
+
 /// One image and what it becomes, told once with all that run it.
 fn image_versions<'a>(found: &mut Found<'_>, subjects: &[Subject<'a>]) {
-    let mut changes: BTreeMap<(Image, Image), Vec<(Ref<'a>, Option<String>)>> = BTreeMap::new();
+    let mut changes: BTreeMap<(Image, Image), Vec<User<'a>>> = BTreeMap::new();
     for pair in subjects.iter().map(|s| &s.pair) {
         let (Some(old), Some(new)) = (pair.base, pair.head) else { continue };
         let before = images(&old.object.value);

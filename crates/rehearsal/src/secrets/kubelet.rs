@@ -190,9 +190,10 @@ impl Kubelet {
         let Some((uid, targets)) = self.targets.lock().remove(key) else { return };
         let node = self.node("");
         for (volume, target) in targets {
-            let mut request = NodeUnpublishVolumeRequest::default();
-            request.volume_id = format!("csi-{uid}-{volume}");
-            request.target_path = target.to_string_lossy().into_owned();
+            let request = NodeUnpublishVolumeRequest {
+                volume_id: format!("csi-{uid}-{volume}"),
+                target_path: target.to_string_lossy().into_owned(),
+            };
             if let Err(e) = node.unpublish(request).await {
                 tracing::warn!(%key, "{e}");
             }

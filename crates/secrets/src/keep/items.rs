@@ -131,10 +131,11 @@ fn classes<'a>(input: &Input<'a>) -> Classes<'a> {
 /// Classes whose objects cannot be read, with what is wrong: who reads what is not known for them.
 #[must_use]
 pub fn unreadable(input: &Input<'_>) -> Vec<String> {
-    let wrong = |((namespace, name), (_, class)): ((&str, &str), (&Object, Result<Class, Vec<String>>))| {
-        Some(format!("SecretProviderClass {namespace}/{name}: {}", class.err()?.join("; ")))
-    };
-    classes(input).into_iter().filter_map(wrong).collect()
+    let mut all = Vec::new();
+    for ((namespace, name), (_, class)) in classes(input) {
+        all.extend(class.err().map(|e| format!("SecretProviderClass {namespace}/{name}: {}", e.join("; "))));
+    }
+    all
 }
 
 /// The Secrets that a class syncs one of these names to.
