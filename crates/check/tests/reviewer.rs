@@ -139,8 +139,8 @@ fn plant(lab: &Lab, entry: &Value) -> Planted {
     // Of the document: what comes after the separator above, up to the one below.
     let end = |l: &&str| l.starts_with("---");
     let lines = if text("at") == Some("any") {
-        let above = lines[..=line.min(lines.len() - 1)].iter().rposition(|l| end(l)).unwrap_or(0);
-        let below = lines[above + 1..].iter().position(|l| end(l)).map_or(lines.len(), |i| above + 1 + i);
+        let above = lines[..=line.min(lines.len() - 1)].iter().rposition(&end).unwrap_or(0);
+        let below = lines[above + 1..].iter().position(end).map_or(lines.len(), |i| above + 1 + i);
         above + 1..=below
     } else {
         line + 1..=line + 1
