@@ -161,6 +161,9 @@ spec:
                     kind.to_lowercase()
                 ))
                 .await;
+            // A definition takes effect a moment after it is written.
+            let name = format!("{plural}.secrets-store.csi.x-k8s.io");
+            world.until("the kind is served", async |w| w.is_established(&name).await.then_some(())).await;
         }
         world.create(CLASS).await;
         world
@@ -173,6 +176,13 @@ spec:
         let resource = self.api.resource(&gvk).await.unwrap();
         let namespace = object.str_at(["metadata", "namespace"]).unwrap_or_default().to_owned();
         self.api.create(&resource, &namespace, &object).await.unwrap()
+    }
+
+    async fn is_established(&self, definition: &str) -> bool {
+        let (group, kind, plural) = ("apiextensions.k8s.io", "CustomResourceDefinition", "customresourcedefinitions");
+        let there = self.api.get(&Resource::new(group, "v1", kind, plural, false), "", definition).await.unwrap();
+        let conditions = there.as_ref().map(|d| d["status"]["conditions"].items()).unwrap_or_default();
+        conditions.iter().any(|c| c.str_at(["type"]) == Some("Established") && c.str_at(["status"]) == Some("True"))
     }
 
     /// One object by kind, in the default namespace.
