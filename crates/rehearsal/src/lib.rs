@@ -208,6 +208,12 @@ impl Rehearsal {
         self.address
     }
 
+    /// Where the local cloud of the secrets path answers; nowhere when no pod could ask it.
+    #[must_use]
+    pub fn cloud_address(&self) -> Option<SocketAddr> {
+        self.secrets.cloud()
+    }
+
     /// A kubeconfig of the administrator.
     #[must_use]
     pub fn kubeconfig(&self) -> String {

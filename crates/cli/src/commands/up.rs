@@ -178,7 +178,7 @@ async fn rehearse(
     let shown = show(args, globals, &report);
     if ended.is_none() && !args.once && shown.is_ok() {
         if !globals.quiet {
-            hint(globals, &kubeconfig);
+            hint(globals, &kubeconfig, rehearsal.cloud_address());
         }
         interrupt.wait().await;
     }
@@ -236,12 +236,14 @@ fn show(args: &Args, globals: &Globals, report: &Report) -> Result<(), CliError>
     })
 }
 
-fn hint(globals: &Globals, kubeconfig: &Path) {
+fn hint(globals: &Globals, kubeconfig: &Path, cloud: Option<SocketAddr>) {
     let paint = globals.paint_stderr();
+    let trace = cloud.map(|at| format!("\n  AWS_ENDPOINT_URL=http://{at} druse secrets trace NAMESPACE/POD"));
     say!(
-        "\n{}\n  export KUBECONFIG={}\n  kubectl get kustomizations,helmreleases,pods -A\n{}",
+        "\n{}\n  export KUBECONFIG={}\n  kubectl get kustomizations,helmreleases,pods -A{}\n{}",
         paint.bold("Look around:"),
         kubeconfig.display(),
+        trace.unwrap_or_default(),
         paint.dim("Ctrl-C ends the rehearsal; its state stays for the next one."),
     );
 }

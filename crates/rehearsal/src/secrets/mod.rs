@@ -11,6 +11,7 @@ mod kubelet;
 mod provider;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -71,7 +72,7 @@ pub(crate) struct Path {
     kubelet: Arc<Kubelet>,
     /// Holds the files of a rehearsal that keeps nothing.
     _folder: Option<tempfile::TempDir>,
-    cloud: Option<tokio::task::JoinHandle<()>>,
+    cloud: Option<provider::LocalCloud>,
 }
 
 /// What the plan's SecretProviderClasses ask for.
@@ -144,6 +145,11 @@ impl Path {
         Ok(Self { volumes, kubelet, _folder: folder, cloud })
     }
 
+    /// Where the local cloud answers, where there is one.
+    pub(crate) fn cloud(&self) -> Option<SocketAddr> {
+        self.cloud.as_ref().map(|c| c.address)
+    }
+
     /// How the volumes stand, those that failed first.
     pub(crate) fn report(&self) -> Vec<VolumeReport> {
         let mut all: Vec<VolumeReport> = self.volumes.lock().values().flatten().cloned().collect();
@@ -155,7 +161,7 @@ impl Path {
     pub(crate) async fn stop(self) {
         self.kubelet.stop().await;
         if let Some(cloud) = self.cloud {
-            cloud.abort();
+            cloud.serving.abort();
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The provider of a rehearsal: the real one, and made-up files where the tree does not say what a role may do.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,6 +20,13 @@ use super::Asked;
 use super::aws::{Aws, made_up};
 use crate::RehearsalError;
 
+/// The local cloud while it is served.
+pub(super) struct LocalCloud {
+    pub(super) serving: tokio::task::JoinHandle<()>,
+    /// Where.
+    pub(super) address: SocketAddr,
+}
+
 /// The provider `aws` of the simulated nodes.
 pub(super) struct Rehearsed {
     aws: Aws,
@@ -36,7 +44,7 @@ impl Rehearsed {
         aws: Aws,
         asked: &Asked,
         data_dir: Option<&Path>,
-    ) -> Result<(Self, Option<tokio::task::JoinHandle<()>>), RehearsalError> {
+    ) -> Result<(Self, Option<LocalCloud>), RehearsalError> {
         let internal = |e: String| RehearsalError::Internal(format!("the secrets path: {e}"));
         let cluster = ApiCluster(api.clone());
         let alone = |aws, cluster| Self { aws, cluster, served: None, simulated: Mutex::default() };
@@ -53,12 +61,13 @@ impl Rehearsed {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.map_err(|e| internal(e.to_string()))?;
         let at = listener.local_addr().map_err(|e| internal(e.to_string()))?;
         let serving = tokio::spawn(druse_localcloud::serve(Arc::new(cloud), listener, std::future::pending()));
+        let cloud = LocalCloud { serving, address: at };
         let http = druse_source::net::plain_client(&druse_source::NetOptions::default());
         let http = http.map_err(|e| internal(e.to_string()))?;
         let mut settings = Settings::new(http, Endpoints::all(format!("http://{at}")));
         settings.region = Some(aws.region());
         let served = Served::new(Provider::new(cluster.clone(), settings), "rehearsal");
-        Ok((Self { aws, cluster, served: Some(served), simulated: Mutex::default() }, Some(serving)))
+        Ok((Self { aws, cluster, served: Some(served), simulated: Mutex::default() }, Some(cloud)))
     }
 
     /// Why a pod's files were made up.
