@@ -61,9 +61,11 @@ pub fn plan_with(sources: &Sources, options: &PlanOptions) -> Plan {
         );
     }
     state.find_roots(scan, &mut warnings);
+    let read = state.files_of_units();
     if !state.settle() {
         warnings.push(format!("units still change each other after {MAX_ROUNDS} rounds; the plan is the last one"));
     }
+    warnings.extend(unread_releases(scan, &[read, state.files_of_units()]));
     let mut plan = state.finish();
     warnings.append(&mut plan.warnings);
     plan.warnings = warnings;
@@ -217,23 +219,12 @@ impl State<'_> {
             warnings.push(format!("Kustomizations in files that no unit reads are never applied: {}", lost.join(", ")));
         }
         self.outputs = outputs;
-        let unread: BTreeSet<&str> = objects
-            .iter()
-            .filter(|o| HelmRelease::is(o))
-            // What names no chart is a patch of one that does.
-            .filter(|o| ["chart", "chartRef"].iter().any(|f| o.value["spec"].get(f).is_some()))
-            .filter_map(|o| o.provenance.file.as_deref())
-            .filter(|f| {
-                !self
-                    .outputs
-                    .values()
-                    .any(|done| done.output.units.iter().any(|(_, o)| o.provenance.file.as_deref() == Some(*f)))
-            })
-            .collect();
-        if !unread.is_empty() {
-            let files: Vec<&str> = unread.into_iter().collect();
-            warnings.push(format!("HelmReleases in files that no unit reads are never applied: {}", files.join(", ")));
-        }
+    }
+
+    /// The files that the units rendered so far make units of.
+    fn files_of_units(&self) -> BTreeSet<Arc<str>> {
+        let units = self.outputs.values().flat_map(|done| &done.output.units);
+        units.filter_map(|(_, o)| o.provenance.file.clone()).collect()
     }
 
     /// Renders what changed until nothing does; false when that does not happen.
@@ -457,4 +448,21 @@ fn changes_what_it_renders(definition: &Object) -> bool {
     ]
     .iter()
     .any(|field| !spec[field].is_null())
+}
+
+/// What is to be said of HelmReleases that files hold and no unit makes: neither any Kustomization of the tree by itself,
+/// nor the plan at rest. What fails at first, for a ConfigMap that another unit makes, makes its units later.
+fn unread_releases(scan: &Scan, read: &[BTreeSet<Arc<str>>]) -> Option<String> {
+    let unread: BTreeSet<&str> = scan
+        .objects
+        .iter()
+        .filter(|o| HelmRelease::is(o))
+        // What names no chart is a patch of one that does.
+        .filter(|o| ["chart", "chartRef"].iter().any(|f| o.value["spec"].get(f).is_some()))
+        .filter_map(|o| o.provenance.file.as_deref())
+        .filter(|f| !read.iter().any(|files| files.contains(*f)))
+        .collect();
+    let files: Vec<&str> = unread.into_iter().collect();
+    (!files.is_empty())
+        .then(|| format!("HelmReleases in files that no unit reads are never applied: {}", files.join(", ")))
 }
