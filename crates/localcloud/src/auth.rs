@@ -2,7 +2,6 @@
 
 use druse_aws::iam::{self, Decision, Policy};
 use druse_aws::sigv4::{Authorization, SignatureError, sha256_hex};
-use ring::rand::{SecureRandom as _, SystemRandom};
 use zeroize::Zeroizing;
 
 use crate::answer::{Fault, Form};
@@ -33,19 +32,7 @@ pub(crate) const ID: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 /// A random text of these letters. Without randomness the process is not fit to give out keys: it is empty then, and an
 /// empty key signs nothing that is accepted.
 pub(crate) fn random_text(length: usize, letters: &[u8]) -> String {
-    let random = SystemRandom::new();
-    let mut out = String::with_capacity(length);
-    let limit = 256 - 256 % letters.len();
-    let mut byte = [0u8; 1];
-    while out.len() < length {
-        if random.fill(&mut byte).is_err() {
-            return String::new();
-        }
-        if usize::from(byte[0]) < limit {
-            out.push(char::from(letters[usize::from(byte[0]) % letters.len()]));
-        }
-    }
-    out
+    druse_aws::random::text(letters, length).map(|mut t| std::mem::take(&mut *t)).unwrap_or_default()
 }
 
 impl Caller {

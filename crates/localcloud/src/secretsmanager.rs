@@ -16,7 +16,7 @@ use crate::store::{Secret, Version};
 /// The largest value, in bytes.
 const MAX_VALUE: usize = 65536;
 /// Letters of the random ending of a secret's ARN.
-pub(crate) const SUFFIX: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+pub(crate) const SUFFIX: &[u8] = druse_aws::random::ALPHANUMERIC;
 
 pub(crate) fn call(cloud: &Cloud, operation: &str, input: &Value, request: &Request) -> Result<Value, Fault> {
     let caller = caller(cloud, request, "secretsmanager", Form::Json)?;

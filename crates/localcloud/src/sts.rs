@@ -134,7 +134,7 @@ fn assume<'a>(cloud: &Cloud, get: &impl Fn(&str) -> Option<&'a str>) -> Result<R
         }
     }
     let key = format!("ASIA{}", random_text(16, ID));
-    let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    let letters = druse_aws::random::ALPHANUMERIC;
     let secret = Zeroizing::new(random_text(40, letters));
     let token_text = Zeroizing::new(random_text(200, letters));
     let id = format!("AROA{}:{session}", &druse_aws::sigv4::sha256_hex(role.arn.as_bytes())[..17].to_uppercase());

@@ -1,6 +1,6 @@
 //! Values nobody has to think of.
 
-use ring::rand::{SecureRandom as _, SystemRandom};
+use druse_aws::random::ALPHANUMERIC;
 use zeroize::Zeroizing;
 
 use super::KeepError;
@@ -19,7 +19,7 @@ pub enum Alphabet {
 impl Alphabet {
     fn letters(self) -> &'static [u8] {
         match self {
-            Self::Alphanumeric => b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789",
+            Self::Alphanumeric => ALPHANUMERIC,
             Self::Hex => b"0123456789abcdef",
             Self::Symbols => b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#%*+-.:=?@^_~",
         }
@@ -31,20 +31,7 @@ impl Alphabet {
 /// # Errors
 /// When the system has no randomness.
 pub fn random(alphabet: Alphabet, length: usize) -> Result<Zeroizing<String>, KeepError> {
-    let letters = alphabet.letters();
-    // What is left of 256 after whole alphabets would make the first letters likelier.
-    let fair = 256 - 256 % letters.len();
-    let source = SystemRandom::new();
-    let mut out = Zeroizing::new(String::with_capacity(length));
-    let mut bytes = Zeroizing::new([0u8; 64]);
-    while out.len() < length {
-        source.fill(bytes.as_mut_slice()).map_err(|_| KeepError::Random)?;
-        let drawn = bytes.iter().map(|b| usize::from(*b)).filter(|b| *b < fair);
-        for b in drawn.take(length - out.len()) {
-            out.push(char::from(letters[b % letters.len()]));
-        }
-    }
-    Ok(out)
+    druse_aws::random::text(alphabet.letters(), length).ok_or(KeepError::Random)
 }
 
 #[cfg(test)]
