@@ -281,7 +281,10 @@ impl Cloud {
                 continue;
             }
             let key_id = known.and_then(|s| s.key_id.clone());
-            let secret = store.secrets.get(&name).cloned().unwrap_or_else(|| Secret::new(key_id, description));
+            let mut secret = store.secrets.get(&name).cloned().unwrap_or_else(|| Secret::new(key_id, ""));
+            if secret.versions.is_empty() {
+                secret.description = description.into();
+            }
             store.put_secret(&name, secret, value.as_bytes(), now)?;
         }
         store.save()
@@ -296,7 +299,7 @@ impl Cloud {
     /// Whether a secret has a value.
     #[must_use]
     pub fn holds_secret(&self, name: &str) -> bool {
-        self.state.lock().store.secrets.contains_key(name)
+        self.state.lock().store.has_secret(name)
     }
 
     /// Makes up a value for every declared parameter and secret that has none, marked in value and description.
@@ -313,7 +316,7 @@ impl Cloud {
             let s = declared.secrets.iter().map(|s| &s.name).filter(open);
             (
                 p.filter(|n| !state.store.parameters.contains_key(*n)).cloned().collect(),
-                s.filter(|n| state.store.secrets.get(*n).is_none_or(|s| s.versions.is_empty())).cloned().collect(),
+                s.filter(|n| !state.store.has_secret(n)).cloned().collect(),
             )
         };
         let with = |names: &[String]| names.iter().map(|n| (n.clone(), made_up())).collect::<Vec<_>>();
@@ -358,7 +361,7 @@ pub(crate) fn host_path(url: &str) -> &str {
 fn new_keys() -> Credentials {
     Credentials::new(
         format!("AKIA{}", random_text(16, crate::auth::ID)),
-        random_text(40, b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"),
+        random_text(40, druse_aws::random::ALPHANUMERIC),
     )
 }
 

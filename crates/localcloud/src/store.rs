@@ -102,6 +102,11 @@ impl Store {
         self.sealer.open_sealed(&v.sealed, &format!("{kind} {name}:{}", v.number))
     }
 
+    /// Whether a secret has a value: one that is declared is there before it has.
+    pub(crate) fn has_secret(&self, name: &str) -> bool {
+        self.secrets.get(name).is_some_and(|s| !s.versions.is_empty())
+    }
+
     /// Makes a value the current one of a secret; returns the version.
     pub(crate) fn put_secret(
         &mut self,

@@ -373,6 +373,28 @@ fn lists_are_paged_and_limits_kept() {
 }
 
 #[test]
+fn a_declared_secret_is_there_before_it_has_a_value() {
+    let w = world();
+    let ask = |operation: &str, input: &str| w.json(&w.admin(), &format!("secretsmanager.{operation}"), input);
+    let secret = r#"{"SecretId":"app-secret"}"#;
+    assert!(!w.cloud.holds_secret("app-secret"));
+    assert_eq!(ask("DescribeSecret", secret).unwrap().str_at(["Name"]), Some("app-secret"));
+    assert_eq!(ask("GetSecretValue", secret), Err("ResourceNotFoundException".into()));
+    assert_eq!(
+        ask("PutSecretValue", r#"{"SecretId":"none","SecretString":"x"}"#),
+        Err("ResourceNotFoundException".into())
+    );
+    // What is made up for it says so, in the value and beside it.
+    assert!(w.cloud.generate(&w.declared).unwrap().names.contains(&"app-secret".to_string()));
+    assert!(w.cloud.holds_secret("app-secret"));
+    assert!(ask("GetSecretValue", secret).unwrap().str_at(["SecretString"]).unwrap().starts_with("rehearsal-"));
+    let described = ask("DescribeSecret", secret).unwrap();
+    assert!(described.str_at(["Description"]).unwrap().contains("made up"), "{described:?}");
+    ask("PutSecretValue", r#"{"SecretId":"app-secret","SecretString":"mine"}"#).unwrap();
+    assert_eq!(ask("GetSecretValue", secret).unwrap().str_at(["SecretString"]), Some("mine"));
+}
+
+#[test]
 fn secrets_are_read_by_name_arn_and_stage() {
     let w = world();
     let value = |v: &str| [("app-secret".to_string(), v.to_string().into())];
