@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use druse_flux::config::config_data;
+use druse_object::object::LAST_APPLIED;
 use druse_object::{Map, Object, Value};
 use druse_plan::{Unit, UnitId, UnitKind};
 
@@ -165,12 +166,7 @@ fn secrets_of(unit: &Unit) -> impl Iterator<Item = &str> {
 
 /// Whether a field of an object is a Secret's value: its data, or a copy of it that kubectl made.
 pub(crate) fn hides(object: &Object, path: &[&str]) -> bool {
-    object.is_secret()
-        && matches!(
-            path,
-            ["data" | "stringData", ..]
-                | ["metadata", "annotations", "kubectl.kubernetes.io/last-applied-configuration"]
-        )
+    object.is_secret() && matches!(path, ["data" | "stringData", ..] | ["metadata", "annotations", LAST_APPLIED])
 }
 
 /// A value with all that is not a map's key masked.
@@ -192,7 +188,7 @@ pub(crate) fn shown(object: &Object, masker: &Masker) -> Value {
             }
         }
         if let Some(annotations) = value.get_mut("metadata").and_then(|m| m.get_mut("annotations"))
-            && let Some(copy) = annotations.get_mut("kubectl.kubernetes.io/last-applied-configuration")
+            && let Some(copy) = annotations.get_mut(LAST_APPLIED)
         {
             *copy = MASK.into();
         }

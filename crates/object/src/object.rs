@@ -43,10 +43,42 @@ pub struct Object {
     pub provenance: Provenance,
 }
 
+/// The annotation in which `kubectl apply` keeps what it applied.
+pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 /// Whether a value is a core Secret; see [`Object::is_secret`].
 #[must_use]
 pub fn is_secret(value: &Value) -> bool {
     value.str_at(["kind"]) == Some("Secret") && value.str_at(["apiVersion"]) == Some("v1")
+}
+
+/// Whether an object is a core Secret, or a list with one.
+#[must_use]
+pub fn has_secrets(value: &Value) -> bool {
+    is_secret(value) || value["items"].items().iter().any(has_secrets)
+}
+
+/// Puts `instead` in place of every value of an object's Secrets ([`has_secrets`]), also where an annotation holds what
+/// was applied before. Keys stay; data that is no map becomes null: no Secret has such data, but neither is it for
+/// anyone's eyes.
+pub fn withhold_secrets(value: &mut Value, instead: &str) {
+    if let Some(items) = value.get_mut("items").and_then(Value::as_array_mut) {
+        items.iter_mut().for_each(|item| withhold_secrets(item, instead));
+    }
+    if !is_secret(value) {
+        return;
+    }
+    for field in ["data", "stringData"] {
+        match value.get_mut(field) {
+            Some(Value::Map(entries)) => entries.values_mut().for_each(|v| *v = instead.into()),
+            Some(other) => *other = Value::Null,
+            None => {}
+        }
+    }
+    let annotations = value.get_mut("metadata").and_then(|m| m.get_mut("annotations"));
+    if let Some(last) = annotations.and_then(|a| a.get_mut(LAST_APPLIED)) {
+        *last = instead.into();
+    }
 }
 
 impl Object {
@@ -128,5 +160,26 @@ impl Object {
         if let Some(m) = self.value.make_map_at(["metadata", "annotations"]) {
             m.insert(key, value);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::yaml;
+
+    #[test]
+    fn no_value_of_a_secret_stays_wherever_it_stands() {
+        let text = "kind: List\napiVersion: v1\nitems:\n- kind: Secret\n  apiVersion: v1\n  metadata:\n    annotations:\n      \
+                    kubectl.kubernetes.io/last-applied-configuration: geheim\n      note: kept\n  data: {a: geheim}\n  \
+                    stringData: geheim\n- kind: ConfigMap\n  apiVersion: v1\n  data: {b: kept}\n";
+        let mut list = yaml::parse(text, yaml::Dialect::Sigs).unwrap();
+        assert!(has_secrets(&list) && !has_secrets(&list["items"].items()[1]));
+        withhold_secrets(&mut list, "x");
+        let [secret, config] = list["items"].items() else { panic!("{list:?}") };
+        assert_eq!((secret["data"]["a"].as_str(), config["data"]["b"].as_str()), (Some("x"), Some("kept")));
+        assert!(secret["stringData"].is_null());
+        let annotations = &secret["metadata"]["annotations"];
+        assert_eq!((annotations[LAST_APPLIED].as_str(), annotations["note"].as_str()), (Some("x"), Some("kept")));
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use druse_flux::release::ReleaseHook;
 use druse_kustomize::tree::{ContentId, FileTree};
-use druse_object::object::is_secret;
+use druse_object::object::{has_secrets, withhold_secrets};
 use druse_object::{Object, Value};
 
 use crate::codec::{Reader, Writer};
@@ -44,7 +44,7 @@ pub(crate) fn write(kind: UnitKind, output: &Output, trace: &Trace, world: &Worl
         return None;
     }
     let all = || output.objects.iter().chain(output.hooks.iter().map(|h| &h.object));
-    let withheld = all().any(|o| secrets_in(&o.value));
+    let withheld = all().any(|o| has_secrets(&o.value));
     if withheld && kind == UnitKind::Kustomization {
         return None;
     }
@@ -187,37 +187,12 @@ pub(crate) fn served_from(r: &mut Reader<'_>) -> Option<ServedKind> {
     })
 }
 
-/// Whether an object is a Secret, or a list with one.
-fn secrets_in(value: &Value) -> bool {
-    is_secret(value) || value["items"].items().iter().any(secrets_in)
-}
-
 /// Writes an object without the values of Secrets.
 fn object_to(w: &mut Writer, o: &Object) {
-    if !secrets_in(&o.value) {
+    if !has_secrets(&o.value) {
         return w.object(o);
     }
     let mut without = o.clone();
-    withhold(&mut without.value);
+    withhold_secrets(&mut without.value, "");
     w.object(&without);
-}
-
-fn withhold(value: &mut Value) {
-    if is_secret(value) {
-        for field in ["data", "stringData"] {
-            match value.get_mut(field) {
-                Some(Value::Map(entries)) => entries.values_mut().for_each(|v| *v = Value::from("")),
-                Some(other) => *other = Value::Null,
-                None => {}
-            }
-        }
-        // What was applied before says the values once more.
-        let annotations = value.get_mut("metadata").and_then(|m| m.get_mut("annotations"));
-        if let Some(last) = annotations.and_then(|a| a.get_mut("kubectl.kubernetes.io/last-applied-configuration")) {
-            *last = Value::from("");
-        }
-    }
-    if let Some(items) = value.get_mut("items").and_then(Value::as_array_mut) {
-        items.iter_mut().for_each(withhold);
-    }
 }

@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write as _};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use druse_object::object::is_secret;
+use druse_object::object::{has_secrets, withhold_secrets};
 use druse_object::{Map, Object, Value, yaml};
 use druse_plan::{Memo, SecretValues, Unit, UnitId};
 use rayon::prelude::*;
@@ -82,38 +82,12 @@ const REDACTED: &str = "**REDACTED**";
 /// An object as it may be shown: a Secret's values are redacted, its keys stay, also where an annotation holds what was
 /// applied before.
 fn shown(object: &Object, show_secrets: bool) -> Cow<'_, Value> {
-    if show_secrets || !secrets_in(&object.value) {
+    if show_secrets || !has_secrets(&object.value) {
         return Cow::Borrowed(&object.value);
     }
     let mut value = object.value.clone();
-    redact(&mut value);
+    withhold_secrets(&mut value, REDACTED);
     Cow::Owned(value)
-}
-
-/// Whether an object is a Secret, or a list with one.
-fn secrets_in(value: &Value) -> bool {
-    is_secret(value) || value["items"].items().iter().any(secrets_in)
-}
-
-fn redact(value: &mut Value) {
-    if let Some(items) = value.get_mut("items").and_then(Value::as_array_mut) {
-        items.iter_mut().for_each(redact);
-    }
-    if !is_secret(value) {
-        return;
-    }
-    for field in ["data", "stringData"] {
-        match value.get_mut(field) {
-            Some(Value::Map(entries)) => entries.values_mut().for_each(|v| *v = REDACTED.into()),
-            // No Secret has such data, but neither is it for anyone's eyes.
-            Some(other) => *other = Value::Null,
-            None => {}
-        }
-    }
-    let annotations = value.get_mut("metadata").and_then(|m| m.get_mut("annotations")).and_then(Value::as_map_mut);
-    if let Some(last) = annotations.and_then(|a| a.get_mut("kubectl.kubernetes.io/last-applied-configuration")) {
-        *last = REDACTED.into();
-    }
 }
 
 /// How many units become text at once, on all cores; so many texts are in memory before they are written in order.
