@@ -40,24 +40,12 @@ pub fn place(to: &str, region_given: Option<&str>) -> Result<Box<dyn Place>, Cli
         credentials,
         bucket: bucket.to_string(),
         prefix: prefix.trim_matches('/').to_string(),
-        runtime: runtime()?,
+        runtime: crate::threads::few()?,
     }))
 }
 
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
-}
-
-/// A runtime for a few calls.
-///
-/// # Errors
-/// When threads cannot be started.
-pub fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .map_err(|e| CliError::new(format!("cannot start threads: {e}")))
 }
 
 /// A client for AWS, with the endpoints of the standard variables.

@@ -17,6 +17,7 @@ mod say;
 mod secrets_path;
 mod signals;
 mod table;
+mod threads;
 mod values_file;
 
 use std::process::ExitCode;

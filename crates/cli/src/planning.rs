@@ -69,7 +69,27 @@ impl TreeArgs {
     /// # Errors
     /// As [`TreeArgs::plan`].
     pub fn plan_with(&self, globals: &Globals, secrets: SecretValues, memo: &Arc<Memo>) -> Result<Plan, CliError> {
-        let sources = Sources::with_memo(self.input()?, fetcher(globals)?, Arc::clone(memo));
+        self.plan_of(self.input()?, globals, secrets, memo)
+    }
+
+    /// The plan of the tree, and the tree.
+    ///
+    /// # Errors
+    /// As [`TreeArgs::plan`].
+    pub fn plan_and_tree(&self, globals: &Globals, secrets: SecretValues) -> Result<(Plan, TreeInput), CliError> {
+        let input = self.input()?;
+        let plan = self.plan_of(input.clone(), globals, secrets, &memo(globals, Memo::default))?;
+        Ok((plan, input))
+    }
+
+    fn plan_of(
+        &self,
+        input: TreeInput,
+        globals: &Globals,
+        secrets: SecretValues,
+        memo: &Arc<Memo>,
+    ) -> Result<Plan, CliError> {
+        let sources = Sources::with_memo(input, fetcher(globals)?, Arc::clone(memo));
         Ok(plan_with(&sources, &PlanOptions { secrets, ..self.options()? }))
     }
 }

@@ -77,10 +77,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
         cloud.set_values(&declared, parameters, secrets, "").map_err(CliError::new)?;
     }
     let generated = if args.generate { cloud.generate(&declared).map_err(CliError::new)? } else { Default::default() };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| CliError::new(format!("cannot start threads: {e}")))?;
+    let runtime = crate::threads::all()?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind(args.listen).await.map_err(|e| {
             CliError::new(format!("cannot listen on {}: {e}", args.listen))

@@ -1,6 +1,5 @@
 //! `druse controllers`: the Flux-compatible controllers against any Kubernetes API.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +10,7 @@ use druse_plan::TreeInput;
 use druse_plan::sources::Sources;
 use druse_runtime::{Api, Caches, Manager};
 
+use crate::cluster::ClusterArgs;
 use crate::error::CliError;
 use crate::globals::Globals;
 
@@ -20,12 +20,8 @@ use crate::globals::Globals;
 /// controllers for them must not run beside these. Runs until interrupted.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The cluster [default: $KUBECONFIG, ~/.kube/config, or the pod's own service account]
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-    /// The kubeconfig's context to use
-    #[arg(long, value_name = "NAME")]
-    context: Option<String>,
+    #[command(flatten)]
+    cluster: ClusterArgs,
     /// How many units are worked on at once
     #[arg(long, value_name = "N", default_value_t = 4)]
     concurrent: usize,
@@ -34,12 +30,9 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
     let fetcher = crate::planning::fetcher(globals)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| CliError::new(format!("cannot start threads: {e}")))?;
+    let runtime = crate::threads::all()?;
     runtime.block_on(async {
-        let client = crate::cluster::client(args.kubeconfig.as_deref(), args.context.as_deref()).await?;
+        let client = args.cluster.client().await?;
         let api = Api::new(client);
         let version = api.request(http::Method::GET, "/version", None, None).await.map_err(|e| {
             CliError::new(format!("the cluster does not answer: {e}")).help("check --kubeconfig and the network")

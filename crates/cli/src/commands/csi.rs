@@ -11,6 +11,7 @@ use druse_csi::providers::{self, Providers};
 use druse_runtime::{Api, Caches, Manager};
 use tokio::sync::watch;
 
+use crate::cluster::ClusterArgs;
 use crate::error::CliError;
 use crate::globals::Globals;
 
@@ -68,12 +69,8 @@ pub struct Args {
     /// Keep volumes in folders on the disk although this process may mount (simulated)
     #[arg(long)]
     no_tmpfs: bool,
-    /// The cluster [default: $KUBECONFIG, ~/.kube/config, or the pod's own service account]
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-    /// The kubeconfig's context to use
-    #[arg(long, value_name = "NAME")]
-    context: Option<String>,
+    #[command(flatten)]
+    cluster: ClusterArgs,
 }
 
 /// Serves until interrupted.
@@ -82,10 +79,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
     if args.nodeid.is_empty() {
         return Err(CliError::new("--nodeid is empty").help("name the node as `kubectl get nodes` does"));
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| CliError::new(format!("cannot start threads: {e}")))?;
+    let runtime = crate::threads::all()?;
     runtime.block_on(async {
         let mut interrupt = crate::signals::Interrupt::listen();
         let (stop, stopped) = watch::channel(false);
@@ -103,7 +97,7 @@ async fn serve(
     socket: &Path,
     stopped: watch::Receiver<bool>,
 ) -> Result<ExitCode, CliError> {
-    let client = crate::cluster::client(args.kubeconfig.as_deref(), args.context.as_deref()).await?;
+    let client = args.cluster.client().await?;
     let api = Api::new(client);
     let mounts = if args.no_tmpfs { Mounts::Folder } else { Mounts::detect() };
     if mounts == Mounts::Folder {

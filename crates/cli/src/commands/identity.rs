@@ -14,7 +14,8 @@ use druse_identity::webhook::{self, Settings};
 use druse_identity::{IdentityError, IssuerUrl, PublicKey, SigningKey};
 use druse_runtime::{Api, Caches, Resource};
 
-use crate::cloud_place::{place, runtime};
+use crate::cloud_place::place;
+use crate::cluster::ClusterArgs;
 use crate::error::CliError;
 use crate::globals::Globals;
 
@@ -140,12 +141,8 @@ pub struct Verify {
     /// A key that the cluster signs with (repeatable); without one the cluster is asked
     #[arg(long, value_name = "FILE")]
     pub key: Vec<PathBuf>,
-    /// The cluster's kubeconfig
-    #[arg(long, value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
-    /// The kubeconfig's context
-    #[arg(long, value_name = "NAME")]
-    pub context: Option<String>,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
 }
 
 /// Serve the pod identity webhook: pods of annotated ServiceAccounts get a token and AWS' environment
@@ -162,12 +159,8 @@ pub struct Webhook {
     /// Its key
     #[arg(long, value_name = "FILE", default_value = "/etc/webhook/certs/tls.key")]
     pub tls_key: PathBuf,
-    /// The cluster's kubeconfig; the pod's own account without one
-    #[arg(long, value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
-    /// The kubeconfig's context
-    #[arg(long, value_name = "NAME")]
-    pub context: Option<String>,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     /// What annotations start with
     #[arg(long, value_name = "PREFIX", default_value = "eks.amazonaws.com")]
     pub annotation_prefix: String,
@@ -305,7 +298,7 @@ fn rotate(args: &Rotate, globals: &Globals) -> Result<ExitCode, CliError> {
 
 fn verify(args: &Verify, globals: &Globals) -> Result<ExitCode, CliError> {
     let issuer = IssuerUrl::parse(&args.issuer).map_err(wrong)?;
-    let runtime = runtime()?;
+    let runtime = crate::threads::few()?;
     let http = druse_source::net::plain_client(&crate::network::options()).map_err(CliError::new)?;
     let get = |url: String| -> Result<Vec<u8>, CliError> {
         runtime.block_on(async {
@@ -325,7 +318,7 @@ fn verify(args: &Verify, globals: &Globals) -> Result<ExitCode, CliError> {
     let published = get(uri.clone())?;
     let signing = if args.key.is_empty() {
         let text = runtime.block_on(async {
-            let client = crate::cluster::client(args.kubeconfig.as_deref(), args.context.as_deref()).await?;
+            let client = args.cluster.client().await?;
             let request = http::Request::get("/openid/v1/jwks").body(Vec::new()).map_err(CliError::new)?;
             client.request_text(request).await.map_err(|e| {
                 CliError::new(format!("the cluster does not tell its keys: {e}"))
@@ -371,15 +364,12 @@ fn serve(args: &Webhook, globals: &Globals) -> Result<ExitCode, CliError> {
             .map(|id| (druse_aws::endpoint::partition(&args.aws_default_region).to_string(), id.clone())),
     };
     let certificate = webhook::serve::Certificate::open(&args.tls_cert, &args.tls_key).map_err(wrong)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| CliError::new(format!("cannot start threads: {e}")))?;
+    let runtime = crate::threads::all()?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind(args.listen)
             .await
             .map_err(|e| CliError::new(format!("cannot listen on {}: {e}", args.listen)))?;
-        let client = crate::cluster::client(args.kubeconfig.as_deref(), args.context.as_deref()).await?;
+        let client = args.cluster.client().await?;
         let caches = Caches::new(Api::new(client));
         let accounts = caches.of(&Resource::new("", "v1", "ServiceAccount", "serviceaccounts", true));
         let mut interrupt = crate::signals::Interrupt::listen();

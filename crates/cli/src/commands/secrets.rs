@@ -63,8 +63,7 @@ pub fn run(command: &Command, globals: &Globals) -> Result<ExitCode, CliError> {
 }
 
 fn check(args: &Check, globals: &Globals) -> Result<ExitCode, CliError> {
-    let plan = args.tree.plan(globals, druse_plan::SecretValues::NotNeeded)?;
-    let tree = args.tree.input()?;
+    let (plan, tree) = args.tree.plan_and_tree(globals, druse_plan::SecretValues::NotNeeded)?;
     let declared = crate::secrets_path::terraform(&plan, &tree, &args.annotation_prefix);
     let input = crate::secrets_path::input(&plan, &tree, &declared, &args.annotation_prefix);
     let proof = prove(&input);

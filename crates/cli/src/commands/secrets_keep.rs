@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use druse_aws::sealed::Json;
+use druse_plan::TreeInput;
 use druse_secrets::class::Kind;
 use druse_secrets::keep::{
     Alphabet, Found, Item, Keeper, PutOptions, Reader, State, Stored, Written, items, random, state, unreadable,
@@ -16,10 +17,11 @@ use druse_secrets::keep::{
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::cloud_place::{client, credentials, region, runtime};
+use crate::cloud_place::{client, credentials, region};
 use crate::error::CliError;
 use crate::globals::Globals;
 use crate::planning::TreeArgs;
+use crate::threads::few;
 use crate::values_file;
 
 /// The largest value any store takes, with a newline after it.
@@ -140,21 +142,22 @@ pub struct Diff {
 
 /// What the tree needs.
 struct Needs {
+    tree: TreeInput,
     items: Vec<Item>,
     region: Option<String>,
 }
 
 impl Needs {
     fn of(place: &Place, globals: &Globals) -> Result<Self, CliError> {
-        let plan = place.tree.plan(globals, druse_plan::SecretValues::NotNeeded)?;
-        let tree = place.tree.input()?;
+        let (plan, tree) = place.tree.plan_and_tree(globals, druse_plan::SecretValues::NotNeeded)?;
         let declared = crate::secrets_path::terraform(&plan, &tree, &place.annotation_prefix);
         let input = crate::secrets_path::input(&plan, &tree, &declared, &place.annotation_prefix);
         for text in unreadable(&input) {
             crate::say::say!("{} {text}", globals.paint_stderr().yellow("warning:"));
         }
         let region = place.region.clone().or_else(|| declared.regions.first().cloned()).or_else(region);
-        Ok(Self { items: items(&input), region })
+        let items = items(&input);
+        Ok(Self { tree, items, region })
     }
 
     fn keeper(&self) -> Result<Keeper, CliError> {
@@ -205,7 +208,7 @@ fn standings(needs: &Needs, found: Option<&Found>) -> Vec<Standing> {
 pub fn list(args: &List, globals: &Globals) -> Result<ExitCode, CliError> {
     let needs = Needs::of(&args.place, globals)?;
     let found = match needs.keeper() {
-        Ok(keeper) => Some(runtime()?.block_on(keeper.stored(&needs.items)).map_err(|e| wrong(&e))?),
+        Ok(keeper) => Some(few()?.block_on(keeper.stored(&needs.items)).map_err(|e| wrong(&e))?),
         Err(e) => {
             crate::say::say!("{} {}: only the tree's side is shown", globals.paint_stderr().yellow("note:"), e.message);
             None
@@ -222,7 +225,7 @@ pub fn put(args: &Put, globals: &Globals) -> Result<ExitCode, CliError> {
     let item = match needs.item(&args.name) {
         Some(item) => item,
         None if args.undeclared => {
-            unknown = undeclared(&args.name);
+            unknown = Item::new(Kind::Parameter, &args.name);
             &unknown
         }
         None => {
@@ -233,24 +236,12 @@ pub fn put(args: &Put, globals: &Globals) -> Result<ExitCode, CliError> {
     let keeper = needs.keeper()?;
     let value = given(&args.name, args.keep_newline)?;
     let options = PutOptions { parameter_type: args.parameter_type.clone(), key_id: args.key_id.clone() };
-    let written = runtime()?.block_on(keeper.put(item, &value, &options)).map_err(|e| wrong(&e))?;
+    let written = few()?.block_on(keeper.put(item, &value, &options)).map_err(|e| wrong(&e))?;
     crate::say::print(&outcome(item, &written, needs.region.as_deref()))?;
     if !written.unchanged {
         consequences(&item.readers, globals);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn undeclared(name: &str) -> Item {
-    Item {
-        kind: Kind::Parameter,
-        name: name.to_string(),
-        declared: None,
-        declared_type: None,
-        key_id: None,
-        placeholder: None,
-        readers: Vec::new(),
-    }
 }
 
 /// Runs `rotate`.
@@ -270,7 +261,7 @@ pub fn rotate(args: &Rotate, globals: &Globals) -> Result<ExitCode, CliError> {
         true => given(&args.name, false)?,
         false => random(alphabet, usize::from(args.length)).map_err(CliError::new)?,
     };
-    let written = runtime()?.block_on(async {
+    let written = few()?.block_on(async {
         let now = keeper.values(item.kind, &[&item.name]).await.map_err(|e| wrong(&e))?;
         let value = replaced(&item.name, now.get(&item.name).map(|v| v.as_str()), args.field.as_deref(), new)?;
         let written = keeper.put(item, &value, &PutOptions::default()).await.map_err(|e| wrong(&e))?;
@@ -323,21 +314,20 @@ pub fn diff(args: &Diff, globals: &Globals) -> Result<ExitCode, CliError> {
     let needs = Needs::of(&args.place, globals)?;
     let keeper = needs.keeper()?;
     let wanted = match &args.values {
-        Some(file) => Some(values_file::read(file, &args.place.tree.input()?)?),
+        Some(file) => Some(values_file::read(file, &needs.tree)?),
         None => None,
     };
-    let (mut all, beside) = runtime()?.block_on(async {
+    let (mut all, beside) = few()?.block_on(async {
         let found = keeper.stored(&needs.items).await.map_err(|e| wrong(&e))?;
         let mut all = standings(&needs, Some(&found));
         for kind in [Kind::Parameter, Kind::Secret] {
             let section = wanted.as_ref().map(|(p, s)| if kind == Kind::Parameter { p } else { s });
             let of_file = |name: &str| section?.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
             let compared = |s: &Standing| s.item.placeholder.is_some() || of_file(&s.item.name).is_some();
-            let ours = |s: &&mut Standing| s.item.kind == kind && s.state != State::Missing && compared(s);
-            let names: Vec<String> = all.iter_mut().filter(ours).map(|s| s.item.name.clone()).collect();
-            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let ours = |s: &Standing| s.item.kind == kind && s.state != State::Missing && compared(s);
+            let names: Vec<&str> = all.iter().filter(|s| ours(s)).map(|s| s.item.name.as_str()).collect();
             let values = keeper.values(kind, &names).await.map_err(|e| wrong(&e))?;
-            for s in all.iter_mut().filter(ours) {
+            for s in all.iter_mut().filter(|s| ours(s)) {
                 let (now, file) = (values.get(&s.item.name).map(|v| v.as_str()), of_file(&s.item.name));
                 s.state = match (s.state, now) {
                     (State::Set, Some(now)) if s.item.placeholder.as_deref() == Some(now) => State::Placeholder,
@@ -350,7 +340,7 @@ pub fn diff(args: &Diff, globals: &Globals) -> Result<ExitCode, CliError> {
         Ok::<_, CliError>((all, beside))
     })?;
     all.extend(beside.into_iter().map(|s| Standing {
-        item: undeclared(&s.name),
+        item: Item::new(Kind::Parameter, &s.name),
         stored: Some(s),
         state: State::Foreign,
     }));
@@ -504,10 +494,7 @@ fn print(all: &[Standing], form: Form, globals: &Globals) -> Result<(), CliError
         .collect();
     let all = json!({ "secrets": entries });
     match form {
-        Form::Yaml => {
-            let value = druse_object::json::parse(all.to_string().as_bytes()).map_err(CliError::new)?;
-            crate::say::print(&druse_object::yaml::to_string(&value))
-        }
+        Form::Yaml => crate::say::print(&druse_object::yaml::to_string(&druse_object::Value::from(all))),
         _ => crate::say::print(&format!("{all:#}\n")),
     }
 }

@@ -10,6 +10,7 @@ use druse_runtime::Api;
 use druse_secrets::provider::serve::{NAME, Served};
 use druse_secrets::provider::{ApiCluster, Provider};
 
+use crate::cluster::ClusterArgs;
 use crate::error::CliError;
 use crate::globals::Globals;
 
@@ -46,12 +47,8 @@ pub struct Args {
     /// What ServiceAccount annotations start with
     #[arg(long, value_name = "PREFIX", default_value = "eks.amazonaws.com")]
     annotation_prefix: String,
-    /// The cluster [default: $KUBECONFIG, ~/.kube/config, or the pod's own service account]
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-    /// The kubeconfig's context to use
-    #[arg(long, value_name = "NAME")]
-    context: Option<String>,
+    #[command(flatten)]
+    cluster: ClusterArgs,
 }
 
 /// Serves until interrupted.
@@ -67,12 +64,9 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
     settings.node.clone_from(&args.node);
     settings.annotation_prefix.clone_from(&args.annotation_prefix);
     settings.token_requests = !args.no_token_requests;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| CliError::new(format!("cannot start threads: {e}")))?;
+    let runtime = crate::threads::all()?;
     runtime.block_on(async {
-        let client = crate::cluster::client(args.kubeconfig.as_deref(), args.context.as_deref()).await?;
+        let client = args.cluster.client().await?;
         let mut interrupt = crate::signals::Interrupt::listen();
         let provider = Provider::new(ApiCluster(Api::new(client)), settings);
         let served = Served::new(provider, env!("CARGO_PKG_VERSION"));

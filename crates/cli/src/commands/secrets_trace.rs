@@ -1,13 +1,13 @@
 //! `druse secrets trace`: a pod's way to its secrets, walked live.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use druse_runtime::Api;
 use druse_secrets::trace::{Outcome, Trace, Tracer};
 
 use super::secrets::Output;
+use crate::cluster::ClusterArgs;
 use crate::error::CliError;
 use crate::globals::Globals;
 
@@ -27,12 +27,8 @@ pub struct Args {
     /// The output's form
     #[arg(short, long, value_enum, default_value = "text", value_name = "FORM")]
     output: Output,
-    /// The cluster [default: $KUBECONFIG, ~/.kube/config, or the pod's own service account]
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-    /// The kubeconfig's context to use
-    #[arg(long, value_name = "NAME")]
-    context: Option<String>,
+    #[command(flatten)]
+    cluster: ClusterArgs,
 }
 
 /// Walks the way.
@@ -46,9 +42,9 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
     settings.annotation_prefix.clone_from(&args.annotation_prefix);
     // Who waits for an answer would rather know.
     settings.retries = settings.retries.min(1);
-    let runtime = crate::cloud_place::runtime()?;
+    let runtime = crate::threads::few()?;
     let trace = runtime.block_on(async {
-        let client = crate::cluster::client(args.kubeconfig.as_deref(), args.context.as_deref()).await?;
+        let client = args.cluster.client().await?;
         Ok::<_, CliError>(Tracer::new(Api::new(client), settings).trace(namespace, name).await)
     })?;
     match args.output {

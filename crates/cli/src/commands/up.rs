@@ -80,10 +80,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
         nodes: Node::numbered(args.nodes.max(1)),
         mounts: if args.tmpfs { Mounts::Tmpfs } else { Mounts::Folder },
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| CliError::new(format!("cannot start threads: {e}")))?;
+    let runtime = crate::threads::all()?;
     let code = runtime.block_on(async {
         let interrupt = Interrupt::listen();
         if args.fresh {

@@ -50,7 +50,9 @@ pub struct Item {
 }
 
 impl Item {
-    fn new(kind: Kind, name: &str) -> Self {
+    /// One that nobody declares or reads.
+    #[must_use]
+    pub fn new(kind: Kind, name: &str) -> Self {
         Self {
             kind,
             name: name.to_string(),
