@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use druse_object::{Map, Value, json};
+use druse_object::Value;
 use druse_runtime::{Api, ListOptions, Resource};
 
 use crate::class::{NODE_LABEL, PodStatus, pods, statuses, strings};
+use crate::kubelet::{DRIVER, drivers, publish_request, volume_of};
 use crate::mount::pod_and_volume;
 use crate::node::Node;
-use crate::sync::{DRIVER, csi_volume};
-use crate::wire::csi::{AccessType, MountVolume, NodePublishVolumeRequest, TOKENS, VolumeCapability};
+use crate::wire::csi::NodePublishVolumeRequest;
 
 /// How many volumes are renewed at once.
 const CONCURRENT: usize = 8;
@@ -40,8 +40,8 @@ pub async fn run(node: Node) {
 /// When the API cannot be asked. What goes wrong with one volume is logged and counted, and does not stop the others.
 pub async fn round(node: &Node) -> Result<usize, String> {
     let api = node.api();
-    let drivers = Resource::new("storage.k8s.io", "v1", "CSIDriver", "csidrivers", false);
-    let driver = api.get(&drivers, "", DRIVER).await.map_err(|e| format!("CSIDriver {DRIVER} cannot be read: {e}"))?;
+    let driver =
+        api.get(&drivers(), "", DRIVER).await.map_err(|e| format!("CSIDriver {DRIVER} cannot be read: {e}"))?;
     let Some(driver) = driver else { return Err(format!("there is no CSIDriver {DRIVER}")) };
     if driver["spec"]["requiresRepublish"].as_bool() == Some(true) {
         return Ok(0);
@@ -74,7 +74,6 @@ pub async fn round(node: &Node) -> Result<usize, String> {
 }
 
 /// The request the kubelet would send; nothing for pods that have ended.
-#[allow(clippy::field_reassign_with_default)] // fields are moved out of nothing that zeroes itself
 async fn request(api: &Api, driver: &Value, status: &PodStatus) -> Result<Option<NodePublishVolumeRequest>, String> {
     let namespace = &status.pod.namespace;
     let pod = api.get(&pods(), namespace, &status.pod.name).await.map_err(|e| format!("pod {}: {e}", status.pod))?;
@@ -84,31 +83,13 @@ async fn request(api: &Api, driver: &Value, status: &PodStatus) -> Result<Option
     if ended || uid != status.pod.uid || pod.at(["metadata", "deletionTimestamp"]).is_some_and(|t| !t.is_null()) {
         return Ok(None);
     }
-    let Some(volume) = csi_volume(&pod, &status.class) else { return Ok(None) };
+    let Some(volume) = volume_of(&pod, &status.class) else { return Ok(None) };
     if pod_and_volume(Path::new(&status.target_path)) != Some((uid, volume["name"].as_str().unwrap_or_default())) {
         return Err(format!("{} is not the path of a volume of pod {}", status.target_path, status.pod));
     }
-    let account = pod.str_at(["spec", "serviceAccountName"]).unwrap_or("default");
-    let mut request = NodePublishVolumeRequest::default();
-    request.volume_id = format!("csi-{}", volume["name"].as_str().unwrap_or_default());
-    request.target_path.clone_from(&status.target_path);
+    let mut request = publish_request(api, driver, &pod, volume, &status.target_path, true).await?;
+    // It has been published, so that it was.
     request.readonly = true;
-    let group = pod["spec"]["securityContext"]["fsGroup"].as_i64().map(|g| g.to_string()).unwrap_or_default();
-    let access = AccessType::Mount(MountVolume { volume_mount_group: group, ..MountVolume::default() });
-    request.volume_capability = Some(VolumeCapability { access_type: Some(access), access_mode: None });
-    request.volume_context = strings(&volume["csi"]["volumeAttributes"]);
-    for (key, value) in [
-        ("csi.storage.k8s.io/pod.name", status.pod.name.as_str()),
-        ("csi.storage.k8s.io/pod.namespace", namespace),
-        ("csi.storage.k8s.io/pod.uid", uid),
-        ("csi.storage.k8s.io/serviceAccount.name", account),
-        ("csi.storage.k8s.io/ephemeral", "true"),
-    ] {
-        request.volume_context.insert(key.into(), value.into());
-    }
-    if let Some(tokens) = tokens(api, driver, status, account).await? {
-        request.volume_context.insert(TOKENS.into(), tokens);
-    }
     if let Some(name) = volume.str_at(["csi", "nodePublishSecretRef", "name"]) {
         let secrets = Resource::new("", "v1", "Secret", "secrets", true);
         let secret = api.get(&secrets, namespace, name).await.map_err(|e| format!("Secret {namespace}/{name}: {e}"))?;
@@ -120,38 +101,4 @@ async fn request(api: &Api, driver: &Value, status: &PodStatus) -> Result<Option
         }
     }
     Ok(Some(request))
-}
-
-/// Tokens of the pod's own ServiceAccount, bound to the pod, by audience: as the kubelet writes them.
-async fn tokens(api: &Api, driver: &Value, status: &PodStatus, account: &str) -> Result<Option<String>, String> {
-    let wanted = driver["spec"]["tokenRequests"].items();
-    if wanted.is_empty() {
-        return Ok(None);
-    }
-    let accounts = Resource::new("", "v1", "ServiceAccount", "serviceaccounts", true);
-    let path = accounts.path(&status.pod.namespace, account, "token");
-    let mut tokens = Map::new();
-    for entry in wanted {
-        let audience = entry["audience"].as_str().unwrap_or_default();
-        let bound: Map = [
-            ("apiVersion", "v1"),
-            ("kind", "Pod"),
-            ("name", status.pod.name.as_str()),
-            ("uid", status.pod.uid.as_str()),
-        ]
-        .into_iter()
-        .collect();
-        let mut spec = Map::new();
-        spec.insert("audiences", [audience].into_iter().filter(|a| !a.is_empty()).collect::<Value>());
-        spec.insert("expirationSeconds", entry["expirationSeconds"].as_i64().unwrap_or(3600));
-        spec.insert("boundObjectRef", bound);
-        let mut body = Map::new();
-        body.insert("apiVersion", "authentication.k8s.io/v1");
-        body.insert("kind", "TokenRequest");
-        body.insert("spec", spec);
-        let made = api.request(http::Method::POST, &path, Some("application/json"), Some(&Value::Map(body))).await;
-        let made = made.map_err(|e| format!("no token for ServiceAccount {}/{account}: {e}", status.pod.namespace))?;
-        tokens.insert(audience, made["status"].clone());
-    }
-    Ok(Some(json::to_string(&Value::Map(tokens))))
 }

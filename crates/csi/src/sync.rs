@@ -16,14 +16,13 @@ use druse_runtime::{Caches, Key, Manager, Next, Reconciler, Resource};
 use zeroize::Zeroizing;
 
 use crate::class::{NODE_LABEL, PodStatus, classes, pods, statuses, strings};
+use crate::kubelet::volume_of;
 use crate::mount::pod_and_volume;
 use crate::node::Node;
 use crate::volume::Volume;
 
 /// On Secrets that the driver made.
 pub const MANAGED_LABEL: &str = "secrets-store.csi.k8s.io/managed";
-/// The driver's name.
-pub const DRIVER: &str = "secrets-store.csi.k8s.io";
 /// How often a Secret is looked at again that nothing seems to have happened to.
 const AGAIN: Duration = Duration::from_secs(300);
 /// How soon, where something it needs is not there.
@@ -79,7 +78,7 @@ impl Sync {
             return Ok(Next::Wait);
         }
         // Status objects can be written by others than drivers: what is read must be this pod's own volume.
-        let Some(volume) = csi_volume(&pod, &status.class) else {
+        let Some(volume) = volume_of(&pod, &status.class) else {
             return Err(format!("{key}: pod {} has no volume of class {:?}", status.pod, status.class));
         };
         let uid = pod.str_at(["metadata", "uid"]).unwrap_or_default();
@@ -150,14 +149,6 @@ impl Sync {
         }
         Err("others keep changing it".into())
     }
-}
-
-/// The pod's volume of a class.
-pub(crate) fn csi_volume<'a>(pod: &'a Value, class: &str) -> Option<&'a Value> {
-    pod["spec"]["volumes"].items().iter().find(|v| {
-        v["csi"]["driver"].as_str() == Some(DRIVER)
-            && v["csi"]["volumeAttributes"]["secretProviderClass"].as_str() == Some(class)
-    })
 }
 
 /// Who keeps the Secret alive: what owns the pod, so that it outlives a pod that is replaced; of a pod nobody owns, its

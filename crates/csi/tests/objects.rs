@@ -11,7 +11,7 @@ use base64::prelude::BASE64_STANDARD;
 use common::{Answer, NODE, TestPod, World};
 use druse_csi::node::{Published, Settings};
 use druse_csi::wire::Status;
-use druse_csi::{rotate, sync};
+use druse_csi::{kubelet, rotate, sync};
 use druse_object::{Map, Value, json};
 use druse_runtime::{Caches, DeleteOptions, ListOptions, Manager, Patch, Resource};
 
@@ -154,7 +154,7 @@ async fn a_class_that_asks_for_no_secret_gets_none() {
 
 /// The CSIDriver object; `spec` is YAML.
 async fn csi_driver(world: &World, spec: &str) {
-    let name = sync::DRIVER;
+    let name = kubelet::DRIVER;
     let text = format!("{{apiVersion: storage.k8s.io/v1, kind: CSIDriver, metadata: {{name: {name}}}, spec: {spec}}}");
     let drivers = Resource::new("storage.k8s.io", "v1", "CSIDriver", "csidrivers", false);
     world.api.delete(&drivers, "", name, &DeleteOptions::default()).await.unwrap();

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 const LONG: Duration = Duration::from_secs(20);
 
 fn identity() -> Identity {
-    Identity { name: druse_csi::sync::DRIVER.into(), version: "1.2.3".into() }
+    Identity { name: druse_csi::kubelet::DRIVER.into(), version: "1.2.3".into() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,7 +61,7 @@ async fn the_kubelet_registers_the_driver_and_publishes_through_its_socket() {
     let (socket, registry) = (world.dir.path().join("csi.sock"), world.dir.path().join("plugins_registry"));
     std::fs::create_dir(&registry).unwrap();
     let (stop, stopped) = watch::channel(false);
-    let registrar = Registrar { driver: druse_csi::sync::DRIVER.into(), registry, endpoint: socket.clone() };
+    let registrar = Registrar { driver: druse_csi::kubelet::DRIVER.into(), registry, endpoint: socket.clone() };
     let offered = registrar.socket();
     let tasks = [
         tokio::spawn({

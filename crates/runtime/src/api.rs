@@ -221,6 +221,40 @@ impl Api {
         hit.ok_or_else(|| ApiError::NoMatch(gvk.clone()))
     }
 
+    /// A token of a ServiceAccount for an audience (the API's own where that is empty), bound to a pod by its name and UID:
+    /// the answer's status, with `token` and `expirationTimestamp`.
+    ///
+    /// # Errors
+    /// What the API answered.
+    pub async fn pod_token(
+        &self,
+        namespace: &str,
+        account: &str,
+        audience: &str,
+        seconds: i64,
+        pod: (&str, &str),
+    ) -> Result<Value, ApiError> {
+        let mut request = Value::default();
+        if let Some(m) = request.make_map() {
+            m.insert("apiVersion", "authentication.k8s.io/v1");
+            m.insert("kind", "TokenRequest");
+        }
+        if let Some(m) = request.make_map_at(["spec"]) {
+            m.insert("audiences", [audience].into_iter().filter(|a| !a.is_empty()).collect::<Value>());
+            m.insert("expirationSeconds", seconds);
+        }
+        if let Some(m) = request.make_map_at(["spec", "boundObjectRef"]) {
+            m.insert("apiVersion", "v1");
+            m.insert("kind", "Pod");
+            m.insert("name", pod.0);
+            m.insert("uid", pod.1);
+        }
+        let accounts = Resource::new("", "v1", "ServiceAccount", "serviceaccounts", true);
+        let path = accounts.path(namespace, account, "token");
+        let answer = self.request(Method::POST, &path, Some("application/json"), Some(&request)).await?;
+        Ok(answer["status"].clone())
+    }
+
     /// Forgets what discovery said about a group (after its CRDs changed).
     pub fn forget_group(&self, group: &str) {
         self.discovered.write().retain(|(g, _), _| g != group);

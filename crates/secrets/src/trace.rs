@@ -3,6 +3,8 @@
 //! The same code as the provider's asks, one step at a time and for one object at a time; no value is kept, and neither
 //! a value nor a token is in what it tells. The pod identity webhook is not on this way.
 
+use druse_csi::class::{classes, pods, statuses};
+use druse_csi::kubelet::{drivers, volumes};
 use druse_object::Value;
 use druse_runtime::{Api, ListOptions, Resource};
 use serde::Serialize;
@@ -134,8 +136,7 @@ impl Tracer {
 
     async fn pod(&self, t: &mut Trace, namespace: &str, name: &str) -> Option<(Pod, Value)> {
         let asked = format!("the API for pod {namespace}/{name}");
-        let pods = Resource::new("", "v1", "Pod", "pods", true);
-        let live = match self.api.get(&pods, namespace, name).await {
+        let live = match self.api.get(&pods(), namespace, name).await {
             Ok(Some(live)) => live,
             Ok(None) => {
                 t.say("pod", Outcome::Failed, asked, "there is no such pod");
@@ -168,9 +169,8 @@ impl Tracer {
 
     /// Whether the driver is installed, on the pod's node too, and asks the kubelet for what providers need.
     async fn driver(&self, t: &mut Trace, live: &Value) {
-        let drivers = Resource::new("storage.k8s.io", "v1", "CSIDriver", "csidrivers", false);
         let asked = format!("the API for CSIDriver {DRIVER}");
-        match self.api.get(&drivers, "", DRIVER).await {
+        match self.api.get(&drivers(), "", DRIVER).await {
             Err(e) => t.say("driver", Outcome::Warning, asked, e.to_string()),
             Ok(None) => {
                 t.say("driver", Outcome::Failed, asked, "there is none");
@@ -293,9 +293,7 @@ impl Tracer {
     async fn volume(&self, t: &mut Trace, pod: &Pod, known: &Known, token: (&str, &Facts), volume: &Value) {
         let class = volume.str_at(["csi", "volumeAttributes", "secretProviderClass"]).unwrap_or_default();
         let asked = format!("the API for SecretProviderClass {}/{class}", pod.namespace);
-        let classes =
-            Resource::new("secrets-store.csi.x-k8s.io", "v1", "SecretProviderClass", "secretproviderclasses", true);
-        let object = match self.api.get(&classes, &pod.namespace, class).await {
+        let object = match self.api.get(&classes(), &pod.namespace, class).await {
             Ok(Some(object)) => object,
             Ok(None) => {
                 t.say("class", Outcome::Failed, asked, "there is none of this name in the pod's namespace");
@@ -375,14 +373,7 @@ impl Tracer {
             let message = last.str_at(["message"]).unwrap_or_default();
             t.say("events", Outcome::Warning, asked, format!("{when}: {message}"));
         }
-        let statuses = Resource::new(
-            "secrets-store.csi.x-k8s.io",
-            "v1",
-            "SecretProviderClassPodStatus",
-            "secretproviderclasspodstatuses",
-            true,
-        );
-        let Ok((found, _)) = self.api.list(&statuses, &pod.namespace, &ListOptions::default()).await else { return };
+        let Ok((found, _)) = self.api.list(&statuses(), &pod.namespace, &ListOptions::default()).await else { return };
         for status in found.iter().filter(|s| s["status"]["podName"].as_str() == Some(pod.name.as_str())) {
             let class = status.str_at(["status", "secretProviderClassName"]).unwrap_or_default();
             let count = status["status"]["objects"].items().len();
@@ -393,8 +384,4 @@ impl Tracer {
             );
         }
     }
-}
-
-fn volumes(pod: &Value) -> impl Iterator<Item = &Value> {
-    pod["spec"]["volumes"].items().iter().filter(|v| v.str_at(["csi", "driver"]) == Some(DRIVER))
 }

@@ -28,7 +28,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME", env = "KUBE_NODE_NAME")]
     nodeid: String,
     /// The driver's name, as volumes name it
-    #[arg(long, value_name = "NAME", default_value = druse_csi::sync::DRIVER)]
+    #[arg(long, value_name = "NAME", default_value = druse_csi::kubelet::DRIVER)]
     drivername: String,
     /// The folder that providers have their sockets in
     #[arg(long, value_name = "DIR", default_value = providers::FOLDER)]

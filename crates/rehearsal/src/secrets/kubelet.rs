@@ -5,28 +5,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use druse_csi::kubelet::{DRIVER, drivers, publish_request, volume_id, volumes};
 use druse_csi::mount::Mounts;
 use druse_csi::node::{Node, Published, Settings};
 use druse_csi::providers::Providers;
-use druse_csi::wire::csi::{
-    AccessType, MountVolume, NodePublishVolumeRequest, NodeUnpublishVolumeRequest, TOKENS, VolumeCapability,
-};
+use druse_csi::wire::csi::{NodePublishVolumeRequest, NodeUnpublishVolumeRequest};
 use druse_object::Value;
 use druse_runtime::{Api, Cache, Caches, Key, Manager, Next, Patch, Reconciler, Recorder, Resource};
-use druse_secrets::provider::{ApiCluster, Cluster as _, Pod};
 use parking_lot::Mutex;
 use serde_json::json;
 
 use super::provider::{Foreign, Rehearsed};
-use super::{Asked, DRIVER, MOUNTED, VolumeReport, VolumeState, Volumes};
-
-/// How long tokens that are passed to the driver last where the CSIDriver does not say, in seconds.
-const TOKEN_SECONDS: i64 = 3600;
-
-/// The secrets volumes of a pod.
-pub(super) fn volumes(pod: &Value) -> impl Iterator<Item = &Value> {
-    pod["spec"]["volumes"].items().iter().filter(|v| v.str_at(["csi", "driver"]) == Some(DRIVER))
-}
+use super::{Asked, MOUNTED, VolumeReport, VolumeState, Volumes};
 
 /// Published volumes of a pod, by its UID.
 type Targets = HashMap<Key, (String, Vec<(String, PathBuf)>)>;
@@ -132,56 +122,10 @@ impl Kubelet {
     /// What the kubelet tells the driver: the volume's own attributes, and of the pod what the CSIDriver asks for. A driver
     /// that is only stood in for has no such object, and is told of the pod.
     async fn request(&self, pod: &Value, volume: &Value, target: &Path) -> Result<NodePublishVolumeRequest, String> {
-        let drivers = Resource::new("storage.k8s.io", "v1", "CSIDriver", "csidrivers", false);
-        let driver = self.api.get(&drivers, "", DRIVER).await.map_err(|e| format!("CSIDriver {DRIVER}: {e}"))?;
+        let driver = self.api.get(&drivers(), "", DRIVER).await.map_err(|e| format!("CSIDriver {DRIVER}: {e}"))?;
         let driver = driver.unwrap_or_else(|| Value::from(json!({"spec": {"podInfoOnMount": true}})));
-        let account = pod.str_at(["spec", "serviceAccountName"]).filter(|a| !a.is_empty()).unwrap_or("default");
-        let who = Pod {
-            namespace: text(pod, &["metadata", "namespace"]).into(),
-            name: text(pod, &["metadata", "name"]).into(),
-            uid: text(pod, &["metadata", "uid"]).into(),
-            account: account.into(),
-        };
-        let mut request = NodePublishVolumeRequest::default();
-        let name = volume.str_at(["name"]).unwrap_or_default();
-        request.volume_id = format!("csi-{}-{name}", who.uid);
-        request.target_path = target.to_string_lossy().into_owned();
-        request.readonly = volume["csi"]["readOnly"].as_bool().unwrap_or_default();
-        let group = pod["spec"]["securityContext"]["fsGroup"].as_i64();
-        let mount = MountVolume {
-            volume_mount_group: group.map(|g| g.to_string()).unwrap_or_default(),
-            ..MountVolume::default()
-        };
-        request.volume_capability =
-            Some(VolumeCapability { access_type: Some(AccessType::Mount(mount)), ..VolumeCapability::default() });
-        let attributes = volume["csi"]["volumeAttributes"].as_map().into_iter().flat_map(|m| m.iter());
-        let attributes = attributes.filter_map(|(k, v)| Some((k.to_string(), v.as_str()?.to_string())));
-        request.volume_context.extend(attributes);
-        let mut tell = |name: &str, value: &str| {
-            request.volume_context.insert(format!("csi.storage.k8s.io/{name}"), value.to_string());
-        };
-        if driver["spec"]["podInfoOnMount"].as_bool() == Some(true) {
-            tell("pod.name", &who.name);
-            tell("pod.namespace", &who.namespace);
-            tell("pod.uid", &who.uid);
-            tell("serviceAccount.name", &who.account);
-            tell("ephemeral", "true");
-        }
-        let mut tokens = druse_object::Map::new();
-        for asked in driver["spec"]["tokenRequests"].items() {
-            let audience = asked.str_at(["audience"]).unwrap_or_default();
-            let seconds = asked["expirationSeconds"].as_i64().unwrap_or(TOKEN_SECONDS);
-            let token = ApiCluster(self.api.clone()).token(&who, audience, seconds).await;
-            let token =
-                token.map_err(|e| format!("no token for ServiceAccount {}/{}: {e}", who.namespace, who.account))?;
-            let mut entry = druse_object::Map::new();
-            entry.insert("token", token.as_str());
-            tokens.insert(audience, entry);
-        }
-        if !tokens.is_empty() {
-            request.volume_context.insert(TOKENS.into(), druse_object::json::to_string(&Value::Map(tokens)));
-        }
-        Ok(request)
+        let pod_info = driver["spec"]["podInfoOnMount"].as_bool() == Some(true);
+        publish_request(&self.api, &driver, pod, volume, &target.to_string_lossy(), pod_info).await
     }
 
     /// Takes the volumes of a pod away that is gone.
@@ -191,7 +135,7 @@ impl Kubelet {
         let node = self.node("");
         for (volume, target) in targets {
             let request = NodeUnpublishVolumeRequest {
-                volume_id: format!("csi-{uid}-{volume}"),
+                volume_id: volume_id(&uid, &volume),
                 target_path: target.to_string_lossy().into_owned(),
             };
             if let Err(e) = node.unpublish(request).await {

@@ -26,8 +26,6 @@ use crate::RehearsalError;
 pub(crate) use aws::Aws;
 use kubelet::Kubelet;
 
-/// The CSI driver's name.
-pub(crate) const DRIVER: &str = druse_secrets::proof::DRIVER;
 /// On a pod whose secrets volumes are mounted: its UID.
 const MOUNTED: &str = "druse.dev/secrets-mounted";
 
@@ -117,7 +115,8 @@ impl Asked {
 pub(crate) fn hold() -> druse_simulate::Hold {
     druse_simulate::Hold::while_true(|object| {
         let uid = object.str_at(["metadata", "uid"]).unwrap_or_default();
-        kubelet::volumes(object).next().is_some() && object["metadata"]["annotations"][MOUNTED].as_str() != Some(uid)
+        druse_csi::kubelet::volumes(object).next().is_some()
+            && object["metadata"]["annotations"][MOUNTED].as_str() != Some(uid)
     })
 }
 

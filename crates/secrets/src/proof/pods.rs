@@ -5,8 +5,7 @@ use druse_terraform::Place;
 
 use super::Declaration;
 
-/// The name of the CSI driver.
-pub const DRIVER: &str = "secrets-store.csi.k8s.io";
+pub use druse_csi::kubelet::DRIVER;
 
 /// A secrets volume of a pod.
 #[derive(Debug)]

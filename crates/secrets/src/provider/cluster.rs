@@ -46,25 +46,10 @@ impl Cluster for ApiCluster {
     }
 
     async fn token(&self, pod: &Pod, audience: &str, seconds: i64) -> Result<Zeroizing<String>, String> {
-        let mut request = Value::default();
-        if let Some(m) = request.make_map() {
-            m.insert("apiVersion", "authentication.k8s.io/v1");
-            m.insert("kind", "TokenRequest");
-        }
-        if let Some(m) = request.make_map_at(["spec"]) {
-            m.insert("audiences", std::iter::once(audience).collect::<Value>());
-            m.insert("expirationSeconds", seconds);
-        }
-        if let Some(m) = request.make_map_at(["spec", "boundObjectRef"]) {
-            m.insert("apiVersion", "v1");
-            m.insert("kind", "Pod");
-            m.insert("name", pod.name.as_str());
-            m.insert("uid", pod.uid.as_str());
-        }
-        let path = core("serviceaccounts").path(&pod.namespace, &pod.account, "token");
-        let answer = self.0.request(http::Method::POST, &path, Some("application/json"), Some(&request)).await;
+        let bound = (pod.name.as_str(), pod.uid.as_str());
+        let answer = self.0.pod_token(&pod.namespace, &pod.account, audience, seconds, bound).await;
         let answer = answer.map_err(|e| e.to_string())?;
-        let token = answer.str_at(["status", "token"]).ok_or("its answer holds no token")?;
+        let token = answer.str_at(["token"]).ok_or("its answer holds no token")?;
         Ok(Zeroizing::new(token.to_string()))
     }
 }

@@ -27,7 +27,7 @@ pub use cluster::{ApiCluster, Cluster};
 pub use problem::{Problem, ProviderError, Step};
 pub use request::{Pod, Request};
 
-use crate::cause::{self, Cause};
+use crate::cause;
 use crate::class::Class;
 use crate::token::{self, AUDIENCE, Facts};
 use sessions::{Key, Sessions};
@@ -358,10 +358,4 @@ pub(crate) fn session_name(pod: &Pod) -> String {
     let name = format!("{}.{}", pod.namespace, pod.name);
     let fits = |c: &char| c.is_ascii_alphanumeric() || "_+=,.@-".contains(*c);
     name.chars().filter(fits).take(64).collect()
-}
-
-/// A cause as an event or a trace shows it.
-#[must_use]
-pub fn shown(cause: &Cause) -> String {
-    format!("{}; {}", cause.text, cause.remedy)
 }
