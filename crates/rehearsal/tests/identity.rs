@@ -1,25 +1,13 @@
 //! The pod identity webhook works in a rehearsal where the tree installs it, and only there.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::sync::Arc;
+mod support;
 
-use druse_kustomize::tree::MemoryTree;
 use druse_object::Value;
-use druse_plan::TreeInput;
-use druse_rehearsal::{Options, Rehearsal, UnitState};
-use druse_runtime::{Api, Resource};
-use druse_source::{Fetcher, FetcherOptions};
+use druse_rehearsal::UnitState;
+use druse_runtime::Resource;
+use support::whole::{SYNC, client, rehearse};
 
-const SYNC: &str = "apiVersion: source.toolkit.fluxcd.io/v1
-kind: GitRepository
-metadata: {name: flux-system, namespace: flux-system}
-spec: {interval: 1m, url: https://example.org/me/home}
----
-apiVersion: kustomize.toolkit.fluxcd.io/v1
-kind: Kustomization
-metadata: {name: flux-system, namespace: flux-system}
-spec: {interval: 10m, path: ./cluster, prune: true, wait: true, sourceRef: {kind: GitRepository, name: flux-system}}
-";
 const WEBHOOK: &str = "apiVersion: source.toolkit.fluxcd.io/v1
 kind: HelmRepository
 metadata: {name: charts, namespace: flux-system}
@@ -57,33 +45,18 @@ spec:
 
 /// The pod of a tree's application.
 async fn pod(webhook: bool) -> Value {
-    let mut tree = MemoryTree::new();
-    tree.insert("cluster/sync.yaml", SYNC.as_bytes().to_vec());
-    tree.insert("cluster/app.yaml", APP.as_bytes().to_vec());
+    // What is made is waited for.
+    let sync = SYNC.replace("prune: true", "prune: true, wait: true");
+    let mut files = vec![("cluster/sync.yaml", sync.as_str()), ("cluster/app.yaml", APP)];
     if webhook {
-        tree.insert("cluster/webhook.yaml", WEBHOOK.as_bytes().to_vec());
+        files.push(("cluster/webhook.yaml", WEBHOOK));
     }
-    let fetcher = Fetcher::new(FetcherOptions { offline: true, ..FetcherOptions::default() }).unwrap();
-    let rehearsal = Rehearsal::start(Options {
-        keys: std::sync::Arc::default(),
-        input: TreeInput::new(tree),
-        fetcher: Arc::new(fetcher),
-        stand_ins: true,
-        data_dir: None,
-        listen: "127.0.0.1:0".parse().unwrap(),
-        nodes: druse_simulate::nodes::Node::numbered(1),
-        mounts: druse_rehearsal::Mounts::Folder,
-    })
-    .await
-    .unwrap();
-    let report = rehearsal.settled().await;
+    let (rehearsal, report) = rehearse(None, &files).await;
     for unit in &report.units {
         let ready = matches!(unit.state, UnitState::Ready | UnitState::StandIn);
         assert!(ready, "{}: {}", unit.unit, unit.message);
     }
-    let file = kube::config::Kubeconfig::from_yaml(&rehearsal.kubeconfig()).unwrap();
-    let config = kube::Config::from_custom_kubeconfig(file, &Default::default()).await.unwrap();
-    let api = Api::new(kube::Client::try_from(config).unwrap());
+    let api = client(&rehearsal).await;
     let pods = Resource::new("", "v1", "Pod", "pods", true);
     let (mut pods, _) = api.list(&pods, "default", &Default::default()).await.unwrap();
     rehearsal.stop().await;

@@ -2,28 +2,17 @@
 //! Terraform describes; and where the path is broken, a pod that waits and says why.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod support;
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::sync::Arc;
 
-use druse_kustomize::tree::MemoryTree;
 use druse_object::Value;
-use druse_plan::TreeInput;
-use druse_rehearsal::{Mounts, Options, Rehearsal, Report, UnitState, VolumeState};
+use druse_rehearsal::{Rehearsal, Report, UnitState, VolumeState};
 use druse_runtime::{Api, Resource};
-use druse_source::{Fetcher, FetcherOptions};
+use support::whole::{SYNC, client, rehearse};
 
-const SYNC: &str = "apiVersion: source.toolkit.fluxcd.io/v1
-kind: GitRepository
-metadata: {name: flux-system, namespace: flux-system}
-spec: {interval: 1m, url: https://example.org/me/home}
----
-apiVersion: kustomize.toolkit.fluxcd.io/v1
-kind: Kustomization
-metadata: {name: flux-system, namespace: flux-system}
-spec: {interval: 10m, path: ./cluster, prune: true, sourceRef: {kind: GitRepository, name: flux-system}}
----
-apiVersion: source.toolkit.fluxcd.io/v1
+const CHART: &str = "apiVersion: source.toolkit.fluxcd.io/v1
 kind: HelmRepository
 metadata: {name: charts, namespace: flux-system}
 spec: {interval: 1h, url: https://charts.example.org}
@@ -108,31 +97,12 @@ resource "aws_ssm_parameter" "app" {
 "#;
 
 async fn start(data: Option<&Path>, files: &[(&str, &str)]) -> (Rehearsal, Report, Api) {
-    let mut tree = MemoryTree::new();
-    tree.insert("cluster/sync.yaml", SYNC.as_bytes().to_vec());
-    for (path, text) in files {
-        tree.insert(path, text.as_bytes().to_vec());
-    }
-    let fetcher = Fetcher::new(FetcherOptions { offline: true, ..FetcherOptions::default() }).unwrap();
-    let rehearsal = Rehearsal::start(Options {
-        keys: Arc::default(),
-        input: TreeInput::new(tree),
-        fetcher: Arc::new(fetcher),
-        stand_ins: true,
-        data_dir: data.map(Into::into),
-        listen: "127.0.0.1:0".parse().unwrap(),
-        nodes: druse_simulate::nodes::Node::numbered(1),
-        mounts: Mounts::Folder,
-    })
-    .await
-    .unwrap();
-    let report = rehearsal.settled().await;
+    let sync = [("cluster/sync.yaml", SYNC), ("cluster/chart.yaml", CHART)];
+    let (rehearsal, report) = rehearse(data, &[&sync, files].concat()).await;
     for unit in &report.units {
         assert!(matches!(unit.state, UnitState::Ready | UnitState::StandIn), "{}: {}", unit.unit, unit.message);
     }
-    let file = kube::config::Kubeconfig::from_yaml(&rehearsal.kubeconfig()).unwrap();
-    let config = kube::Config::from_custom_kubeconfig(file, &Default::default()).await.unwrap();
-    let api = Api::new(kube::Client::try_from(config).unwrap());
+    let api = client(&rehearsal).await;
     (rehearsal, report, api)
 }
 

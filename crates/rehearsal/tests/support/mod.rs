@@ -1,6 +1,8 @@
 //! A cluster for tests: the API in this process, the controllers, a tree whose revision can change.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+pub mod whole;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
