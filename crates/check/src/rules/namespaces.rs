@@ -2,16 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use druse_kustomize::tree::parent;
 use druse_plan::UnitKind;
 
 use crate::context::Context;
 use crate::finding::{Finding, Severity};
 use crate::index::{Existence, Origin};
 use crate::position::Step;
-
-fn dir_of(path: &str) -> &str {
-    path.rsplit_once('/').map_or("", |(d, _)| d)
-}
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
     // Flux itself, and what it is started with, is put there by hand.
@@ -23,7 +20,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
             && !namespace.contains("${")
             && cx.index.exists("", "Namespace", "", namespace) == Existence::Missing
     };
-    let dirs: BTreeSet<&str> = cx.files.read().iter().map(|p| dir_of(p)).collect();
+    let dirs: BTreeSet<&str> = cx.files.read().iter().map(|p| parent(p)).collect();
     let mut seen = BTreeSet::new();
     for entry in cx.own().filter(|e| e.origin == Origin::Tree) {
         let namespace = entry.object.namespace();
@@ -42,7 +39,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
             // forgotten.
             .filter(|f| {
                 !f.text().contains("apiVersion:")
-                    || f.text().contains("kind: Namespace") && !dirs.contains(dir_of(&f.path))
+                    || f.text().contains("kind: Namespace") && !dirs.contains(parent(&f.path))
             })
             .any(|f| f.text().lines().any(|l| lines.iter().any(|n| l.trim_start().trim_start_matches("- ") == n)));
         out.push(if elsewhere { finding.severity(Severity::Warning) } else { finding });

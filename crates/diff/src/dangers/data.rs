@@ -1,6 +1,6 @@
 //! Data that is lost: claims, volumes, namespaces, and the resources that operators keep data for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
 use druse_object::{Quantity, Value};
@@ -9,28 +9,32 @@ use super::{Found, Subject, at, show, text_at};
 use crate::fields;
 use crate::model::Severity;
 
-type Kinds = HashMap<(String, String), String>;
-/// Group, kind and field.
-type Sizes = Vec<(String, String, String)>;
+/// What is known of kinds, by group and kind.
+struct Kinds {
+    /// Kinds that hold data, with what goes with them.
+    data: HashMap<(String, String), String>,
+    /// Kinds that back data up.
+    backups: HashSet<(String, String)>,
+    /// Group, kind, and a field with the size of the kind's volumes.
+    sizes: Vec<(String, String, String)>,
+}
 
-/// Kinds that hold data, with what goes with them; kinds that back data up; fields with the size of a kind's volumes.
-static KINDS: LazyLock<(Kinds, Kinds, Sizes)> = LazyLock::new(|| {
+static KINDS: LazyLock<Kinds> = LazyLock::new(|| {
     #[derive(serde::Deserialize, Default)]
     struct File {
         data: Vec<(String, String, String)>,
-        backups: Vec<(String, String)>,
-        sizes: Sizes,
+        backups: HashSet<(String, String)>,
+        sizes: Vec<(String, String, String)>,
     }
     let file: File = serde_json::from_str(include_str!("../../data/data-kinds.json")).unwrap_or_default();
     let data = file.data.into_iter().map(|(group, kind, what)| ((group, kind), what)).collect();
-    let backups = file.backups.into_iter().map(|key| (key, String::new())).collect();
-    (data, backups, file.sizes)
+    Kinds { data, backups: file.backups, sizes: file.sizes }
 });
 
 /// Whether an object holds data that goes with it.
 pub(super) fn holds_data(object: &druse_object::Object) -> bool {
     let gvk = object.gvk();
-    KINDS.0.contains_key(&(gvk.group.to_string(), gvk.kind.to_string()))
+    KINDS.data.contains_key(&(gvk.group.to_string(), gvk.kind.to_string()))
         || matches!(
             (gvk.group.as_str(), gvk.kind.as_str()),
             ("", "PersistentVolumeClaim" | "PersistentVolume" | "Namespace")
@@ -50,7 +54,7 @@ pub(super) fn check(found: &mut Found<'_>, subject: &Subject<'_>) {
         } else if subject.is("storage.k8s.io", &["StorageClass"]) {
             reclaim(found, subject, old, new, "reclaimPolicy", "Delete");
         }
-        for (_, _, field) in KINDS.2.iter().filter(|(group, kind, _)| subject.is(group, &[kind.as_str()])) {
+        for (_, _, field) in KINDS.sizes.iter().filter(|(group, kind, _)| subject.is(group, &[kind.as_str()])) {
             shrinks(found, subject, old, new, field, "volume");
         }
     }
@@ -87,9 +91,9 @@ fn removed(found: &mut Found<'_>, subject: &Subject<'_>) {
         }
         (group, kind) => {
             let key = (group.to_string(), kind.to_string());
-            if let Some(what) = KINDS.0.get(&key) {
+            if let Some(what) = KINDS.data.get(&key) {
                 found.object("data-removed", gone, format!("{kind} {name} is {how}: with it goes {what}"));
-            } else if KINDS.1.contains_key(&key) {
+            } else if KINDS.backups.contains(&key) {
                 found.object("backup-removed", gone, format!("{kind} {name} is {how}"));
             }
         }
@@ -167,6 +171,6 @@ mod tests {
 
     #[test]
     fn the_tables_are_read() {
-        assert!(KINDS.0.len() > 20 && KINDS.1.len() > 8 && KINDS.2.len() > 8);
+        assert!(KINDS.data.len() > 20 && KINDS.backups.len() > 8 && KINDS.sizes.len() > 8);
     }
 }
