@@ -83,7 +83,8 @@ impl Fetcher {
         })
     }
 
-    /// Lets it use the network, unless it is offline. Without this it knows mirrors and the cache only.
+    /// Lets it use the network, unless it is offline. Without this it knows mirrors and the cache only. Nothing of the
+    /// network is made ready before something is asked for that neither has.
     ///
     /// # Errors
     /// When a proxy's URL or a certificate of the options is none.

@@ -240,6 +240,14 @@ fn fetcher_fails_without_showing(proxy: &str) -> bool {
 }
 
 #[test]
+fn options_that_are_none_are_refused_before_anything_is_asked() {
+    let broken = "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n";
+    let options = NetOptions { extra_roots: Some(broken.into()), ..fast() };
+    let e = Fetcher::new(FetcherOptions::default()).unwrap().with_network(options).unwrap_err();
+    assert!(e.to_string().contains("no PEM"), "{e}");
+}
+
+#[test]
 fn credentials_stay_with_the_repository_unless_told_otherwise() {
     let other = Server::start(|_| Response::new(200, chart("a", "1.0.0")));
     let elsewhere = other.url("/a.tgz");

@@ -132,29 +132,40 @@ impl std::fmt::Debug for Http {
 }
 
 struct Inner {
-    client: reqwest::Client,
-    /// The same with little patience for connections.
-    hasty: reqwest::Client,
+    /// Made for the first request: reading the system's certificates takes longer than many a command that needs none.
+    clients: OnceLock<Result<Clients, Failure>>,
     options: NetOptions,
-    has_roots: bool,
     unreachable: Mutex<BTreeMap<String, Failure>>,
     reached: AtomicBool,
     /// When the first host was asked.
     first_asked: Mutex<Option<Instant>>,
 }
 
-impl Http {
-    pub(crate) fn new(options: NetOptions) -> Result<Self, SourceError> {
+struct Clients {
+    plain: reqwest::Client,
+    /// The same with little patience for connections.
+    hasty: reqwest::Client,
+    has_roots: bool,
+}
+
+impl Clients {
+    fn new(options: &NetOptions) -> Result<Self, SourceError> {
         let (tls, has_roots) = tls::config(options.extra_roots.as_deref())?;
-        let client = |connect_timeout: Duration| build(&options, &tls, connect_timeout, redirects());
+        let client = |connect_timeout: Duration| build(options, &tls, connect_timeout, redirects());
         let hasty = client(options.connect_timeout.min(HASTY_CONNECT))?;
-        let client = client(options.connect_timeout)?;
+        Ok(Self { plain: client(options.connect_timeout)?, hasty, has_roots })
+    }
+}
+
+impl Http {
+    /// A client that is ready when it is first used; what is wrong with its options is said here.
+    pub(crate) fn new(options: NetOptions) -> Result<Self, SourceError> {
+        tls::extra_certificates(options.extra_roots.as_deref())?;
+        proxies(&options)?;
         let unreachable = Mutex::default();
         let inner = Inner {
-            client,
-            hasty,
+            clients: OnceLock::new(),
             options,
-            has_roots,
             unreachable,
             reached: AtomicBool::new(false),
             first_asked: Mutex::default(),
@@ -226,17 +237,6 @@ fn build(
     connect_timeout: Duration,
     redirects: reqwest::redirect::Policy,
 ) -> Result<reqwest::Client, SourceError> {
-    let broken = |what: &str, message: String| SourceError::Broken { what: what.to_string(), message };
-    let direct = options.no_proxy.as_deref().and_then(reqwest::NoProxy::from_string);
-    // The message of the library would show the proxy's password.
-    let bad = |name: &str| broken(name, "this proxy is no URL".to_string());
-    let mut proxies = Vec::new();
-    if let Some(proxy) = options.http_proxy.as_deref().filter(|p| !p.is_empty()) {
-        proxies.push(reqwest::Proxy::http(proxy).map_err(|_| bad("HTTP_PROXY"))?.no_proxy(direct.clone()));
-    }
-    if let Some(proxy) = options.https_proxy.as_deref().filter(|p| !p.is_empty()) {
-        proxies.push(reqwest::Proxy::https(proxy).map_err(|_| bad("HTTPS_PROXY"))?.no_proxy(direct));
-    }
     let builder = reqwest::Client::builder()
         .tls_backend_preconfigured(tls.clone())
         .user_agent(concat!("druse/", env!("CARGO_PKG_VERSION")))
@@ -244,8 +244,22 @@ fn build(
         .read_timeout(options.idle_timeout)
         .redirect(redirects)
         .no_proxy();
-    let builder = proxies.into_iter().fold(builder, reqwest::ClientBuilder::proxy);
-    builder.build().map_err(|e| broken("HTTP client", chain(&e)))
+    let builder = proxies(options)?.into_iter().fold(builder, reqwest::ClientBuilder::proxy);
+    builder.build().map_err(|e| SourceError::Broken { what: "HTTP client".to_string(), message: chain(&e) })
+}
+
+fn proxies(options: &NetOptions) -> Result<Vec<reqwest::Proxy>, SourceError> {
+    // The message of the library would show the proxy's password.
+    let bad = |name: &str| SourceError::Broken { what: name.to_string(), message: "this proxy is no URL".to_string() };
+    let direct = options.no_proxy.as_deref().and_then(reqwest::NoProxy::from_string);
+    let mut proxies = Vec::new();
+    if let Some(proxy) = options.http_proxy.as_deref().filter(|p| !p.is_empty()) {
+        proxies.push(reqwest::Proxy::http(proxy).map_err(|_| bad("HTTP_PROXY"))?.no_proxy(direct.clone()));
+    }
+    if let Some(proxy) = options.https_proxy.as_deref().filter(|p| !p.is_empty()) {
+        proxies.push(reqwest::Proxy::https(proxy).map_err(|_| bad("HTTPS_PROXY"))?.no_proxy(direct));
+    }
+    Ok(proxies)
 }
 
 fn redirects() -> reqwest::redirect::Policy {
@@ -330,6 +344,13 @@ impl Inner {
         })
     }
 
+    fn clients(&self) -> Result<&Clients, Failure> {
+        let made = self
+            .clients
+            .get_or_init(|| Clients::new(&self.options).map_err(|e| Failure::new(FailureKind::Lasting, e.to_string())));
+        made.as_ref().map_err(Clone::clone)
+    }
+
     async fn attempt(&self, call: &Call, hasty: bool) -> Result<Reply, Failure> {
         let mut headers = HeaderMap::new();
         for (name, value) in &call.headers {
@@ -339,9 +360,10 @@ impl Inner {
             value.set_sensitive(name == reqwest::header::AUTHORIZATION);
             headers.append(name.clone(), value);
         }
-        let client = if hasty { &self.hasty } else { &self.client };
+        let clients = self.clients()?;
+        let client = if hasty { &clients.hasty } else { &clients.plain };
         let request = client.request(call.method.clone(), call.url.clone()).headers(headers).body(call.body.clone());
-        let mut response = request.send().await.map_err(|e| self.failure(e))?;
+        let mut response = request.send().await.map_err(|e| self.failure(e, clients.has_roots))?;
         self.reached.store(true, Ordering::Relaxed);
         let status = response.status().as_u16();
         let good = (200..300).contains(&status) || call.accept.contains(&status);
@@ -368,7 +390,7 @@ impl Inner {
                 Ok(None) => break,
                 Err(_) if !good => break,
                 Err(e) => {
-                    let mut failure = self.failure(e);
+                    let mut failure = self.failure(e, clients.has_roots);
                     if failure.kind == FailureKind::Passing {
                         failure.message =
                             format!("the answer broke off after {} bytes ({})", body.len(), failure.message);
@@ -383,7 +405,7 @@ impl Inner {
         Ok(Reply { status, headers: std::mem::take(response.headers_mut()), url: response.url().clone(), body })
     }
 
-    fn failure(&self, e: reqwest::Error) -> Failure {
+    fn failure(&self, e: reqwest::Error, has_roots: bool) -> Failure {
         use FailureKind as K;
         let e = e.without_url();
         let text = chain(&e);
@@ -394,7 +416,7 @@ impl Inner {
         let tls = tls_error(first, 0);
         if let Some(tls) = tls {
             let remedy = match tls {
-                rustls::Error::InvalidCertificate(_) if !self.has_roots => {
+                rustls::Error::InvalidCertificate(_) if !has_roots => {
                     "this machine has no root certificates: install the system's CA certificates"
                 }
                 rustls::Error::InvalidCertificate(_) => {

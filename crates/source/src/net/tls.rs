@@ -13,13 +13,7 @@ use crate::error::SourceError;
 
 /// The client's TLS settings, and whether the machine has any root certificates.
 pub(crate) fn config(extra_roots: Option<&str>) -> Result<(rustls::ClientConfig, bool), SourceError> {
-    let broken = |message: String| SourceError::Broken { what: "TLS settings".into(), message };
-    let extra: Vec<CertificateDer<'static>> = match extra_roots {
-        Some(pem) => CertificateDer::pem_slice_iter(pem.as_bytes())
-            .collect::<Result<_, _>>()
-            .map_err(|e| broken(format!("the additional root certificates are no PEM: {e}")))?,
-        None => Vec::new(),
-    };
+    let extra = extra_certificates(extra_roots)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -34,6 +28,18 @@ pub(crate) fn config(extra_roots: Option<&str>) -> Result<(rustls::ClientConfig,
     };
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok((config, has_roots))
+}
+
+/// The certificates of a PEM text.
+pub(crate) fn extra_certificates(pem: Option<&str>) -> Result<Vec<CertificateDer<'static>>, SourceError> {
+    let Some(pem) = pem else { return Ok(Vec::new()) };
+    CertificateDer::pem_slice_iter(pem.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|e| broken(format!("the additional root certificates are no PEM: {e}")))
+}
+
+fn broken(message: String) -> SourceError {
+    SourceError::Broken { what: "TLS settings".into(), message }
 }
 
 #[cfg(not(target_os = "android"))]
