@@ -1,6 +1,6 @@
 //! `druse template`: renders one chart, with the flags and the output of `helm template`.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -283,8 +283,7 @@ fn template(args: &Args) -> Result<ExitCode, CliError> {
         tracing::warn!("{warning}");
     }
     if let Some(dir) = &args.output_dir {
-        let dir = if args.release_name { dir.join(&name) } else { dir.clone() };
-        write_files(args, &rendered, &dir)?;
+        write_files(args, &rendered, dir, &name)?;
         return Ok(ExitCode::SUCCESS);
     }
     let show = Show {
@@ -363,31 +362,33 @@ fn values(args: &Args) -> Result<Values, CliError> {
     Ok(values)
 }
 
-/// `--output-dir`: one file a template, documents of one template in one file.
-fn write_files(args: &Args, rendered: &druse_helm::Rendered, dir: &Path) -> Result<(), CliError> {
-    let crds = rendered.crds.iter().filter(|_| args.include_crds).map(|c| (c.path.as_ref(), c.text.as_str()));
-    let manifests = rendered.manifests.iter().map(|m| (m.template.as_ref(), m.text.as_str()));
-    let hooks = rendered
-        .hooks
-        .iter()
-        .filter(|h| !(args.no_hooks || args.skip_tests && h.is_test()))
-        .map(|h| (h.manifest.template.as_ref(), h.manifest.text.as_str()));
-    let mut files: Vec<(&str, String)> = Vec::new();
-    for (path, text) in crds.chain(manifests).chain(hooks) {
-        let part = format!("---\n# Source: {path}\n{text}\n");
-        match files.iter_mut().find(|(p, _)| *p == path) {
-            Some((_, all)) => all.push_str(&part),
-            None => files.push((path, part)),
-        }
-    }
-    for (path, text) in files {
+/// `--output-dir`: every document goes to the file of its template, which its first document begins anew. As in Helm: the
+/// folder of `--release-name` is not for CRDs, and a hook is added to a file that is there, from an earlier run too.
+fn write_files(args: &Args, rendered: &druse_helm::Rendered, dir: &Path, name: &str) -> Result<(), CliError> {
+    let release_dir = if args.release_name { dir.join(name) } else { dir.to_owned() };
+    let mut written = std::collections::HashSet::new();
+    let mut write = |dir: &Path, path: &str, text: &str, hook: bool| -> Result<(), CliError> {
         let target = dir.join(path);
         let fail = |e: std::io::Error| CliError::new(format!("cannot write {}: {e}", target.display()));
         if let Some(parent) = target.parent() {
             std::fs::create_dir_all(parent).map_err(fail)?;
         }
-        std::fs::write(&target, text).map_err(fail)?;
-        print(&format!("wrote {}\n", target.display()))?;
+        let more = !written.insert(path.to_owned()) || hook && target.exists();
+        let mut options = std::fs::OpenOptions::new();
+        let options = if more { options.append(true) } else { options.write(true).create(true).truncate(true) };
+        let mut file = options.open(&target).map_err(fail)?;
+        file.write_all(format!("---\n# Source: {path}\n{text}\n").as_bytes()).map_err(fail)?;
+        print(&format!("wrote {}\n", target.display()))
+    };
+    for c in rendered.crds.iter().filter(|_| args.include_crds) {
+        write(dir, &c.path, &c.text, false)?;
     }
-    Ok(())
+    for m in &rendered.manifests {
+        write(&release_dir, &m.template, &m.text, false)?;
+    }
+    for h in rendered.hooks.iter().filter(|h| !(args.no_hooks || args.skip_tests && h.is_test())) {
+        write(&release_dir, &h.manifest.template, &h.manifest.text, true)?;
+    }
+    // What Helm prints of the manifest, which holds nothing then.
+    print("\n")
 }
