@@ -7,7 +7,7 @@ use base64::Engine as _;
 use druse_object::{Gvk, Map, Value};
 
 use super::meta::{immutable, labels, subdomain_field};
-use super::names::{config_key_errors, is_dns1123_label, is_dns1123_subdomain};
+use super::names::{config_key_errors, is_dns1123_label};
 use super::pod::{port_number, port_or_name};
 use crate::field::{FieldError, FieldErrorKind};
 use druse_object::Quantity;
@@ -346,98 +346,6 @@ pub(crate) fn volume(new: &Value, old: Option<&Value>, out: &mut Errors) {
             "spec.persistentvolumesource",
             "spec.persistentvolumesource is immutable after creation",
         ));
-    }
-}
-
-/// Resource quotas.
-pub(crate) fn quota(new: &Value, out: &mut Errors) {
-    for (k, v) in at(new, &["spec", "hard"]).as_map().into_iter().flat_map(Map::iter) {
-        if v.as_str().and_then(|s| Quantity::parse(s).ok()).is_some_and(Quantity::is_negative) {
-            out.push(FieldError::invalid(format!("spec.hard[{k}]"), v.clone(), "must be greater than or equal to 0"));
-        }
-    }
-}
-
-/// Ingresses.
-pub(crate) fn ingress(new: &Value, out: &mut Errors) {
-    let spec = at(new, &["spec"]);
-    let rules = at(spec, &["rules"]).items();
-    if rules.is_empty() && spec.get("defaultBackend").is_none() {
-        out.push(FieldError::invalid("spec", Value::Null, "either `defaultBackend` or `rules` must be specified"));
-    }
-    if let Some(b) = spec.get("defaultBackend") {
-        ingress_backend(b, "spec.defaultBackend", out);
-    }
-    for (i, rule) in rules.iter().enumerate() {
-        let path = format!("spec.rules[{i}]");
-        let host = text(rule, &["host"]);
-        if host.parse::<IpAddr>().is_ok() {
-            out.push(FieldError::invalid(format!("{path}.host"), host, "must be a DNS name, not an IP address"));
-        } else if !host.is_empty() {
-            let bare = host.strip_prefix("*.").unwrap_or(host);
-            for m in is_dns1123_subdomain(bare) {
-                out.push(FieldError::invalid(format!("{path}.host"), host, m));
-            }
-        }
-        let Some(http) = rule.get("http") else { continue };
-        let paths = at(http, &["paths"]).items();
-        if paths.is_empty() {
-            out.push(FieldError::required(format!("{path}.http.paths"), ""));
-        }
-        for (j, p) in paths.iter().enumerate() {
-            let path = format!("{path}.http.paths[{j}]");
-            let kind = text(p, &["pathType"]);
-            let types = ["Exact", "ImplementationSpecific", "Prefix"];
-            if kind.is_empty() {
-                out.push(FieldError::required(format!("{path}.pathType"), "pathType must be specified"));
-            } else if !types.contains(&kind) {
-                out.push(FieldError::not_supported(format!("{path}.pathType"), kind, &types));
-            } else if kind != "ImplementationSpecific" {
-                let value = text(p, &["path"]);
-                if !value.starts_with('/') {
-                    out.push(FieldError::invalid(format!("{path}.path"), value, "must be an absolute path"));
-                }
-            }
-            ingress_backend(at(p, &["backend"]), &format!("{path}.backend"), out);
-        }
-    }
-    if let Some(class) = spec.get("ingressClassName").and_then(Value::as_str) {
-        subdomain_field(class, "spec.ingressClassName", out);
-    }
-}
-
-fn ingress_backend(b: &Value, path: &str, out: &mut Errors) {
-    match (b.get("service"), b.get("resource")) {
-        (Some(_), Some(_)) => out.push(FieldError::invalid(path, "", "cannot set both resource and service backends")),
-        (None, None) => out.push(FieldError::required(path, "must specify one of `service` or `resource`")),
-        (Some(s), None) => {
-            let name = text(s, &["name"]);
-            if name.is_empty() {
-                out.push(FieldError::required(format!("{path}.service.name"), ""));
-            } else {
-                for m in super::names::is_dns1035_label(name) {
-                    out.push(FieldError::invalid(format!("{path}.service.name"), name, m));
-                }
-            }
-            let (number, port_name) = (at(s, &["port", "number"]), text(s, &["port", "name"]));
-            match (number.as_i64().is_some_and(|n| n != 0), !port_name.is_empty()) {
-                (true, true) => out.push(FieldError::invalid(path, "", "cannot set both port name & port number")),
-                (false, false) => out.push(FieldError::required(path, "port name or number is required")),
-                (true, false) => port_number(Some(number), &format!("{path}.service.port.number"), out),
-                (false, true) => {
-                    for m in super::names::port_name_errors(port_name) {
-                        out.push(FieldError::invalid(format!("{path}.service.port.name"), port_name, m));
-                    }
-                }
-            }
-        }
-        (None, Some(r)) => {
-            for key in ["kind", "name"] {
-                if text(r, &[key]).is_empty() {
-                    out.push(FieldError::required(format!("{path}.resource.{key}"), ""));
-                }
-            }
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 use druse_object::{Gvk, Value};
 
 use super::names::NameRule;
-use super::{certificates, core, meta, pod, schema_rules, table, webhooks, workload};
+use super::{certificates, core, limits, meta, network, pod, schema_rules, table, webhooks, workload};
 use crate::field::FieldError;
 
 const ADMISSION: &str = "admissionregistration.k8s.io";
@@ -76,7 +76,7 @@ fn rules(gvk: &Gvk, new: &Value, old: Option<&Value>, out: &mut Vec<FieldError>)
         ("", "Secret") => core::secret(new, old, out),
         ("", "PersistentVolumeClaim") => core::claim(new, old, out),
         ("", "PersistentVolume") => core::volume(new, old, out),
-        ("", "ResourceQuota") => core::quota(new, out),
+        ("", "ResourceQuota") => limits::quota(new, old, out),
         ("", "PodTemplate") => pod::template(&new["template"], "template", out),
         ("" | "events.k8s.io", "Event") if old.is_none() => core::event(new, out),
         ("apps", "Deployment") => workload::deployment(new, old, out),
@@ -86,13 +86,20 @@ fn rules(gvk: &Gvk, new: &Value, old: Option<&Value>, out: &mut Vec<FieldError>)
         ("batch", "Job") => workload::job(new, old, out),
         ("batch", "CronJob") => workload::cron_job(new, out),
         ("certificates.k8s.io", "CertificateSigningRequest") => certificates::request(new, old, out),
-        ("networking.k8s.io", "Ingress") => core::ingress(new, out),
+        ("", "LimitRange") => limits::limit_range(new, out),
+        ("", "Endpoints") => network::endpoints(new, old, out),
+        ("discovery.k8s.io", "EndpointSlice") => network::endpoint_slice(new, old, out),
+        ("networking.k8s.io", "Ingress") => network::ingress(new, old, out),
+        ("networking.k8s.io", "IngressClass") => network::ingress_class(new, old, out),
+        ("networking.k8s.io", "IPAddress") => network::ip_address(new, old, out),
+        ("networking.k8s.io", "NetworkPolicy") => network::policy(new, old, out),
+        ("networking.k8s.io", "ServiceCIDR") => network::service_cidr(new, old, out),
         ("rbac.authorization.k8s.io", "Role" | "ClusterRole") => core::role(new, out),
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => core::binding(new, old, gvk, out),
         ("storage.k8s.io", "StorageClass") => core::storage_class(new, old, out),
         ("scheduling.k8s.io", "PriorityClass") => core::priority_class(new, old, out),
-        ("policy", "PodDisruptionBudget") => workload::disruption_budget(new, out),
-        ("autoscaling", "HorizontalPodAutoscaler") => workload::autoscaler(new, out),
+        ("policy", "PodDisruptionBudget") => limits::disruption_budget(new, out),
+        ("autoscaling", "HorizontalPodAutoscaler") => limits::autoscaler(new, out),
         ("apiextensions.k8s.io", "CustomResourceDefinition") => out.extend(match old {
             None => crate::crd::validate_crd(new),
             Some(old) => crate::crd::validate_crd_update(new, old),

@@ -57,7 +57,7 @@ fn always_restarts(spec: &Value, what: &str, out: &mut Errors) {
 }
 
 /// A number or a percentage that is not negative.
-fn int_or_percent(v: Option<&Value>, path: &str, out: &mut Errors) {
+pub(super) fn int_or_percent(v: Option<&Value>, path: &str, out: &mut Errors) {
     match v {
         Some(Value::String(s)) => {
             let percent = s.strip_suffix('%').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
@@ -464,47 +464,4 @@ fn check_cron_part(part: &str, min: u32, max: u32, names: &[&str]) -> Result<(),
         return Err(format!("beginning of range ({low}) beyond end of range ({high}): {part}"));
     }
     Ok(())
-}
-
-/// Disruption budgets.
-pub(crate) fn disruption_budget(new: &Value, out: &mut Errors) {
-    let spec = at(new, &["spec"]);
-    if spec.get("minAvailable").is_some() && spec.get("maxUnavailable").is_some() {
-        out.push(FieldError::invalid("spec", spec.clone(), "minAvailable and maxUnavailable cannot be both set"));
-    }
-    for key in ["minAvailable", "maxUnavailable"] {
-        if spec.get(key).is_some() {
-            int_or_percent(spec.get(key), &format!("spec.{key}"), out);
-        }
-    }
-    if let Some(s) = spec.get("selector") {
-        label_selector(s, "spec.selector", out);
-    }
-}
-
-/// Autoscalers.
-pub(crate) fn autoscaler(new: &Value, out: &mut Errors) {
-    let spec = at(new, &["spec"]);
-    let int = |key: &str| spec.get(key).and_then(Value::as_i64);
-    if let Some(min) = int("minReplicas").filter(|n| *n < 1) {
-        out.push(FieldError::invalid("spec.minReplicas", min, "must be greater than or equal to 1"));
-    }
-    let max = int("maxReplicas").unwrap_or(0);
-    if max < 1 {
-        out.push(FieldError::required("spec.maxReplicas", "must be set and greater than 0"));
-    }
-    if int("minReplicas").is_some_and(|min| max < min) {
-        out.push(FieldError::invalid("spec.maxReplicas", max, "must be greater than or equal to `minReplicas`"));
-    }
-    for key in ["kind", "name"] {
-        if at(spec, &["scaleTargetRef", key]).as_str().is_none_or(str::is_empty) {
-            out.push(FieldError::required(format!("spec.scaleTargetRef.{key}"), ""));
-        }
-    }
-    let version = at(spec, &["scaleTargetRef", "apiVersion"]).as_str().unwrap_or_default();
-    let core_kind = at(spec, &["scaleTargetRef", "kind"]).as_str() == Some("ReplicationController");
-    let named = version.contains('/') || core_kind && version == "v1";
-    if !named {
-        out.push(FieldError::invalid("spec.scaleTargetRef.apiVersion", version, "apiVersion must specify API group"));
-    }
 }
