@@ -31,6 +31,17 @@ bench *args:
 bench-parts *args:
     DRUSE_SHARED={{absolute_path(shared)}} cargo bench -p druse-benches {{args}}
 
+# Secrets mounted by the hundred: times, memory; as root
+bench-mounts *args: build
+    cargo build --release -p druse-csi --example kubelet
+    python3 benches/mounts.py {{args}}
+
+# Driver and provider of secrets with upstream's other halves; as root
+csi-interop *args:
+    cargo build -p druse-cli
+    cargo build -p druse-csi --example kubelet
+    python3 tools/csi_interop.py {{args}}
+
 # The release binary
 build:
     cargo build --release -p druse-cli

@@ -54,6 +54,8 @@ fn wrong_arguments_are_told_with_what_would_be_right() {
         (&["csi", "--nodeid=n", "--endpoint=tcp://127.0.0.1:1"], 1, &["no unix socket", "unix:///csi/csi.sock"]),
         (&["csi", "--nodeid=n", "--rotation-poll-interval=soon"], 2, &["90s, 2m or 1h30m"]),
         (&["csi", "--nodeid="], 1, &["--nodeid is empty"]),
+        // No further folders: upstream's flag may be empty.
+        (&["csi", "--nodeid=", "--additional-provider-volume-paths="], 1, &["--nodeid is empty"]),
     ] {
         lab.run(&mut lab.druse(args)).says(code, words);
     }

@@ -239,7 +239,9 @@ impl Class {
                 None | Some(Value::Null) => Ok(None),
                 Some(Value::String(s)) => Ok(Some(s.to_string()).filter(|s| !s.is_empty())),
                 Some(Value::Int(n)) => Ok(Some(n.to_string())),
-                Some(_) => Err(format!("{name} is no text")),
+                // As upstream, whose YAML reader makes text of what should be some: `y` and `n` are booleans there.
+                Some(Value::Bool(b)) => Ok(Some(b.to_string())),
+                Some(_) => Err(format!("{name} is no text; write it in quotes")),
             }
         };
         let name = text(v, "objectName")?.ok_or("objectName is missing")?;

@@ -5,12 +5,13 @@
 //! declarations, and read nothing. [`provider`] walks the way for real, for one pod with that pod's own token, and
 //! [`trace`] does so step by step; [`token`] and [`cause`] say what a token tells of itself and why AWS refuses,
 //! [`jmespath`] takes values apart. [`keep`] is the work of the person who keeps the values: what the tree needs of the
-//! stores, what they hold, and setting it.
+//! stores, what they hold, and setting it. [`manifests`] is what a real cluster needs for all of it.
 
 pub mod cause;
 pub mod class;
 pub mod jmespath;
 pub mod keep;
+pub mod manifests;
 pub mod proof;
 pub mod provider;
 pub mod token;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::TypedValueParser as _;
 use druse_csi::driver::{self, Identity, Registrar};
 use druse_csi::mount::Mounts;
 use druse_csi::node::{Node, Settings};
@@ -34,7 +35,8 @@ pub struct Args {
     #[arg(long, value_name = "DIR", default_value = providers::FOLDER)]
     provider_volume: PathBuf,
     /// Further such folders, looked into first; separated by commas
-    #[arg(long, value_name = "DIRS", value_delimiter = ',', default_value = providers::OLD_FOLDER)]
+    #[arg(long, value_name = "DIRS", value_delimiter = ',', default_value = providers::OLD_FOLDER,
+          value_parser = clap::builder::OsStringValueParser::new().map(PathBuf::from))]
     additional_provider_volume_paths: Vec<PathBuf>,
     /// Where to serve /metrics and /healthz: HOST:PORT, or :PORT for every address; empty for nowhere
     #[arg(long, value_name = "ADDR", default_value = ":8095")]

@@ -12,6 +12,7 @@ pub mod mirror;
 pub mod render;
 pub mod secrets;
 pub mod secrets_keep;
+pub mod secrets_manifests;
 pub mod secrets_provider;
 pub mod secrets_trace;
 pub mod template;
