@@ -39,6 +39,9 @@ pub struct Component {
     /// The resources it serves.
     #[serde(default)]
     pub crds: Vec<Crd>,
+    /// Objects of its chart that others look for, made only where the component stands in for it.
+    #[serde(default)]
+    pub objects: Vec<Value>,
     /// Stages for its resources, as YAML text.
     #[serde(default)]
     pub stages: String,
@@ -212,6 +215,19 @@ impl Component {
     #[must_use]
     pub fn crd_objects(&self) -> Vec<Object> {
         self.crds.iter().map(|c| c.object(&self.name)).collect()
+    }
+
+    /// The objects to make where it stands in for its chart, each saying that it is simulated.
+    #[must_use]
+    pub fn stand_in_objects(&self) -> Vec<Object> {
+        let marked = |o: &Value| {
+            let mut object = o.clone();
+            if let Some(annotations) = object.make_map_at(["metadata", "annotations"]) {
+                annotations.insert(SIMULATED, format!("component {}", self.name));
+            }
+            Object::new(object)
+        };
+        self.objects.iter().map(marked).collect()
     }
 }
 

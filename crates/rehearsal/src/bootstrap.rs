@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use druse_component::Component;
+use druse_component::{Component, SIMULATED};
 use druse_flux::api::{HELM_GROUP, KUSTOMIZE_GROUP, SOURCE_GROUP};
 use druse_object::{Object, Value};
 use druse_plan::{Plan, UnitState};
@@ -25,14 +25,7 @@ pub(crate) fn helm_releases() -> Resource {
 /// a kind that the plan uses and nothing else of it defines.
 pub(crate) fn components(plan: &Plan) -> Vec<&'static Component> {
     let charts: BTreeSet<&str> = plan.units.iter().filter_map(|u| u.chart.as_ref()).map(|c| c.name.as_str()).collect();
-    let stand_ins: BTreeSet<&str> = plan
-        .units
-        .iter()
-        .filter_map(|u| match &u.state {
-            UnitState::StandIn { component, .. } => Some(component.as_str()),
-            _ => None,
-        })
-        .collect();
+    let stand_ins = standing_in(plan);
     let groups: BTreeSet<String> =
         plan.units.iter().flat_map(|u| &u.objects).map(|o| o.gvk().group.to_string()).collect();
     druse_component::all()
@@ -44,6 +37,41 @@ pub(crate) fn components(plan: &Plan) -> Vec<&'static Component> {
                 || (c.registers_its_own_crds && c.crds.iter().any(|crd| groups.contains(&crd.group)))
         })
         .collect()
+}
+
+/// The components that stand in for something.
+fn standing_in(plan: &Plan) -> BTreeSet<&str> {
+    plan.units
+        .iter()
+        .filter_map(|u| match &u.state {
+            UnitState::StandIn { component, .. } => Some(component.as_str()),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Makes what others look for of the charts that are stood in for, where nothing of the tree brings it; what an earlier
+/// run made so goes once the chart is there, which would not take it over.
+pub(crate) async fn stand_in_objects(api: &Api, plan: &Plan) -> Result<(), RehearsalError> {
+    let standing_in = standing_in(plan);
+    for component in druse_component::all() {
+        for object in component.stand_in_objects() {
+            let (key, stands) = (object.key(), standing_in.contains(component.name.as_str()));
+            let brought = plan.units.iter().flat_map(|u| &u.objects).any(|o| o.key() == key);
+            let resource = api.resource(&object.gvk()).await.map_err(|e| refused(&object, &e))?;
+            let there = api.get(&resource, "", object.name()).await.map_err(|e| refused(&object, &e))?;
+            let made_so = there.as_ref().is_some_and(|o| !o["metadata"]["annotations"][SIMULATED].is_null());
+            let done = match (stands && !brought, there) {
+                (true, None) => api.apply(&object, MANAGER, false).await.map(drop),
+                (false, Some(_)) if made_so => {
+                    api.delete(&resource, "", object.name(), &Default::default()).await.map(drop)
+                }
+                _ => Ok(()),
+            };
+            done.map_err(|e| refused(&object, &e))?;
+        }
+    }
+    Ok(())
 }
 
 /// Serves the kinds of components that no chart of the plan brings: those the system registers itself, and those of

@@ -148,6 +148,7 @@ impl Rehearsal {
         let manager = Manager::new();
         let components = bootstrap::components(&plan);
         bootstrap::serve_components(&caches, &plan, &components).await?;
+        bootstrap::stand_in_objects(&api, &plan).await?;
         bootstrap::roots(&api, &plan).await?;
         let asked = secrets::Asked::of(&plan);
         forget_contents(&mut plan);

@@ -187,6 +187,10 @@ async fn a_broken_path_leaves_the_pod_waiting_with_the_reason() {
     let tree = [("cluster/app.yaml", APP), ("terraform/main.tf", &broken)];
     let (rehearsal, report, api) = start(None, &tree).await;
     assert_eq!(report.secrets[0].state, VolumeState::Failed);
+    // The driver's chart is stood in for, and with it what others look for of it.
+    let drivers = Resource::new("storage.k8s.io", "v1", "CSIDriver", "csidrivers", false);
+    let driver = api.get(&drivers, "", "secrets-store.csi.k8s.io").await.unwrap().expect("there is a CSIDriver");
+    assert!(driver["metadata"]["annotations"]["druse.dev/simulated"].as_str().unwrap().contains("secrets-store"));
     assert!(report.secrets[0].message.contains("system:serviceaccount:default:app"), "{}", report.secrets[0].message);
     assert!(!report.all_ready());
     let pod = pod(&api).await;
