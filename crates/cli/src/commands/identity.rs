@@ -306,11 +306,12 @@ fn verify(args: &Verify, globals: &Globals) -> Result<ExitCode, CliError> {
                 CliError::new(format!("{url}: {e}"))
                     .help("STS reads this address from the internet: the documents must be there for everybody")
             };
-            let answer = http.get(&url).send().await.map_err(|e| fail(e.without_url().to_string()))?;
+            let broken = |e: reqwest::Error| fail(druse_source::net::chain(&e.without_url()));
+            let answer = http.get(&url).send().await.map_err(broken)?;
             if !answer.status().is_success() {
                 return Err(fail(format!("HTTP {}", answer.status())));
             }
-            Ok(answer.bytes().await.map_err(|e| fail(e.without_url().to_string()))?.to_vec())
+            Ok(answer.bytes().await.map_err(broken)?.to_vec())
         })
     };
     let discovery = get(issuer.join(druse_identity::documents::DISCOVERY_PATH))?;

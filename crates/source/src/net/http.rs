@@ -531,8 +531,9 @@ fn said(body: &[u8]) -> Option<String> {
     plain.then_some(said)
 }
 
-/// An error with its causes, each said once.
-fn chain(e: &dyn StdError) -> String {
+/// An error with its causes, each said once: what the HTTP client says of itself is only that it failed.
+#[must_use]
+pub fn chain(e: &dyn StdError) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut next = Some(e);
     while let Some(e) = next {

@@ -12,7 +12,7 @@ mod pack;
 mod pkt;
 mod tls;
 
-pub use http::plain_client;
+pub use http::{chain, plain_client};
 
 use std::time::Duration;
 
