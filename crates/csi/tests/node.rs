@@ -399,3 +399,58 @@ async fn huge_binary_and_empty_values_arrive_through_a_socket() {
     assert_eq!(std::fs::read(pod.target.join("n/9999")).unwrap(), [0, 255, 10]);
     served.abort();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_dies_in_the_middle_leaves_every_volume_as_it_was() {
+    use tokio::io::AsyncReadExt as _;
+    let world = World::new().await;
+    let folder = world.dir.path().join("providers");
+    std::fs::create_dir(&folder).unwrap();
+    let path = folder.join("fake.sock");
+    let socket = Socket::bind(&path, 0o600).unwrap();
+    let contract = provider::service(Arc::clone(&world.fake), 1 << 20);
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let served = tokio::spawn(serve(socket, vec![contract], async { drop(stopped.await) }));
+    let settings = Settings { rotation: ALWAYS, ..world.settings() };
+    let node = Node::new(settings, world.api.clone(), Providers::new([folder]));
+    let pod = world.pod("web", "").await;
+    node.publish(pod.publish()).await.unwrap();
+    stop.send(()).unwrap();
+    served.await.unwrap();
+
+    // Whoever comes is listened to, and then cut off.
+    let dying = tokio::net::UnixListener::bind(&path).unwrap();
+    let (came, mut comes) = tokio::sync::mpsc::unbounded_channel();
+    let deaths = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = dying.accept().await.unwrap();
+            let read = stream.read(&mut [0; 4096]).await.unwrap();
+            came.send(read).unwrap();
+        }
+    });
+    world.fake.gives(&[("password", "new")], "2");
+    match node.publish(pod.publish()).await.unwrap() {
+        Published::Kept(e @ PublishError::Provider(ProviderError::Away { attempts: 3, .. })) => {
+            assert_eq!(e.code(), Code::Unavailable);
+        }
+        other => panic!("{other:?}"),
+    }
+    for _ in 0..3 {
+        assert!(comes.recv().await.unwrap() > 0, "it had begun to listen");
+    }
+    assert_eq!((pod.file("password").as_str(), pod.names()), ("old", vec!["password".to_owned()]));
+    let first = world.pod("first", "").await;
+    node.publish(first.publish()).await.unwrap_err();
+    assert!(!first.target.exists(), "nothing is left of a volume that never was");
+    deaths.abort();
+
+    // It comes back, and so does what it gives.
+    deaths.await.unwrap_err();
+    std::fs::remove_file(&path).unwrap();
+    let socket = Socket::bind(&path, 0o600).unwrap();
+    let contract = provider::service(Arc::clone(&world.fake), 1 << 20);
+    let served = tokio::spawn(serve(socket, vec![contract], std::future::pending()));
+    assert!(matches!(node.publish(pod.publish()).await.unwrap(), Published::Renewed(true)));
+    assert_eq!(pod.file("password"), "new");
+    served.abort();
+}

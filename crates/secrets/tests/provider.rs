@@ -5,6 +5,7 @@ mod common;
 
 use std::sync::atomic::Ordering;
 
+use common::regions::Regions;
 use common::{REGION, World, objects, reason, request, shown, with_token};
 use druse_identity::jwt;
 use druse_secrets::cause::Reason;
@@ -148,22 +149,46 @@ async fn regions_come_from_the_class_the_environment_or_the_node() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_region_that_does_not_answer_is_made_up_for_by_the_other() {
+    const EAST: &str = "eu-west-1";
+    let (west, east) = (World::local(None).await, World::local_in(EAST, None).await);
+    east.put("plain", "of plain in the east").await;
+    let pod = west.app();
+    let text = format!("- {{objectName: plain, {MT}}}\n- {{objectName: /home/app/db, {MT}, objectAlias: db}}");
+    let ask = request(&pod, &[("region", REGION), ("failoverRegion", EAST), ("objects", &text)]);
+    let tried = async |regions: &[(&str, Option<&World>)]| {
+        let provider = west.provider_with(|s| {
+            s.http = Regions::client(regions.iter().map(|(r, w)| (*r, w.map(|w| w.url.as_str()))));
+            s.endpoints = druse_aws::endpoint::Endpoints::default();
+        });
+        provider.mount(&ask).await
+    };
+    let (of_west, of_east) =
+        (["plain 0644 of plain", "db 0644 second"], ["plain 0644 of plain in the east", "db 0644 second"]);
+    assert_eq!(shown(&tried(&[(REGION, Some(&west)), (EAST, Some(&east))]).await.unwrap()), of_west, "the first");
+    assert_eq!(shown(&tried(&[(REGION, None), (EAST, Some(&east))]).await.unwrap()), of_east, "the west is away");
+    assert_eq!(shown(&tried(&[(REGION, Some(&west)), (EAST, None)]).await.unwrap()), of_west, "the east is away");
+    let e = tried(&[(REGION, None), (EAST, None)]).await.unwrap_err();
+    assert!(e.is_passing() && e.to_string().contains(REGION) && e.to_string().contains(EAST), "{e}");
+
+    // A region that refuses is not away: that must show before the other is needed.
+    east.ssm("DeleteParameter", r#"{"Name":"plain"}"#).await;
+    let e = tried(&[(REGION, Some(&west)), (EAST, Some(&east))]).await.unwrap_err();
+    assert!(reason(&e) == Some(Reason::NotFound) && e.to_string().contains(EAST), "{e}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_is_not_reached_is_told_by_step() {
     let w = World::local(None).await;
     let pod = w.app();
     let url = w.url.clone();
-    // Only one of the two regions has a Parameter Store that is there.
-    let only = move |region: &'static str| {
-        let url = url.clone();
-        move |name: &str| match name {
-            "AWS_ENDPOINT_URL_STS" => Some(url.clone()),
-            "AWS_ENDPOINT_URL_SSM" if region == REGION => Some(url.clone()),
-            "AWS_ENDPOINT_URL" => Some("http://127.0.0.1:1".into()),
-            _ => None,
-        }
+    let only_sts = move |name: &str| match name {
+        "AWS_ENDPOINT_URL_STS" => Some(url.clone()),
+        "AWS_ENDPOINT_URL" => Some("http://127.0.0.1:1".into()),
+        _ => None,
     };
     let text = format!("- {{objectName: plain, {MT}}}");
     let ask = request(&pod, &[("region", REGION), ("objects", &text)]);
-    let provider = w.provider_with(|s| s.endpoints = druse_aws::endpoint::Endpoints::from_environment(only("nowhere")));
+    let provider = w.provider_with(|s| s.endpoints = druse_aws::endpoint::Endpoints::from_environment(only_sts));
     let e = provider.mount(&ask).await.unwrap_err();
     assert_eq!((e.step(), reason(&e)), (Step::Read, Some(Reason::NoRoute)), "{e}");
     assert!(e.is_passing());

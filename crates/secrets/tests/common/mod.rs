@@ -1,6 +1,8 @@
 //! A cluster in memory, and a cloud to read from: the local one in this process, or moto.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, missing_docs)]
 
+pub mod regions;
+
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -121,6 +123,7 @@ pub struct World {
     pub api: Arc<Api>,
     pub url: String,
     pub account: &'static str,
+    pub region: &'static str,
     /// Seconds that the provider's clock is ahead.
     pub ahead: Arc<AtomicI64>,
     pub admin: druse_aws::Credentials,
@@ -136,15 +139,22 @@ pub fn http() -> reqwest::Client {
 impl World {
     /// With the local cloud, its state in a folder when one is given.
     pub async fn local(dir: Option<&std::path::Path>) -> Self {
+        Self::local_in(REGION, dir).await
+    }
+
+    /// The same in another region: roles are the account's, parameters and keys a region's own.
+    pub async fn local_in(region: &'static str, dir: Option<&std::path::Path>) -> Self {
         let mut tree = druse_kustomize::tree::MemoryTree::new();
-        tree.insert("main.tf", TERRAFORM.as_bytes().to_vec());
+        // The issuer's bucket stays where it is.
+        let terraform = TERRAFORM.replace(&format!(":{REGION}:"), &format!(":{region}:"));
+        tree.insert("main.tf", terraform.into_bytes());
         let declared = druse_terraform::declared(&tree, &druse_terraform::Options::default());
         assert_eq!(declared.errors, []);
         let api = Arc::new(Api::new());
         let cloud = Cloud::open(Config {
             data_dir: dir.map(Into::into),
             account_id: "111122223333".into(),
-            region: REGION.into(),
+            region: region.into(),
             declared: declared.clone(),
             ..Config::default()
         })
@@ -158,8 +168,8 @@ impl World {
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(druse_localcloud::serve(cloud.clone(), listener, std::future::pending()));
         let admin = cloud.administrator().clone();
-        let world =
-            Self { api, url, account: "111122223333", ahead: Arc::default(), admin, backend: Backend::Local(cloud) };
+        let (account, ahead) = ("111122223333", Arc::default());
+        let world = Self { api, url, account, region, ahead, admin, backend: Backend::Local(cloud) };
         world.set_up().await;
         world
     }
@@ -182,7 +192,8 @@ impl World {
         let url = lines.next().and_then(Result::ok).expect("the script tells where moto listens");
         let admin = druse_aws::Credentials::new("testing", "testing");
         let api = Arc::new(Api::new());
-        Some(Self { api, url, account: "123456789012", ahead: Arc::default(), admin, backend: Backend::Moto(child) })
+        let (account, ahead) = ("123456789012", Arc::default());
+        Some(Self { api, url, account, region: REGION, ahead, admin, backend: Backend::Moto(child) })
     }
 
     pub fn cloud(&self) -> &Cloud {
@@ -211,7 +222,7 @@ impl World {
     }
 
     pub async fn ssm(&self, operation: &str, input: &str) {
-        let client = Client::new(http(), Endpoints::all(&self.url), REGION);
+        let client = Client::new(http(), Endpoints::all(&self.url), self.region);
         let input = json::parse(input.as_bytes()).unwrap();
         client.json(Service::Ssm, &format!("AmazonSSM.{operation}"), &input, &self.admin).await.unwrap();
     }

@@ -1,0 +1,171 @@
+//! A secret's value is in the mounts of the pods that read it, and nowhere else: looked for in everything that a rehearsal
+//! keeps, prints, logs at the finest level, and in the environment and arguments of every process of this machine.
+#![allow(clippy::unwrap_used)] // helpers of tests
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
+use common::{Lab, Running, remote_release};
+
+const TERRAFORM: &str = r#"
+provider "aws" {
+  region              = "us-west-2"
+  allowed_account_ids = ["111122223333"]
+}
+resource "aws_s3_bucket" "oidc" { bucket = "home-oidc" }
+resource "aws_iam_openid_connect_provider" "cluster" {
+  url            = "https://${aws_s3_bucket.oidc.bucket_regional_domain_name}"
+  client_id_list = ["sts.amazonaws.com"]
+}
+resource "aws_iam_role" "app" {
+  name = "app"
+  assume_role_policy = jsonencode({ Statement = [{
+    Effect    = "Allow"
+    Action    = "sts:AssumeRoleWithWebIdentity"
+    Principal = { Federated = aws_iam_openid_connect_provider.cluster.arn }
+    Condition = { StringEquals = {
+      "${aws_iam_openid_connect_provider.cluster.url}:sub" = "system:serviceaccount:default:app"
+      "${aws_iam_openid_connect_provider.cluster.url}:aud" = "sts.amazonaws.com"
+    } }
+  }] })
+}
+resource "aws_iam_role_policy" "app" {
+  role   = aws_iam_role.app.name
+  policy = jsonencode({ Statement = [{
+    Effect = "Allow", Action = "ssm:GetParameters", Resource = "arn:aws:ssm:us-west-2:111122223333:parameter/home/app/*"
+  }] })
+}
+resource "aws_ssm_parameter" "app" {
+  for_each = toset(["/home/app/db", "/home/app/parts"])
+  name     = each.key
+  type     = "SecureString"
+}
+"#;
+const APP: &str = r#"---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: app, namespace: default, annotations: {eks.amazonaws.com/role-arn: "arn:aws:iam::111122223333:role/app"}}
+---
+apiVersion: secrets-store.csi.x-k8s.io/v1
+kind: SecretProviderClass
+metadata: {name: app, namespace: default}
+spec:
+  provider: aws
+  parameters:
+    objects: |
+      - {objectName: /home/app/db, objectType: ssmparameter, objectAlias: db}
+      - {objectName: /home/app/parts, objectType: ssmparameter, objectAlias: whole, jmesPath: [{path: a.b, objectAlias: part}]}
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: reader, namespace: default}
+spec:
+  serviceName: reader
+  selector: {matchLabels: {app: reader}}
+  template:
+    metadata: {labels: {app: reader}}
+    spec:
+      serviceAccountName: app
+      containers: [{name: main, image: "example.org/app:1"}]
+      volumes:
+        - {name: s, csi: {driver: secrets-store.csi.k8s.io, readOnly: true, volumeAttributes: {secretProviderClass: app}}}
+"#;
+
+/// Every file under a folder.
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(t) if t.is_dir() => files(&entry.path(), found),
+            Ok(t) if t.is_file() => found.push(entry.path()),
+            _ => {}
+        }
+    }
+}
+
+fn holds(bytes: &[u8], needle: &str) -> bool {
+    bytes.windows(needle.len()).any(|w| w == needle.as_bytes())
+}
+
+#[test]
+fn values_are_in_the_mounts_and_nowhere_else() {
+    let lab = Lab::new("");
+    lab.file("cluster/driver.yaml", remote_release("driver", "secrets-store-csi-driver", "1.6.0"));
+    lab.file("good/reader.yaml", APP);
+    lab.file("terraform/main.tf", TERRAFORM);
+    let mut up = Running::start(&lab, lab.up(&[]).env("DRUSE_LOG", "trace"));
+    up.until_settled();
+
+    let mut kept = Vec::new();
+    files(&lab.data().join("pods"), &mut kept);
+    let mounted: BTreeSet<PathBuf> =
+        kept.iter().filter(|p| p.components().any(|c| c.as_os_str() == "mount")).cloned().collect();
+    let names: BTreeSet<&str> = mounted.iter().filter_map(|p| p.file_name()?.to_str()).collect();
+    assert!(names.is_superset(&BTreeSet::from(["db", "whole", "part"])), "{names:?}\n{}", up.stderr());
+    let values: Vec<String> = mounted.iter().map(|p| fs::read_to_string(p).unwrap()).collect();
+    assert!(values.iter().all(|v| v.len() > 8), "too short to be looked for: {values:?}");
+
+    // What the commands of the path print while it runs.
+    let address = up.stderr();
+    let address = address.split("AWS_ENDPOINT_URL=").nth(1).unwrap().split(' ').next().unwrap();
+    let mut said = String::new();
+    for args in [
+        &["secrets", "trace", "default/reader-0"][..],
+        &["secrets", "trace", "default/reader-0", "-o", "json"],
+        &["secrets", "check", "--offline"],
+        &["secrets", "list", "--offline"],
+        &["secrets", "diff", "--offline"],
+        &["render", "--offline"],
+        &["check", "--offline"],
+        &["tree", "--offline", "-o", "json"],
+    ] {
+        let mut c = lab.druse(args);
+        c.env("KUBECONFIG", lab.kubeconfig()).env("DRUSE_LOG", "trace").env("AWS_REGION", "us-west-2");
+        c.env("AWS_ENDPOINT_URL", address);
+        c.env("AWS_SHARED_CREDENTIALS_FILE", lab.data().join("cloud/administrator.credentials"));
+        let ran = lab.run(&mut c);
+        assert!(!format!("{ran}").contains("panicked"), "{args:?}: {ran}");
+        said.push_str(&ran.stdout);
+        said.push_str(&ran.stderr);
+        if args[1] == "trace" {
+            assert!(ran.status.success(), "{args:?}: {ran}");
+        }
+    }
+    let logged = up.stderr() + &up.stdout();
+    assert!(logged.contains("TRACE") && said.contains("TRACE"), "the log is on");
+
+    // Everything in every form that it might be kept in; tokens by how they all begin.
+    let mut needles: Vec<String> = Vec::new();
+    for v in &values {
+        needles.extend([v.clone(), BASE64_STANDARD.encode(v), BASE64_STANDARD_NO_PAD.encode(v)]);
+        needles.push(v.bytes().map(|b| format!("{b:02x}")).collect());
+    }
+    for needle in &needles {
+        assert!(!said.contains(needle) && !logged.contains(needle), "a value was printed or logged");
+    }
+    assert!(!said.contains("eyJhbGciOi") && !logged.contains("eyJhbGciOi"), "a token was printed or logged");
+    let mut all = Vec::new();
+    files(lab.path("").as_path(), &mut all);
+    for file in all.iter().filter(|f| !mounted.contains(*f)) {
+        let bytes = fs::read(file).unwrap_or_default();
+        let found = needles.iter().any(|n| holds(&bytes, n));
+        assert!(!found, "{} holds a value", file.display());
+    }
+    let mut processes = 0;
+    for process in fs::read_dir("/proc").unwrap().flatten() {
+        for what in ["environ", "cmdline"] {
+            // Processes come and go, and others' are not readable for everybody.
+            let Ok(bytes) = fs::read(process.path().join(what)) else { continue };
+            processes += usize::from(what == "environ" && !bytes.is_empty());
+            assert!(!needles.iter().any(|n| holds(&bytes, n)), "{} shows a value", process.path().join(what).display());
+        }
+    }
+    assert!(processes > 1, "the environment of processes can be read");
+
+    up.signal("INT");
+    up.end().says(0, &[]);
+}
