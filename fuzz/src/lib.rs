@@ -217,6 +217,89 @@ pub fn secret_class(data: &[u8]) {
     }
 }
 
+/// A JMESPath expression over a value that holds secrets.
+pub fn jmespath(data: &[u8]) {
+    let (path, value) = halves(data);
+    let Ok(value) = druse_aws::sealed::Json::parse(value) else { return };
+    if let Ok(path) = druse_secrets::jmespath::Expression::parse(text(path)) {
+        let _ = path.search(&value);
+    }
+}
+
+/// JSON that is zeroed when dropped: what is written is read as the same, and the usual reader agrees on what is JSON.
+pub fn sealed_json(data: &[u8]) {
+    let sealed = druse_aws::sealed::Json::parse(data);
+    if let Ok(value) = &sealed {
+        let written = value.to_json();
+        let again = druse_aws::sealed::Json::parse(written.as_bytes()).expect("what was written is read");
+        assert_eq!(*written, *again.to_json());
+    }
+}
+
+/// What a driver asks of the AWS provider.
+pub fn provider_request(data: &[u8]) {
+    let (attributes, permission) = halves(data);
+    let _ = druse_secrets::provider::Request::of_driver(text(attributes), text(permission));
+    let _ = druse_secrets::token::of_volume_context(text(attributes), "sts.amazonaws.com");
+}
+
+/// An AdmissionReview for the pod identity webhook.
+pub fn identity_review(data: &[u8]) {
+    let role = "metadata: {annotations: {eks.amazonaws.com/role-arn: 'arn:aws:iam::111122223333:role/r'}}";
+    let account = yaml::parse(role, Dialect::Sigs).expect("YAML");
+    let _ = druse_identity::webhook::review(&Default::default(), data, |_, _| Some(account.clone()));
+}
+
+/// An issuer's documents.
+pub fn issuer_documents(data: &[u8]) {
+    let _ = druse_identity::documents::read_jwks(data, "x");
+    let _ = druse_identity::documents::read_discovery(data, "x");
+    let _ = druse_identity::IssuerUrl::parse(text(data));
+}
+
+/// A request to the local cloud, signed by nobody: the first byte chooses the kind.
+pub fn cloud_request(data: &[u8]) {
+    const TARGETS: [&str; 6] =
+        ["AmazonSSM.GetParameters", "AmazonSSM.PutParameter", "secretsmanager.GetSecretValue", "x", "", "\u{e9}"];
+    let Some((first, rest)) = data.split_first() else { return };
+    let (head, body) = halves(rest);
+    let target = TARGETS[usize::from(first & 7) % TARGETS.len()];
+    let mut headers =
+        vec![("host".to_owned(), text(head).to_owned()), ("authorization".to_owned(), text(head).to_owned())];
+    match first & 0x80 {
+        0 => headers.push(("x-amz-target".to_owned(), target.to_owned())),
+        _ => headers.push(("content-type".to_owned(), "application/x-www-form-urlencoded".to_owned())),
+    }
+    let cloud = druse_localcloud::Cloud::open(Default::default()).expect("a cloud in memory");
+    let method = if first & 0x40 == 0 { "POST" } else { "GET" };
+    let request = druse_localcloud::Request {
+        method: method.into(),
+        path: format!("/{}", text(head)),
+        query: text(head).into(),
+        headers,
+        body: body.to_vec(),
+    };
+    let answer = cloud.handle(&request);
+    assert_ne!(answer.status, 500);
+}
+
+/// The paths of a volume's files: what is taken lies below the mount.
+pub fn volume_content(data: &[u8]) {
+    let files = data.split(|b| *b == 0).map(|path| druse_csi::wire::provider::File {
+        path: text(path).to_owned(),
+        mode: 0o644,
+        contents: Vec::new(),
+    });
+    let Ok(content) = druse_csi::volume::Content::new(files.collect()) else { return };
+    for file in content.files() {
+        assert!(
+            !file.path.starts_with('/') && file.path.split('/').all(|p| !p.is_empty() && p != ".."),
+            "{:?}",
+            file.path
+        );
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,7 +359,38 @@ mod tests {
             b"{\"Statement\":[{\"Effect\":\"Allow\",\"Action\":\"a:*\",\"Resource\":\"*?\",\"Condition\":{\"ForAnyValue:StringLikeIfExists\":{\"k\":[\"v*\"]}}}]}\0a:b",
         );
         run(token, b"eyJhbGciOiJSUzI1NiIsImtpZCI6ImsifQ.eyJpc3MiOiJodHRwczovL2kifQ.AAAA");
+        run(
+            jmespath,
+            b"a.b[?c > `1`] | [0].{x: join('-', d), y: length(@)}\0{\"a\":{\"b\":[{\"c\":2,\"d\":[\"e\"]}]}}",
+        );
+        run(sealed_json, br#"{"a":[1,2.5e3,"\u00e9\ud83d\ude00",null,true],"a":{}}"#);
+        run(
+            provider_request,
+            b"{\"csi.storage.k8s.io/pod.name\":\"p\",\"csi.storage.k8s.io/pod.namespace\":\"n\",\"sts.amazonaws.com\":{\"token\":\"t\"}}\0420",
+        );
+        run(
+            identity_review,
+            br#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u","namespace":"n","object":{"spec":{"containers":[{"name":"a","env":[{"name":"AWS_REGION"}]}],"volumes":[]}}}}"#,
+        );
+        run(issuer_documents, br#"{"issuer":"https://i","jwks_uri":"https://i/k","keys":[{"kty":"RSA","kid":"k","n":"AQAB","e":"AQAB"}]}"#);
+        run(volume_content, b"a\0b/c\0b/d/../e\0/etc/x\0..data");
         run(secret_class, b"objects: |\n  - objectName: /a/b\n    objectType: ssmparameter\n    jmesPath: [{path: x, objectAlias: y}]\n");
+    }
+
+    #[test]
+    fn requests_to_the_cloud() {
+        let signed =
+            "AWS4-HMAC-SHA256 Credential=AK/20260101/us-east-1/ssm/aws4_request, SignedHeaders=host, Signature=00";
+        for first in [0, 1, 2, 0x40, 0x80, 0xc0] {
+            let input = [
+                &[first][..],
+                signed.as_bytes(),
+                b"\0Action=AssumeRoleWithWebIdentity&RoleArn=a&WebIdentityToken=a.b.c",
+            ]
+            .concat();
+            cloud_request(&input);
+            cloud_request(&input[..input.len() / 2]);
+        }
     }
 
     #[test]
