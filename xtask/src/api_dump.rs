@@ -1,5 +1,5 @@
-//! Writes how upstream's internal types of pods look when Go dumps them: the embedded API shows what a refused update of
-//! a pod changes as upstream does, by the difference of two such dumps.
+//! Writes how upstream's internal types look when Go dumps them: the embedded API shows what a refused update of a pod
+//! changes as upstream does, by the difference of two such dumps, and some messages show a whole value of such a type.
 //!
 //! One struct a line, tab separated: its name, then its fields in order, each `Go:json:kind`. A kind is `s` (string), `b`
 //! (boolean), `i` (number), `q` (quantity), `o` (number or string), `j` (written as JSON), the name of a struct, or one
@@ -13,8 +13,23 @@ use std::path::Path;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Where the walk begins.
-const ROOT: &str = "PodSpec";
+/// Where the walks begin: what messages show.
+const ROOTS: [&str; 14] = [
+    "CSINodeDriver",
+    "DaemonSetUpdateStrategy",
+    "DeploymentStrategy",
+    "EphemeralContainer",
+    "PersistentVolumeClaimSpec",
+    "PersistentVolumeSource",
+    "PodFailurePolicy",
+    "PodSpec",
+    "PodTemplateSpec",
+    "RollingUpdateStatefulSetStrategy",
+    "StatefulSetUpdateStrategy",
+    "SuccessPolicy",
+    "VolumeAttachmentSpec",
+    "VolumeNodeAffinity",
+];
 
 struct Field {
     /// Empty for an embedded struct.
@@ -29,9 +44,8 @@ struct Types {
     names: BTreeMap<String, String>,
 }
 
-/// The struct types and named types of a Go file.
-fn parse(path: &Path) -> Result<Types> {
-    let mut out = Types::default();
+/// Adds the struct types and named types of a Go file.
+fn parse(path: &Path, out: &mut Types) -> Result<()> {
     let mut inside: Option<(String, Vec<Field>)> = None;
     for line in fs::read_to_string(path)?.lines() {
         let line = line.split("//").next().unwrap_or_default().trim_end();
@@ -58,7 +72,7 @@ fn parse(path: &Path) -> Result<Types> {
             _ => {}
         }
     }
-    Ok(out)
+    Ok(())
 }
 
 impl Types {
@@ -73,8 +87,11 @@ impl Types {
         if let Some((_, inner)) = go.strip_prefix("map[").and_then(|m| m.split_once(']')) {
             return Ok(format!("m({})", self.kind(inner, met)?));
         }
+        // Other groups name core's types by their package.
+        let go = go.strip_prefix("api.").or_else(|| go.strip_prefix("core.")).unwrap_or(go);
+        let go = go.strip_prefix("v1.").unwrap_or(go);
         Ok(match go {
-            "string" => "s".into(),
+            "string" | "types.UID" => "s".into(),
             "bool" => "b".into(),
             "int32" | "int64" => "i".into(),
             "resource.Quantity" => "q".into(),
@@ -89,10 +106,16 @@ impl Types {
     }
 }
 
-/// Reads `pkg/apis/core/types.go` and `k8s.io/api/core/v1/types.go`, writes `to`.
-pub fn run(internal: &Path, published: &Path, to: &Path) -> Result<()> {
-    let (internal, published) = (parse(internal)?, parse(published)?);
-    let (mut todo, mut seen) = (vec![ROOT.to_owned()], BTreeSet::new());
+/// Reads pairs of Go files, the internal types of a group and its published ones (`pkg/apis/core/types.go`,
+/// `k8s.io/api/core/v1/types.go`), writes `to`.
+pub fn run(files: &[String], to: &Path) -> Result<()> {
+    let (mut internal, mut published) = (Types::default(), Types::default());
+    for pair in files.chunks(2) {
+        let [ours, theirs] = pair else { return Err("a file of internal types without one of published types".into()) };
+        parse(Path::new(ours), &mut internal)?;
+        parse(Path::new(theirs), &mut published)?;
+    }
+    let (mut todo, mut seen) = (ROOTS.map(str::to_owned).to_vec(), BTreeSet::new());
     while let Some(name) = todo.pop() {
         if !seen.insert(name.clone()) {
             continue;

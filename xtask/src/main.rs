@@ -8,7 +8,7 @@
 //! `cargo xtask schemas OPENAPI_DIR GO_MODULE_DIR...`: the embedded API's schemas.
 //! `cargo xtask merge-keys SWAGGER.json`: how kustomize's patches merge lists.
 //! `cargo xtask api-resources DISCOVERY_DIR OUT`: the embedded API's resource table.
-//! `cargo xtask api-dump CORE_TYPES.go CORE_V1_TYPES.go OUT`: how Go dumps pods.
+//! `cargo xtask api-dump OUT (TYPES.go V1_TYPES.go)...`: how Go dumps pods and what else its messages show.
 //! `cargo xtask api-roles BOOTSTRAPPOLICY_TESTDATA OUT`: the roles a cluster is born with.
 
 mod api_columns;
@@ -34,8 +34,8 @@ fn main() -> std::io::Result<()> {
         Some((chore, [from, to])) if chore == "api-roles" => {
             api_roles::run(Path::new(from), Path::new(to)).map_err(std::io::Error::other)
         }
-        Some((chore, [internal, published, to])) if chore == "api-dump" => {
-            api_dump::run(Path::new(internal), Path::new(published), Path::new(to)).map_err(std::io::Error::other)
+        Some((chore, [to, files @ ..])) if chore == "api-dump" => {
+            api_dump::run(files, Path::new(to)).map_err(std::io::Error::other)
         }
         Some((chore, [source])) if chore == "merge-keys" => {
             merge_keys::run(source).map_err(|e| std::io::Error::other(e.to_string()))
@@ -48,7 +48,7 @@ fn main() -> std::io::Result<()> {
                 .map_err(std::io::Error::other)
         }
         _ => Err(std::io::Error::other(
-            "usage: xtask test | ci | merge-keys SWAGGER.json | schemas OPENAPI_DIR GO_MODULE_DIR... | api-resources DISCOVERY_DIR OUT | api-roles BOOTSTRAPPOLICY_TESTDATA OUT | api-dump CORE_TYPES.go CORE_V1_TYPES.go OUT | api-columns GO_MODULES_K8S_IO VERSION RESOURCES OUT",
+            "usage: xtask test | ci | merge-keys SWAGGER.json | schemas OPENAPI_DIR GO_MODULE_DIR... | api-resources DISCOVERY_DIR OUT | api-roles BOOTSTRAPPOLICY_TESTDATA OUT | api-dump OUT (TYPES.go V1_TYPES.go)... | api-columns GO_MODULES_K8S_IO VERSION RESOURCES OUT",
         )),
     }
 }

@@ -24,6 +24,7 @@ mod managed;
 mod meta;
 mod negotiate;
 mod openapi;
+mod prepare;
 mod protobuf;
 mod quota;
 pub mod registry;

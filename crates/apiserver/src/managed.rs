@@ -15,7 +15,7 @@ pub fn record(old: Option<&Value>, new: &mut Value, manager: &str, subresource: 
 
 /// Upstream translates a scale's ownership into its parent's and loses the time on the way; entries without one come
 /// first among the updates.
-fn drop_scale_time(new: &mut Value) {
+pub fn drop_scale_time(new: &mut Value) {
     let Some(list) = new.get_mut("metadata").and_then(|m| m.get_mut("managedFields")).and_then(Value::as_array_mut)
     else {
         return;

@@ -9,6 +9,7 @@ use crate::registry::Resource;
 /// Built-in kinds whose `metadata.generation` counts changes of what is wanted.
 const GENERATIONS: &[&str] = &[
     "pods",
+    "podtemplates",
     "replicationcontrollers",
     "deployments.apps",
     "daemonsets.apps",
@@ -120,6 +121,9 @@ fn initial_status(resource: &Resource) -> Value {
                 s.insert(f, 0i64);
             }
         }
+        "volumeattachments.storage.k8s.io" => {
+            s.insert("attached", false);
+        }
         "poddisruptionbudgets.policy" => {
             for f in ["currentHealthy", "desiredHealthy", "disruptionsAllowed", "expectedPods"] {
                 s.insert(f, 0i64);
@@ -148,6 +152,7 @@ pub fn requested_by(user: &User, csr: &mut Value) {
 
 /// Completes a new object.
 pub fn prepare_create(resource: &Resource, o: &mut Value) {
+    crate::prepare::create(resource, o);
     match resource.stored_as.as_str() {
         "namespaces" => {
             if let Some(spec) = o.make_map_at(["spec"])
@@ -236,29 +241,28 @@ fn set_families(service: &mut Value) {
     }
 }
 
-/// A pod's quality of service class.
+/// A pod's quality of service class: by what it asks for as a whole, when it does, or else by its containers.
 pub fn qos(pod: &Value) -> &'static str {
-    let containers = || {
-        let spec = &pod["spec"];
-        spec["containers"].items().iter().chain(spec["initContainers"].items())
+    let spec = &pod["spec"];
+    let own = &spec["resources"];
+    let given = |what: &str| own[what].as_map().is_some_and(|m| !m.is_empty());
+    let parts: Vec<&Value> = if given("requests") || given("limits") {
+        vec![own]
+    } else {
+        let all = spec["containers"].items().iter().chain(spec["initContainers"].items());
+        all.map(|c| &c["resources"]).collect()
     };
-    let amounts = |c: &Value, what: &str| -> Vec<(String, String)> {
-        let Some(m) = c["resources"][what].as_map() else { return Vec::new() };
-        m.iter()
-            .filter(|(k, v)| {
-                matches!(k.as_str(), "cpu" | "memory")
-                    && v.as_str().map_or(!v.is_null(), |s| !s.trim_matches('0').is_empty())
-            })
-            .map(|(k, v)| (k.to_string(), v.as_str().map_or_else(|| druse_object::json::to_string(v), str::to_owned)))
-            .collect()
+    let amounts = |r: &Value, what: &str| -> Vec<(String, druse_object::Quantity)> {
+        let entries = r[what].as_map().into_iter().flat_map(Map::iter);
+        let read = entries.filter(|(k, _)| matches!(k.as_str(), "cpu" | "memory"));
+        let read = read.filter_map(|(k, v)| Some((k.to_string(), druse_object::Quantity::of(v)?)));
+        read.filter(|(_, q)| !q.is_zero()).collect()
     };
-    let mut any = false;
-    let mut guaranteed = true;
-    for c in containers() {
-        let (limits, requests) = (amounts(c, "limits"), amounts(c, "requests"));
+    let (mut any, mut guaranteed) = (false, true);
+    for r in parts {
+        let (limits, requests) = (amounts(r, "limits"), amounts(r, "requests"));
         any |= !limits.is_empty() || !requests.is_empty();
-        let full = limits.len() == 2 && requests.iter().all(|r| limits.contains(r));
-        guaranteed &= full;
+        guaranteed &= limits.len() == 2 && requests.iter().all(|r| limits.contains(r));
     }
     match (any, guaranteed) {
         (false, _) => "BestEffort",
@@ -339,13 +343,24 @@ pub fn reset_fields(resource: &Resource, version: &str, subresource: &str, old: 
     }
 }
 
-/// Keeps of a changed pod what resizing is about: the resources of its containers.
+/// Keeps of a changed pod what resizing is about: the resources of its containers and its own. Other containers than
+/// there were are left for the rules to refuse.
 fn resize(old: &Value, new: &mut Value) {
+    let names =
+        |v: &Value, list: &str| -> Vec<Value> { v["spec"][list].items().iter().map(|c| c["name"].clone()).collect() };
+    if ["containers", "initContainers"].iter().any(|l| old["spec"][*l].items().len() != new["spec"][*l].items().len()) {
+        return;
+    }
     let mut spec = old["spec"].clone();
     for list in ["containers", "initContainers"] {
+        if names(old, list) != names(new, list) {
+            if let Some(m) = spec.as_map_mut() {
+                m.insert(list, new["spec"][list].clone());
+            }
+            continue;
+        }
         let wanted = new["spec"][list].items().to_vec();
-        for c in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
-            let Some(w) = wanted.iter().find(|w| w["name"] == c["name"]) else { continue };
+        for (c, w) in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten().zip(&wanted) {
             for key in ["resources", "resizePolicy"] {
                 match (w.get(key), c.as_map_mut()) {
                     (Some(v), Some(m)) => _ = m.insert(key, v.clone()),
@@ -355,14 +370,22 @@ fn resize(old: &Value, new: &mut Value) {
             }
         }
     }
+    if let Some(m) = spec.as_map_mut() {
+        match new["spec"].get("resources") {
+            Some(r) => _ = m.insert("resources", r.clone()),
+            None => _ = m.remove("resources"),
+        }
+    }
     if let Some(m) = new.as_map_mut() {
         m.insert("spec", spec);
         m.insert("status", old["status"].clone());
     }
+    crate::prepare::keep_metadata(old, new);
 }
 
 /// Completes a changed object: its generation, and what follows from the change.
 pub fn prepare_update(resource: &Resource, subresource: &str, old: &Value, new: &mut Value) {
+    crate::prepare::update(resource, subresource, old, new);
     if resource.stored_as == "services" && subresource.is_empty() {
         crate::alloc::keep(old, new);
     }

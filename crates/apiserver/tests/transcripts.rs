@@ -1,6 +1,7 @@
-//! Replays recorded exchanges with a real API server and expects no difference.
+//! Replays recorded exchanges with real API servers and expects no difference: those that are shared with this checkout,
+//! when there are any, and those in `tests/recordings`.
 //!
-//! Not among the files: `watch` (one answer tells of the recorded server's own lag) and `discovery` (one answer holds that
+//! Not among the shared files: `watch` (one answer tells of the recorded server's own lag) and `discovery` (one answer holds that
 //! server's address).
 
 mod common;
@@ -38,4 +39,32 @@ async fn recorded_exchanges_replay_without_a_difference() {
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
     server.close();
     task.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn our_own_recordings_replay_without_a_difference() {
+    // The client needs a provider; another test may have set it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings");
+    let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|f| f.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty());
+    let (mut compared, mut wrong) = (0, Vec::new());
+    for file in files {
+        // Each recording began at a server with nothing in it.
+        let server = std::sync::Arc::new(common::bare().await);
+        let listener = server.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let serving = server.clone();
+        let task = tokio::spawn(async move { serving.serve(listener).await });
+        let name = file.file_name().unwrap().to_string_lossy().into_owned();
+        let replay = common::replay::Replay::new(&url, "admin");
+        let (n, found) = replay.file(&name, &std::fs::read(&file).unwrap()).await;
+        compared += n;
+        wrong.extend(found);
+        drop(replay);
+        server.close();
+        task.await.unwrap().unwrap();
+    }
+    assert!(wrong.is_empty(), "{} of {compared} steps differ:\n{}", wrong.len(), wrong.join("\n"));
 }

@@ -115,6 +115,8 @@ impl Chain {
                 Box::new(pods::DefaultTolerationSeconds),
                 Box::new(storage::DefaultClasses),
                 Box::new(storage::InUseProtection),
+                Box::new(storage::ClaimResize),
+                Box::new(pods::RuntimeClass),
                 Box::new(certificates::Certificates),
                 Box::new(escalation::Escalation),
                 Box::new(policies::Policies::default()),

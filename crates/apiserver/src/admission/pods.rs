@@ -123,7 +123,10 @@ impl Plugin for DefaultTolerationSeconds {
     }
 
     fn mutate<'a>(&'a self, _: &'a Shared, review: &'a mut Review<'_>) -> BoxFuture<'a, Result<(), Status>> {
-        if review.creates("pods")
+        let updates = review.operation == super::Operation::Update
+            && review.subresource.is_empty()
+            && review.resource.stored_as == "pods";
+        if (updates || review.creates("pods"))
             && let Some(spec) = review.object.as_deref_mut().and_then(|p| p.make_map_at(["spec"]))
         {
             for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
@@ -207,9 +210,98 @@ fn priority(shared: &Shared, review: &mut Review<'_>) -> Result<(), Status> {
             ),
         ));
     }
+    let wanted = spec.get("preemptionPolicy").and_then(Value::as_str).map(str::to_owned);
+    if let Some(wanted) = wanted.filter(|w| *w != policy) {
+        return Err(forbidden(
+            review,
+            format!(
+                "the string value of PreemptionPolicy ({wanted}) must not be provided in pod spec; priority admission controller computed {policy} from the given PriorityClass name"
+            ),
+        ));
+    }
     spec.insert("priority", value);
-    if spec.get("preemptionPolicy").is_none() {
-        spec.insert("preemptionPolicy", policy);
+    spec.insert("preemptionPolicy", policy);
+    Ok(())
+}
+
+/// `RuntimeClass`
+pub struct RuntimeClass;
+
+impl Plugin for RuntimeClass {
+    fn name(&self) -> &'static str {
+        "RuntimeClass"
+    }
+
+    fn mutate<'a>(&'a self, shared: &'a Shared, review: &'a mut Review<'_>) -> BoxFuture<'a, Result<(), Status>> {
+        Box::pin(ready(runtime_class(shared, review)))
+    }
+
+    fn validate<'a>(&'a self, shared: &'a Shared, review: &'a mut Review<'_>) -> BoxFuture<'a, Result<(), Status>> {
+        Box::pin(ready(runtime_overhead(shared, review)))
+    }
+}
+
+fn class_of(shared: &Shared, review: &Review<'_>) -> Result<Option<Value>, Status> {
+    let pod = review.object.as_deref();
+    let Some(name) = pod.and_then(|p| p.str_at(["spec", "runtimeClassName"])) else { return Ok(None) };
+    let class = shared.object("runtimeclasses.node.k8s.io", "", name);
+    class.map(Some).ok_or_else(|| forbidden(review, format!("pod rejected: RuntimeClass \"{name}\" not found")))
+}
+
+/// Gives a pod what its runtime class costs and where that runs.
+fn runtime_class(shared: &Shared, review: &mut Review<'_>) -> Result<(), Status> {
+    if !review.creates("pods") {
+        return Ok(());
+    }
+    let Some(class) = class_of(shared, review)? else { return Ok(()) };
+    let Some(spec) = review.object.as_deref_mut().and_then(|p| p.make_map_at(["spec"])) else { return Ok(()) };
+    if let Some(fixed) = class.at(["overhead", "podFixed"]) {
+        if spec.get("overhead").is_some_and(|o| o.as_map().is_some_and(|m| !m.is_empty()) && o != fixed) {
+            return Err(forbidden(
+                review,
+                "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead",
+            ));
+        }
+        spec.insert("overhead", fixed.clone());
+    }
+    let Some(places) = class.get("scheduling") else { return Ok(()) };
+    for (k, v) in places["nodeSelector"].as_map().into_iter().flat_map(Map::iter) {
+        let own = spec.entry_or_null("nodeSelector");
+        let Some(own) = own.make_map() else { continue };
+        if own.get(k).is_some_and(|o| o != v) {
+            let why = format!(
+                "conflict: runtimeClass.scheduling.nodeSelector[{k}] = {}; pod.spec.nodeSelector[{k}] = {}",
+                v.as_str().unwrap_or_default(),
+                own.get(k).and_then(Value::as_str).unwrap_or_default()
+            );
+            return Err(forbidden(review, why));
+        }
+        own.insert(k.clone(), v.clone());
+    }
+    let bears = places["tolerations"].items().to_vec();
+    if !bears.is_empty() {
+        let mut list = spec.get("tolerations").map(|t| t.items().to_vec()).unwrap_or_default();
+        list.extend(bears.into_iter().filter(|t| !spec.get("tolerations").is_some_and(|l| l.items().contains(t))));
+        spec.insert("tolerations", list);
+    }
+    Ok(())
+}
+
+fn runtime_overhead(shared: &Shared, review: &Review<'_>) -> Result<(), Status> {
+    if !review.creates("pods") {
+        return Ok(());
+    }
+    let class = class_of(shared, review)?;
+    let own = review.object.as_deref().and_then(|p| p.at(["spec", "overhead"])).cloned().unwrap_or_default();
+    let fixed = class.as_ref().and_then(|c| c.at(["overhead", "podFixed"])).cloned().unwrap_or_default();
+    let empty = |v: &Value| v.as_map().is_none_or(Map::is_empty);
+    if !empty(&own) && empty(&fixed) {
+        let why = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead";
+        return Err(forbidden(review, why));
+    }
+    if own != fixed && !empty(&fixed) {
+        let why = "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead";
+        return Err(forbidden(review, why));
     }
     Ok(())
 }

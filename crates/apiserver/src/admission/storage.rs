@@ -1,11 +1,11 @@
 //! What volumes, claims and ingresses get: protection while in use, and default classes.
 
-use druse_object::Value;
+use druse_object::{Quantity, Value};
 use futures::future::{BoxFuture, ready};
 
-use super::{Plugin, Review};
+use super::{Operation, Plugin, Review};
 use crate::server::Shared;
-use crate::status::Status;
+use crate::status::{Named, Status};
 
 /// `StorageObjectInUseProtection`
 pub struct InUseProtection;
@@ -20,6 +20,8 @@ impl Plugin for InUseProtection {
             Some("kubernetes.io/pvc-protection")
         } else if review.creates("persistentvolumes") {
             Some("kubernetes.io/pv-protection")
+        } else if review.creates("volumeattributesclasses.storage.k8s.io") {
+            Some("kubernetes.io/vac-protection")
         } else {
             None
         };
@@ -90,4 +92,40 @@ impl Plugin for DefaultClasses {
         }
         Box::pin(ready(Ok(())))
     }
+}
+
+/// `PersistentVolumeClaimResize`
+pub struct ClaimResize;
+
+impl Plugin for ClaimResize {
+    fn name(&self) -> &'static str {
+        "PersistentVolumeClaimResize"
+    }
+
+    fn validate<'a>(&'a self, shared: &'a Shared, review: &'a mut Review<'_>) -> BoxFuture<'a, Result<(), Status>> {
+        Box::pin(ready(may_grow(shared, review)))
+    }
+}
+
+fn may_grow(shared: &Shared, review: &Review<'_>) -> Result<(), Status> {
+    let claims = review.operation == Operation::Update
+        && review.subresource.is_empty()
+        && review.resource.stored_as == "persistentvolumeclaims";
+    let (Some(new), Some(old)) = (review.object.as_deref(), review.old) else { return Ok(()) };
+    let asked =
+        |v: &Value| v.at(["spec", "resources", "requests", "storage"]).and_then(Quantity::of).unwrap_or_default();
+    if !claims || asked(new) <= asked(old) {
+        return Ok(());
+    }
+    let named = Named { group: "", resource: "persistentvolumeclaims", name: review.name };
+    if old.str_at(["status", "phase"]) != Some("Bound") {
+        return Err(Status::forbidden(named, "Only bound persistent volume claims can be expanded"));
+    }
+    let class = new.str_at(["spec", "storageClassName"]).filter(|c| !c.is_empty());
+    let class = class.and_then(|c| shared.object("storageclasses.storage.k8s.io", "", c));
+    if class.and_then(|c| c.get("allowVolumeExpansion").and_then(Value::as_bool)) != Some(true) {
+        let why = "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize";
+        return Err(Status::forbidden(named, why));
+    }
+    Ok(())
 }

@@ -52,7 +52,7 @@ impl<'a> Ty<'a> {
             Shape::List => Atom::List { node: Some(node), assoc: node.list != ListType::Atomic && !slot.atomic },
             Shape::Object => {
                 let other = node.values.as_deref().map(Ty::Slot).or_else(|| node.preserve.then_some(Ty::Deduced));
-                Atom::Map { node: Some(node), atomic: node.atomic || slot.atomic, other }
+                Atom::Map { node: Some(node), atomic: slot.atomic || node.atomic && !slot.granular, other }
             }
             shape => Atom::Scalar(shape),
         }
@@ -546,7 +546,7 @@ fn find_atomic(set: &Set, ty: Ty<'_>, path: &mut Vec<Elem>, whole: &mut Set) {
     }
     let atomic = match node.shape {
         Shape::List => node.list == ListType::Atomic,
-        Shape::Object => node.atomic || slot.atomic,
+        Shape::Object => slot.atomic || node.atomic && !slot.granular,
         _ => return,
     };
     if atomic {

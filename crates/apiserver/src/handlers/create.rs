@@ -44,7 +44,8 @@ pub async fn create(call: &Call) -> Answer {
     let dry = call.dry_run()?;
     let mut warnings = Vec::new();
     let object = call.body_object(&mut warnings)?;
-    if object.str_at(["metadata", "resourceVersion"]).is_some_and(|v| !v.is_empty()) {
+    // Only the store minds, and a dry run does not reach it.
+    if !dry && object.str_at(["metadata", "resourceVersion"]).is_some_and(|v| !v.is_empty()) {
         return Err(Status::internal("resourceVersion should not be set on objects to be created"));
     }
     let manager = call.manager();
@@ -80,6 +81,11 @@ pub async fn insert(call: &Call, mut object: Value, manager: Option<&str>, dry: 
         let mut review = call.review(Operation::Create, "", &name, Some(&mut new), None, dry);
         call.shared.admission.mutate(&call.shared, &mut review).await?;
         meta::fill_for_create(&call.resource, &mut new);
+        if let (Some(rv), Some(m)) = (object.at(["metadata", "resourceVersion"]), new.make_map_at(["metadata"]))
+            && dry
+        {
+            m.insert("resourceVersion", rv.clone());
+        }
         strategy::prepare_create(&call.resource, &mut new);
         let mut errors = meta::validate_create(&call.resource, &new);
         if !call.resource.custom {

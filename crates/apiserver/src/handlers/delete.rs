@@ -41,7 +41,10 @@ impl Options {
         }
         out.uid = body.str_at(["preconditions", "uid"]).map(str::to_owned);
         out.resource_version = body.str_at(["preconditions", "resourceVersion"]).map(str::to_owned);
-        let orphan = body.get("orphanDependents").and_then(Value::as_bool);
+        let orphan = match query.get("orphanDependents") {
+            Some(_) => Some(query.flag("orphanDependents")),
+            None => body.get("orphanDependents").and_then(Value::as_bool),
+        };
         let propagation = query.get("propagationPolicy").or(body.str_at(["propagationPolicy"]));
         out.propagation = match (propagation, orphan) {
             (Some(p), _) => Some(p.to_owned()),
@@ -49,15 +52,17 @@ impl Options {
             (None, Some(false)) => Some("Background".to_owned()),
             (None, None) => None,
         };
-        if let Some(p) = &out.propagation
-            && !matches!(p.as_str(), "Orphan" | "Background" | "Foreground")
-        {
-            let e = crate::FieldError::not_supported(
-                "propagationPolicy",
-                p.as_str(),
-                &["Background", "Foreground", "Orphan", "nil"],
-            );
-            return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", &[e]));
+        let mut errors = Vec::new();
+        if let (Some(p), Some(_)) = (propagation, orphan) {
+            let why = "orphanDependents and deletionPropagation cannot be both set";
+            errors.push(crate::FieldError::invalid("propagationPolicy", p, why));
+        }
+        const POLICIES: [&str; 4] = ["Foreground", "Background", "Orphan", "nil"];
+        if let Some(p) = propagation.filter(|p| !POLICIES[..3].contains(p)) {
+            errors.push(crate::FieldError::not_supported("propagationPolicy", p, &POLICIES));
+        }
+        if !errors.is_empty() {
+            return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", &errors));
         }
         out.dry_run = call.dry_run()? || body["dryRun"].items().iter().any(|v| v.as_str() == Some("All"));
         Ok(out)
@@ -196,14 +201,16 @@ pub async fn remove(call: &Call, name: &str, options: &Options) -> Result<Remove
                 // A second request may only shorten the wait.
                 begin = grace < had;
             }
-            if begin && !at_once {
+            // A pod that waited already is shown with how the wait ended.
+            if begin && (!at_once || deleting) {
                 let now = jiff::Timestamp::now().as_second();
                 meta.insert("deletionTimestamp", timestamp(now + grace));
                 meta.insert("deletionGracePeriodSeconds", if namespace { Value::Null } else { Value::Int(grace) });
                 if namespace {
                     meta.remove("deletionGracePeriodSeconds");
                 }
-                if meta.get("generation").and_then(Value::as_i64).is_some_and(|g| g > 0)
+                if !at_once
+                    && meta.get("generation").and_then(Value::as_i64).is_some_and(|g| g > 0)
                     && let Some(Value::Int(g)) = meta.get_mut("generation")
                 {
                     *g += 1;
@@ -301,5 +308,6 @@ fn grace_of(stored_as: &str, old: &Value, options: &Options) -> i64 {
     if !placed || ended {
         grace = 0;
     }
-    grace.max(0)
+    // A grace that makes no sense is the shortest one.
+    if grace < 0 { 1 } else { grace }
 }

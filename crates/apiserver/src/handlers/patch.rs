@@ -242,7 +242,7 @@ fn check_applied(call: &Call, name: &str, applied: &mut Value) -> Result<(), Sta
     Ok(())
 }
 
-fn apply_status(e: &ApplyError) -> Status {
+pub(super) fn apply_status(e: &ApplyError) -> Status {
     let message = e.to_string();
     match e {
         ApplyError::BadRequest(_) => Status::bad_request(message),

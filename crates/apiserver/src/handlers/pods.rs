@@ -11,6 +11,16 @@ use crate::response;
 use crate::server::now;
 use crate::status::{Named, Status};
 
+/// A binding made by itself: that of the pod it names.
+pub async fn bind_directly(call: &Call) -> Answer {
+    let body = call.body_value("Binding")?;
+    let pods = call.table.for_kind("", "Pod").ok_or_else(Status::no_resource)?.clone();
+    let name = body.str_at(["metadata", "name"]).unwrap_or_default().into();
+    let info = crate::request::RequestInfo { name, subresource: "binding".into(), ..(*call.info).clone() };
+    let pod = Call { resource: pods, info: std::sync::Arc::new(info), ..call.for_namespace(call.namespace()) };
+    bind(&pod).await
+}
+
 /// Puts a pod on a node.
 pub async fn bind(call: &Call) -> Answer {
     let dry = call.dry_run()?;
@@ -85,6 +95,9 @@ pub async fn evict(call: &Call) -> Answer {
     let name = call.info.name.as_str();
     let pod = call.shared.object("pods", call.namespace(), name).ok_or_else(|| Status::not_found(call.named(name)))?;
     let mut body = call.body_value("Eviction")?;
+    if body.str_at(["metadata", "name"]).unwrap_or_default() != name {
+        return Err(Status::bad_request("name in URL does not match name in Eviction object"));
+    }
     let dry = call.dry_run()?;
     call.admit(Operation::Create, &mut body, None, dry).await?;
     let ended = matches!(pod.str_at(["status", "phase"]), Some("Succeeded" | "Failed" | "Pending"));
@@ -130,14 +143,46 @@ pub async fn evict(call: &Call) -> Answer {
     }
 }
 
+/// Judges what is asked of a log.
+fn log_options(call: &Call) -> Result<(), Status> {
+    let query = &call.info.query;
+    let number = |key: &str| -> Result<Option<i64>, Status> {
+        let Some(text) = query.get(key) else { return Ok(None) };
+        let invalid = || format!("strconv.ParseInt: parsing {}: invalid syntax", crate::field::go_quote(text));
+        text.parse().map(Some).map_err(|_| Status::bad_request(invalid()))
+    };
+    let (tail, bytes, since) = (number("tailLines")?, number("limitBytes")?, number("sinceSeconds")?);
+    let mut errors = Vec::new();
+    if let Some(n) = tail.filter(|n| *n < 0) {
+        errors.push(FieldError::invalid("tailLines", n, "must be greater than or equal to 0"));
+    }
+    if let Some(n) = bytes.filter(|n| *n < 1) {
+        errors.push(FieldError::invalid("limitBytes", n, "must be greater than 0"));
+    }
+    if since.is_some() && query.get("sinceTime").is_some() {
+        let why = "at most one of `sinceTime` or `sinceSeconds` may be specified";
+        errors.push(FieldError::forbidden("", why));
+    } else if let Some(n) = since.filter(|n| *n < 1) {
+        errors.push(FieldError::invalid("sinceSeconds", n, "must be greater than 0"));
+    }
+    if query.get("stream").is_some() {
+        errors.push(FieldError::forbidden("stream", "may not be specified"));
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Status::invalid("", "PodLogOptions", call.info.name.as_str(), &errors))
+}
+
 /// The log of a container: there is none.
 pub fn log(call: &Call) -> Answer {
+    log_options(call)?;
     let name = call.info.name.as_str();
     let pod = call.shared.object("pods", call.namespace(), name).ok_or_else(|| Status::not_found(call.named(name)))?;
     let container = container_of(call, &pod)?;
     if pod.str_at(["spec", "nodeName"]).unwrap_or_default().is_empty() {
         // Nobody has begun to write.
-        return Ok(response::text(200, "text/plain", Vec::new()));
+        return Ok(response::text(204, "text/plain", Vec::new()));
     }
     let text = format!(
         "simulated: container \"{container}\" of pod \"{name}\" is not a process on this machine and writes no log\n"

@@ -13,6 +13,9 @@ use crate::status::Status;
 
 /// POST on a review resource.
 pub async fn create(call: &Call) -> Answer {
+    if call.resource.plural == "bindings" {
+        return super::pods::bind_directly(call).await;
+    }
     if call.info.verb != "create" {
         return Err(Status::method_not_supported());
     }
@@ -40,8 +43,6 @@ pub async fn create(call: &Call) -> Answer {
             access(call, &user, &object["spec"])?
         }
         "selfsubjectrulesreviews" => rules(call, &object["spec"]),
-        // A binding made directly is the pod's binding subresource.
-        "bindings" => return Err(Status::bad_request("use the pods/binding subresource")),
         _ => return Err(Status::method_not_supported()),
     };
     if let Some(m) = object.as_map_mut() {

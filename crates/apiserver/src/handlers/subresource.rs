@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use druse_object::{Map, Value, patch as patches};
+use druse_object::{Gvk, Map, Value, patch as patches};
 use http::Response;
 
 use super::create::Made;
@@ -151,11 +151,11 @@ async fn scale(call: &Call) -> Answer {
     }
     let dry = call.dry_run()?;
     let manager = call.manager();
-    let body = match content_type(&call.headers) {
-        "application/apply-patch+yaml" => {
-            super::call::parse_yaml(&call.body).map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?
-        }
-        _ if call.info.verb == "update" => call.body_value("Scale")?,
+    if content_type(&call.headers) == "application/apply-patch+yaml" {
+        return apply_scale(call, &paths, dry).await;
+    }
+    let body = match call.info.verb {
+        "update" => scale_body(call)?,
         _ => super::call::parse_json(&call.body)
             .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?,
     };
@@ -169,6 +169,13 @@ async fn scale(call: &Call) -> Answer {
             patches::json_patch(&mut scale, &body).map_err(|e| super::patch::json_patch_status(&e))?;
         } else if call.info.verb != "update" {
             patches::merge_patch(&mut scale, &body);
+        }
+        if call.info.verb != "update" {
+            fits_scale(call, &mut scale.clone()).map_err(|why| {
+                let shown = owned_scale(&call.view.value_of(&stored).unwrap_or_default(), &paths, scale.clone());
+                let shown = druse_object::json::to_string(&shown);
+                Status::invalid("", "", "", &[FieldError::invalid("patch", shown, why)])
+            })?;
         }
         call.admit(Operation::Update, &mut scale, Some(&old), dry).await?;
         let replicas = scale.at(["spec", "replicas"]).and_then(Value::as_i64).unwrap_or(0);
@@ -200,5 +207,143 @@ async fn scale(call: &Call) -> Answer {
             },
         };
         return Ok(answer_scale(call, scale_of(call, &paths, &v)));
+    }
+}
+
+/// Reads a value as a scale; the error is Go's.
+fn fits_scale(call: &Call, v: &mut Value) -> Result<(), String> {
+    match call.shared.schema(&Gvk::new("autoscaling", "v1", "Scale")) {
+        Ok(schema) => schema.decode(v).map(drop).map_err(|e| e.to_string()),
+        Err(_) => Ok(()),
+    }
+}
+
+/// The scale in a request.
+fn scale_body(call: &Call) -> Result<Value, Status> {
+    let mut body = call.body_value("Scale")?;
+    let text = |key: &str| body.str_at([key]).unwrap_or_default().to_owned();
+    let (version, kind) = (text("apiVersion"), text("kind"));
+    let kind = if kind.is_empty() { "Scale".to_owned() } else { kind };
+    let refuse =
+        |why: String| Status::bad_request(format!("{kind} in version \"v1\" cannot be handled as a Scale: {why}"));
+    if kind != "Scale" || !matches!(version.as_str(), "" | "autoscaling/v1") {
+        return Err(refuse(format!(
+            "no kind \"{kind}\" is registered for version \"{version}\" in scheme \"pkg/runtime/scheme.go:111\""
+        )));
+    }
+    fits_scale(call, &mut body).map_err(refuse)?;
+    named_alike(call, &body)?;
+    Ok(body)
+}
+
+fn named_alike(call: &Call, scale: &Value) -> Result<(), Status> {
+    let (given, name) = (scale.str_at(["metadata", "name"]).unwrap_or_default(), call.info.name.as_str());
+    if given.is_empty() || given == name {
+        return Ok(());
+    }
+    Err(Status::bad_request(format!("the name of the object ({given}) does not match the name on the URL ({name})")))
+}
+
+/// A scale with what is known of who owns its one field, as upstream patches it.
+fn owned_scale(o: &Value, paths: &ScalePaths, mut scale: Value) -> Value {
+    let keys = paths.spec_replicas.trim_start_matches('.').split('.').map(|k| format!("f:{k}"));
+    let keys: Vec<String> = keys.collect();
+    let owns = |e: &&Value| keys.iter().try_fold(&e["fieldsV1"], |v, k| v.get(k)).is_some();
+    let mut entries: Vec<Value> = Vec::new();
+    for e in o["metadata"]["managedFields"].items().iter().filter(owns) {
+        let mut replicas = Map::new();
+        replicas.insert("f:replicas", Map::new());
+        let mut fields = Map::new();
+        fields.insert("f:spec", replicas);
+        let mut m = Map::new();
+        for key in ["manager", "operation"] {
+            m.insert(key, e[key].clone());
+        }
+        m.insert("apiVersion", "autoscaling/v1");
+        m.insert("fieldsType", "FieldsV1");
+        m.insert("fieldsV1", fields);
+        if let Some(sub) = e.get("subresource") {
+            m.insert("subresource", sub.clone());
+        }
+        entries.push(Value::Map(m));
+    }
+    if let Some(meta) = scale.make_map_at(["metadata"])
+        && !entries.is_empty()
+    {
+        meta.insert("managedFields", entries);
+    }
+    let order = |v: &Value| -> Map {
+        let mut m = Map::new();
+        for key in ["apiVersion", "kind", "metadata", "spec", "status"] {
+            if let Some(x) = v.get(key) {
+                m.insert(key, x.clone());
+            }
+        }
+        m
+    };
+    Value::Map(order(&scale))
+}
+
+/// A server-side apply on a scale: an apply of the one field it stands for.
+async fn apply_scale(call: &Call, paths: &ScalePaths, dry: bool) -> Answer {
+    let name = call.info.name.as_str();
+    let manager = call.info.query.get("fieldManager").unwrap_or_default().to_owned();
+    if manager.is_empty() {
+        let e = FieldError::required("fieldManager", "is required for apply patch");
+        return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &[e]));
+    }
+    let force = call.info.query.flag("force");
+    let schema = call.schema()?;
+    let mut applied =
+        super::call::parse_yaml(&call.body).map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
+    fits_scale(call, &mut applied).map_err(Status::bad_request)?;
+    named_alike(call, &applied)?;
+    let wanted = applied.at(["spec", "replicas"]).and_then(Value::as_i64);
+    let stored = call.shared.stored(&call.resource, call.namespace(), name);
+    let stored = stored.ok_or_else(|| Status::not_found(call.named(name)))?;
+    let old = scale_of(call, paths, &call.view.value_of(&stored)?);
+    let mut scale = old.clone();
+    if let Some(n) = wanted {
+        set_path(&mut scale, "spec.replicas", Value::Int(n));
+    }
+    call.admit(Operation::Update, &mut scale, Some(&old), dry).await?;
+    if let Some(n) = wanted.filter(|n| *n < 0) {
+        let e = FieldError::invalid("spec.replicas", n, "must be greater than or equal to 0");
+        return Err(Status::invalid("autoscaling", "Scale", name, &[e]));
+    }
+    let gvk = call.gvk();
+    let made = change(call, name, "scale", Mode::System, dry, &mut |old, _| {
+        let mut part = Value::Map(Map::new());
+        set_path(&mut part, "apiVersion", gvk.api_version().into());
+        set_path(&mut part, "kind", gvk.kind.as_str().into());
+        set_path(&mut part, "metadata.name", name.into());
+        if let Some(n) = wanted {
+            set_path(&mut part, &paths.spec_replicas, Value::Int(n));
+        }
+        let done = crate::apply::apply(Some(old), &part, &manager, force, "scale", &crate::server::now(), &schema);
+        let mut new = done.map_err(|e| super::patch::apply_status(&as_scale(e, &gvk.api_version())))?;
+        crate::managed::drop_scale_time(&mut new);
+        Ok(new)
+    })
+    .await?;
+    let v = match made {
+        Made::Stored(o) => call.view.value_of(&o)?,
+        Made::Dry(v) => v,
+    };
+    Ok(answer_scale(call, scale_of(call, paths, &v)))
+}
+
+/// Conflicts about a scale are told in its own version.
+fn as_scale(e: crate::apply::ApplyError, version: &str) -> crate::apply::ApplyError {
+    use crate::apply::ApplyError;
+    match e {
+        ApplyError::Conflicts(mut list) => {
+            for c in &mut list {
+                c.manager = c.manager.replace(&format!("using {version}"), "using autoscaling/v1");
+                c.field = ".spec.replicas".into();
+            }
+            ApplyError::Conflicts(list)
+        }
+        other => other,
     }
 }

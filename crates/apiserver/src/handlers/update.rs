@@ -124,11 +124,8 @@ pub async fn change(
             if subresource.is_empty() && !resource.custom {
                 errors.extend(crate::validate::validate_update(&call.gvk(), &new, &old));
             }
-            if subresource == "status" && !resource.custom {
-                errors.extend(crate::validate::validate_status(&call.gvk(), &new));
-            }
-            if subresource == "resize" {
-                crate::validate::pod_resize(&new, &old, &mut errors);
+            if !subresource.is_empty() && !resource.custom {
+                errors.extend(crate::validate::validate_subresource(&call.gvk(), subresource, &new, &old));
             }
             errors.extend(schema.validate(&new, Some(&old)));
             if !errors.is_empty() {

@@ -97,6 +97,7 @@ fn read_slot(record: &Value, registry: &Registry) -> Slot {
     slot.merge = strategy.split(',').any(|s| s == "merge");
     slot.retain_keys = strategy.split(',').any(|s| s == "retainKeys");
     slot.atomic = record.str_at(["mt"]) == Some("atomic");
+    slot.granular = record.str_at(["mt"]) == Some("granular");
     slot
 }
 
@@ -131,9 +132,12 @@ fn read_node(record: &Value, name: Option<&Str>, registry: &Registry) -> Node {
     let values = record.get("m").map(|v| Box::new(read_slot(v, registry)));
     let keywords =
         record.get("e").map(|e| Box::new(Keywords { one_of_values: e.items().to_vec(), ..Keywords::default() }));
+    // Holds anything, and is owned as one.
+    let raw = name.is_some_and(|n| n == "io.k8s.apimachinery.pkg.runtime.RawExtension");
+    let shape = if raw { Shape::Any } else { shape };
     let free = match shape {
         Shape::Object => fields.is_none() && values.is_none(),
-        Shape::Any => matches!(format, Format::None),
+        Shape::Any => !raw && matches!(format, Format::None),
         _ => false,
     };
     Node {

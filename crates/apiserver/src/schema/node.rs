@@ -165,6 +165,8 @@ pub struct Slot {
     pub retain_keys: bool,
     /// Whether the place makes its map atomic.
     pub atomic: bool,
+    /// Whether the place makes a map of an atomic type granular.
+    pub granular: bool,
 }
 
 impl Slot {
@@ -180,6 +182,7 @@ impl Slot {
             merge: false,
             retain_keys: false,
             atomic: false,
+            granular: false,
         }
     }
 

@@ -56,7 +56,7 @@ pub fn of(
             }
             match include {
                 Include::None => row.insert("object", Value::Null),
-                Include::Metadata => row.insert("object", metadata_only(o)),
+                Include::Metadata => row.insert("object", metadata_only(&shown(resource, o))),
                 Include::Object => row.insert("object", o.clone()),
             };
             Value::Map(row)
@@ -67,6 +67,22 @@ pub fn of(
     m.insert("columnDefinitions", definitions);
     m.insert("rows", rows);
     Value::Map(m)
+}
+
+/// The object as rows show it: tables are made of internal types, where a daemon set's counter of template changes is no
+/// annotation.
+fn shown<'a>(resource: &Resource, o: &'a Value) -> std::borrow::Cow<'a, Value> {
+    let mut out = std::borrow::Cow::Borrowed(o);
+    if resource.stored_as == "daemonsets.apps"
+        && let Some(meta) = out.to_mut().make_map_at(["metadata"])
+        && let Some(Value::Map(notes)) = meta.get_mut("annotations")
+    {
+        notes.remove("deprecated.daemonset.template.generation");
+        if notes.is_empty() {
+            meta.remove("annotations");
+        }
+    }
+    out
 }
 
 /// The row condition of a pod that has ended: kubectl leaves such rows out of some lists.

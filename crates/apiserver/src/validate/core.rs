@@ -10,7 +10,6 @@ use super::meta::{immutable, labels, subdomain_field};
 use super::names::{config_key_errors, is_dns1123_label};
 use super::pod::{port_number, port_or_name};
 use crate::field::{FieldError, FieldErrorKind};
-use druse_object::Quantity;
 
 type Errors = Vec<FieldError>;
 
@@ -228,8 +227,6 @@ pub(crate) fn secret(new: &Value, old: Option<&Value>, out: &mut Errors) {
     }
 }
 
-const ACCESS_MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
-
 /// Events of the older kind name an object of their own namespace.
 pub(crate) fn event(new: &Value, out: &mut Errors) {
     let about = text(new, &["involvedObject", "namespace"]).to_owned() + text(new, &["regarding", "namespace"]);
@@ -237,115 +234,6 @@ pub(crate) fn event(new: &Value, out: &mut Errors) {
     let fits = if about.is_empty() { matches!(own, "" | "default") } else { about == own };
     if !fits {
         out.push(FieldError::invalid("involvedObject.namespace", about, "does not match event.namespace"));
-    }
-}
-
-fn access_modes(spec: &Value, empty: &str, out: &mut Errors) {
-    let modes = at(spec, &["accessModes"]).items();
-    if modes.is_empty() {
-        out.push(FieldError::required("spec.accessModes", empty));
-    }
-    for mode in modes.iter().filter_map(Value::as_str) {
-        if !ACCESS_MODES.contains(&mode) {
-            out.push(FieldError::not_supported("spec.accessModes", mode, &ACCESS_MODES));
-        }
-    }
-}
-
-/// Persistent volume claims.
-pub(crate) fn claim(new: &Value, old: Option<&Value>, out: &mut Errors) {
-    let spec = at(new, &["spec"]);
-    access_modes(spec, "at least 1 access mode is required", out);
-    let storage = at(spec, &["resources", "requests", "storage"]);
-    match storage.as_str().and_then(|s| Quantity::parse(s).ok()) {
-        None => out.push(FieldError::required("spec.resources[storage]", "")),
-        Some(q) if q.is_negative() || q.is_zero() => {
-            out.push(FieldError::invalid("spec.resources[storage]", storage.clone(), "must be greater than zero"));
-        }
-        Some(_) => {}
-    }
-    let Some(old) = old.map(|o| at(o, &["spec"])) else { return };
-    // The volume is chosen once; what a bound claim asks for may grow.
-    let was = |key: &str| old.get(key).cloned();
-    let (mut before, mut after) = (old.clone(), spec.clone());
-    let keep = |v: &mut Value, key: &str, value: Option<Value>| {
-        let Some(m) = v.as_map_mut() else { return };
-        match value {
-            Some(x) => _ = m.insert(key, x),
-            None => _ = m.remove(key),
-        }
-    };
-    if text(old, &["volumeName"]).is_empty() {
-        keep(&mut before, "volumeName", spec.get("volumeName").cloned());
-    }
-    if text(old, &["storageClassName"]).is_empty() {
-        keep(&mut after, "storageClassName", was("storageClassName"));
-    }
-    keep(&mut after, "volumeAttributesClassName", was("volumeAttributesClassName"));
-    if text(new, &["status", "phase"]) == "Bound"
-        && let Some(m) = after.make_map_at(["resources", "requests"])
-    {
-        m.insert("storage", at(old, &["resources", "requests", "storage"]).clone());
-    }
-    if after != before {
-        out.push(FieldError::forbidden(
-            "spec",
-            format!(
-                "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n{}",
-                super::dump::difference_of("PersistentVolumeClaimSpec", &before, &after)
-            ),
-        ));
-    }
-    let amount = |v: &Value, path: &[&str]| Quantity::parse(text(v, path)).ok();
-    let storage = ["resources", "requests", "storage"];
-    let has = amount(new, &["status", "capacity", "storage"]);
-    if let (Some(wanted), Some(asked)) = (amount(spec, &storage), amount(old, &storage))
-        && wanted < asked
-        && has.is_some_and(|h| wanted <= h)
-    {
-        out.push(FieldError::forbidden(
-            "spec.resources.requests.storage",
-            "field can not be less than status.capacity",
-        ));
-    }
-}
-
-/// Persistent volumes.
-pub(crate) fn volume(new: &Value, old: Option<&Value>, out: &mut Errors) {
-    let spec = at(new, &["spec"]);
-    access_modes(spec, "", out);
-    if at(spec, &["capacity"]).as_map().is_none_or(Map::is_empty) {
-        out.push(FieldError::required("spec.capacity", ""));
-    }
-    if at(spec, &["capacity", "storage"]).is_null() {
-        out.push(FieldError::not_supported("spec.capacity", at(spec, &["capacity"]).clone(), &["storage"]));
-    }
-    let plain = [
-        "accessModes",
-        "capacity",
-        "claimRef",
-        "mountOptions",
-        "nodeAffinity",
-        "persistentVolumeReclaimPolicy",
-        "storageClassName",
-        "volumeMode",
-        "volumeAttributesClassName",
-    ];
-    let sources = |v: &Value| -> Map {
-        let mut m = v.as_map().cloned().unwrap_or_default();
-        m.retain(|k, _| !plain.contains(&k.as_str()));
-        m
-    };
-    if sources(spec).is_empty() {
-        out.push(FieldError::required("spec", "must specify a volume type"));
-    }
-    if let Some(old) = old.map(|o| at(o, &["spec"]))
-        && sources(old) != sources(spec)
-    {
-        out.push(FieldError::forbidden(
-            "spec.persistentvolumesource",
-            "spec.persistentvolumesource is immutable after creation",
-        ));
     }
 }
 
@@ -451,24 +339,6 @@ pub(crate) fn binding(new: &Value, old: Option<&Value>, gvk: &Gvk, out: &mut Err
         }
         out.push(FieldError::invalid("roleRef", shown, "cannot change roleRef"));
     }
-}
-
-/// Storage classes.
-pub(crate) fn storage_class(new: &Value, old: Option<&Value>, out: &mut Errors) {
-    if text(new, &["provisioner"]).is_empty() {
-        out.push(FieldError::required("provisioner", ""));
-    }
-    let Some(old) = old else { return };
-    if at(new, &["parameters"]) != at(old, &["parameters"]) {
-        out.push(FieldError::forbidden("parameters", "updates to parameters are forbidden."));
-    }
-    if at(new, &["provisioner"]) != at(old, &["provisioner"]) {
-        out.push(FieldError::forbidden("provisioner", "updates to provisioner are forbidden."));
-    }
-    if at(new, &["reclaimPolicy"]) != at(old, &["reclaimPolicy"]) {
-        out.push(FieldError::forbidden("reclaimPolicy", "updates to reclaimPolicy are forbidden."));
-    }
-    immutable(at(new, &["volumeBindingMode"]), at(old, &["volumeBindingMode"]), "volumeBindingMode", out);
 }
 
 /// Priority classes.

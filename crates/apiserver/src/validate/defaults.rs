@@ -111,6 +111,12 @@ fn conditional(name: &str, value: &mut Value) {
             set(value, "emptyDir", Map::new());
         }
         "core.v1.Pod" => pod(value),
+        "core.v1.PodStatus" => pod_addresses(value),
+        "batch.v1.PodFailurePolicyOnPodConditionsPattern" if value.str_at(["status"]) == Some("") => {
+            if let Some(m) = value.as_map_mut() {
+                m.insert("status", "True");
+            }
+        }
         "core.v1.PodSpec" => {
             // One account under two names: the old name follows the new one.
             let name = ["serviceAccountName", "serviceAccount"]
@@ -226,6 +232,11 @@ fn inherit_labels(value: &mut Value, labels: Value) {
 }
 
 fn pod(value: &mut Value) {
+    if let Some(spec) = value.get_mut("spec").and_then(Value::as_map_mut)
+        && spec.get("terminationGracePeriodSeconds").and_then(Value::as_i64).is_some_and(|n| n < 0)
+    {
+        spec.insert("terminationGracePeriodSeconds", 1i64);
+    }
     let host_network = value.at(["spec", "hostNetwork"]).and_then(Value::as_bool) == Some(true);
     for list in ["containers", "initContainers"] {
         let Some(items) = value.get_mut("spec").and_then(|s| s.get_mut(list)).and_then(Value::as_array_mut) else {
@@ -248,6 +259,23 @@ fn pod(value: &mut Value) {
                     }
                 }
             }
+        }
+    }
+}
+
+/// A pod's address is the first of its addresses; a client that knows only the one is right about it.
+fn pod_addresses(status: &mut Value) {
+    let single = status.str_at(["podIP"]).unwrap_or_default().to_owned();
+    let first = status.get("podIPs").and_then(|l| l.items().first()).and_then(|a| a.str_at(["ip"])).map(str::to_owned);
+    let Some(m) = status.as_map_mut() else { return };
+    match first {
+        Some(first) if single.is_empty() => _ = m.insert("podIP", first),
+        Some(first) if first == single => {}
+        _ if single.is_empty() => {}
+        _ => {
+            let mut one = Map::new();
+            one.insert("ip", single);
+            m.insert("podIPs", Value::Array(vec![Value::Map(one)]));
         }
     }
 }

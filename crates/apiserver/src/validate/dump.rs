@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use druse_object::{Value, json};
+use druse_object::{Map, Value, json};
 
 use super::difflib;
 
@@ -128,9 +128,7 @@ impl Dump<'_> {
                 self.block(['{', '}'], fields.len(), |d, i| {
                     let f = fields[i];
                     d.key(f.go);
-                    let elsewhere = || f.go.chars().next().map(|c| c.to_ascii_lowercase().to_string() + &f.go[1..]);
-                    let found =
-                        if f.json.is_empty() { elsewhere().and_then(|k| d.spec.get(&k)) } else { v.get(f.json) };
+                    let found = field(f, v, d.spec);
                     d.value(&f.kind, &found.cloned().unwrap_or_default());
                 });
             }
@@ -156,6 +154,59 @@ impl Dump<'_> {
             Value::Null => self.out.push_str("{}"),
             other => self.out.push_str(&json::to_string(other)),
         }
+    }
+}
+
+/// The value of a field: some of those of a pod's specification are kept deeper in the internal type.
+fn field<'v>(f: &Field, v: &'v Value, spec: &'v Value) -> Option<&'v Value> {
+    if !f.json.is_empty() {
+        return v.get(f.json);
+    }
+    let elsewhere = f.go.chars().next().map(|c| c.to_ascii_lowercase().to_string() + &f.go[1..]);
+    elsewhere.and_then(|k| spec.get(&k))
+}
+
+/// A value as Go writes its internal type when a message shows it.
+#[must_use]
+pub(crate) fn internal(name: &'static str, v: &Value) -> Value {
+    show(&Kind::Struct(name), v, v)
+}
+
+fn show(kind: &Kind, v: &Value, spec: &Value) -> Value {
+    match kind {
+        Kind::Pointer(_) | Kind::List(_) | Kind::Map(_) if v.is_null() => Value::Null,
+        Kind::Pointer(inner) => show(inner, v, spec),
+        Kind::List(inner) => Value::Array(v.items().iter().map(|v| show(inner, v, spec)).collect()),
+        Kind::Map(inner) => {
+            let entries = v.as_map().into_iter().flat_map(Map::iter);
+            let sorted: std::collections::BTreeMap<_, _> =
+                entries.map(|(k, v)| (k.clone(), show(inner, v, spec))).collect();
+            Value::Map(sorted.into_iter().collect())
+        }
+        Kind::Struct(name) => {
+            let spec = if *name == "PodSpec" { v } else { spec };
+            let mut fields = Vec::new();
+            flatten(name, &mut fields);
+            let mut m = Map::new();
+            for f in fields {
+                let found = field(f, v, spec).cloned().unwrap_or_default();
+                match (&f.kind, found) {
+                    // Embedded metadata is written as in published types.
+                    (Kind::Json, Value::Map(inner)) if f.go.is_empty() => inner.into_iter().for_each(|(k, v)| {
+                        m.insert(k, v);
+                    }),
+                    (Kind::Json, _) if f.go.is_empty() => {}
+                    (kind, found) => _ = m.insert(f.go, show(kind, &found, spec)),
+                }
+            }
+            Value::Map(m)
+        }
+        Kind::Json => v.clone(),
+        _ if !v.is_null() => v.clone(),
+        Kind::Text => "".into(),
+        Kind::Bool => false.into(),
+        Kind::Quantity => "0".into(),
+        Kind::Number | Kind::NumberOrText => 0i64.into(),
     }
 }
 

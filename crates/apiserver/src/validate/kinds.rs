@@ -3,7 +3,10 @@
 use druse_object::{Gvk, Value};
 
 use super::names::NameRule;
-use super::{certificates, core, limits, meta, network, pod, schema_rules, table, webhooks, workload};
+use super::{
+    certificates, core, job, job_status, limits, meta, network, pod, pod_update, schema_rules, storage, table,
+    webhooks, workload,
+};
 use crate::field::FieldError;
 
 const ADMISSION: &str = "admissionregistration.k8s.io";
@@ -45,18 +48,34 @@ pub fn validate_update(gvk: &Gvk, new: &Value, old: &Value) -> Vec<FieldError> {
     finish(gvk, new, Some(old), out)
 }
 
-/// Judges a change of the status of an object of a built-in kind.
+/// Judges a change of an object of a built-in kind by way of one of its subresources.
 #[must_use]
-pub fn validate_status(gvk: &Gvk, new: &Value) -> Vec<FieldError> {
+pub fn validate_subresource(gvk: &Gvk, subresource: &str, new: &Value, old: &Value) -> Vec<FieldError> {
     let mut out = Vec::new();
-    if gvk.group == "apps" {
-        workload::status(&gvk.kind, new, &mut out);
+    match (gvk.group.as_str(), gvk.kind.as_str(), subresource) {
+        ("", "Pod", "status") => pod_update::status(new, old, &mut out),
+        ("", "Pod", "resize") => pod_update::resize(new, old, &mut out),
+        ("", "Pod", "ephemeralcontainers") => pod_update::ephemeral_containers(new, old, &mut out),
+        ("", "PersistentVolumeClaim", "status") => storage::claim_status(new, &mut out),
+        ("storage.k8s.io", "VolumeAttachment", "status") => storage::attachment_status(new, &mut out),
+        ("batch", "Job", "status") => job_status::status(new, old, &mut out),
+        ("apps", _, "status") | ("", "ReplicationController", "status") => {
+            workload::status(&gvk.kind, new, old, &mut out);
+        }
+        _ => {}
     }
     out
 }
 
 /// Adds what the schema alone says where the kind's own rules said nothing about it.
 fn finish(gvk: &Gvk, value: &Value, old: Option<&Value>, mut out: Vec<FieldError>) -> Vec<FieldError> {
+    let core = ["Pod", "PodTemplate", "ReplicationController", "PersistentVolume", "PersistentVolumeClaim"];
+    let whole = ["apps", "batch", "storage.k8s.io"].contains(&gvk.group.as_str())
+        || gvk.group.is_empty() && core.contains(&gvk.kind.as_str());
+    if whole {
+        // Their rules say all there is to say.
+        return out;
+    }
     let more = schema_rules::check(gvk, value, old);
     for e in more {
         let covered = out.iter().any(|o| o.field == e.field || o.field.starts_with(&format!("{}.", e.field)));
@@ -74,8 +93,8 @@ fn rules(gvk: &Gvk, new: &Value, old: Option<&Value>, out: &mut Vec<FieldError>)
         ("", "Service") => core::service(new, old, out),
         ("", "ConfigMap") => core::config_map(new, old, out),
         ("", "Secret") => core::secret(new, old, out),
-        ("", "PersistentVolumeClaim") => core::claim(new, old, out),
-        ("", "PersistentVolume") => core::volume(new, old, out),
+        ("", "PersistentVolumeClaim") => storage::claim(new, old, out),
+        ("", "PersistentVolume") => storage::volume(new, old, out),
         ("", "ResourceQuota") => limits::quota(new, old, out),
         ("", "PodTemplate") => pod::template(&new["template"], "template", out),
         ("" | "events.k8s.io", "Event") if old.is_none() => core::event(new, out),
@@ -83,8 +102,8 @@ fn rules(gvk: &Gvk, new: &Value, old: Option<&Value>, out: &mut Vec<FieldError>)
         ("apps", "ReplicaSet") => workload::replica_set(new, old, out),
         ("apps", "DaemonSet") => workload::daemon_set(new, old, out),
         ("apps", "StatefulSet") => workload::stateful_set(new, old, out),
-        ("batch", "Job") => workload::job(new, old, out),
-        ("batch", "CronJob") => workload::cron_job(new, out),
+        ("batch", "Job") => job::job(new, old, out),
+        ("batch", "CronJob") => job::cron_job(new, old, out),
         ("certificates.k8s.io", "CertificateSigningRequest") => certificates::request(new, old, out),
         ("", "LimitRange") => limits::limit_range(new, out),
         ("", "Endpoints") => network::endpoints(new, old, out),
@@ -96,7 +115,13 @@ fn rules(gvk: &Gvk, new: &Value, old: Option<&Value>, out: &mut Vec<FieldError>)
         ("networking.k8s.io", "ServiceCIDR") => network::service_cidr(new, old, out),
         ("rbac.authorization.k8s.io", "Role" | "ClusterRole") => core::role(new, out),
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => core::binding(new, old, gvk, out),
-        ("storage.k8s.io", "StorageClass") => core::storage_class(new, old, out),
+        ("apps", "ControllerRevision") => workload::revision(new, old, out),
+        ("storage.k8s.io", "CSIDriver") => storage::csi_driver(new, old, out),
+        ("storage.k8s.io", "CSINode") => storage::csi_node(new, old, out),
+        ("storage.k8s.io", "CSIStorageCapacity") => storage::csi_capacity(new, old, out),
+        ("storage.k8s.io", "VolumeAttachment") => storage::attachment(new, old, out),
+        ("storage.k8s.io", "VolumeAttributesClass") => storage::attributes_class(new, old, out),
+        ("storage.k8s.io", "StorageClass") => storage::storage_class(new, old, out),
         ("scheduling.k8s.io", "PriorityClass") => core::priority_class(new, old, out),
         ("policy", "PodDisruptionBudget") => limits::disruption_budget(new, out),
         ("autoscaling", "HorizontalPodAutoscaler") => limits::autoscaler(new, out),

@@ -37,7 +37,7 @@ const STANDARD: [&str; 20] = [
 ];
 
 /// Those that count objects: whole numbers only.
-const COUNTS: [&str; 9] = [
+pub(super) const COUNTS: [&str; 9] = [
     "pods",
     "resourcequotas",
     "services",
@@ -62,12 +62,12 @@ fn amounts(v: &Value) -> impl Iterator<Item = (&str, Quantity)> {
     v.as_map().into_iter().flat_map(Map::iter).filter_map(|(k, v)| Some((k.as_str(), Quantity::of(v)?)))
 }
 
-fn huge_pages(name: &str) -> bool {
+pub(super) fn huge_pages(name: &str) -> bool {
     name.starts_with("hugepages-") || name.starts_with("requests.hugepages-")
 }
 
 /// A name outside `kubernetes.io` that nodes may offer.
-fn extended(name: &str) -> bool {
+pub(super) fn extended(name: &str) -> bool {
     let native = !name.contains('/') || name.contains("kubernetes.io/");
     !native && !name.starts_with("requests.") && is_qualified_name(&format!("requests.{name}")).is_empty()
 }
@@ -89,6 +89,15 @@ pub(super) fn container_resource(name: &str, path: &str, out: &mut Errors) {
         out.push(FieldError::invalid(path, name, "must be a standard resource for containers"));
     } else if !plain && !name.contains("kubernetes.io/") && !extended(name) {
         out.push(FieldError::invalid(path, name, "doesn't follow extended resource name standard"));
+    }
+}
+
+/// The name of an amount that a whole pod asks for.
+pub(super) fn pod_resource(name: &str, path: &str, out: &mut Errors) {
+    let before = out.len();
+    resource_name(name, path, out);
+    if out.len() == before && !matches!(name, "cpu" | "memory") && !name.starts_with("hugepages-") {
+        out.push(FieldError::not_supported(path, name, &["cpu", "hugepages-", "memory"]));
     }
 }
 
@@ -408,7 +417,7 @@ fn scaled(target: &Value, path: &str, out: &mut Errors) {
     let at = format!("{path}.apiVersion");
     if version.split('/').count() > 2 {
         out.push(FieldError::invalid(at, version, format!("unexpected GroupVersion string: {version}")));
-    } else if !version.contains('/') && !(text(target, "kind") == "ReplicationController" && version == "v1") {
+    } else if !(version.contains('/') || text(target, "kind") == "ReplicationController" && version == "v1") {
         out.push(FieldError::invalid(at, version, "apiVersion must specify API group"));
     }
 }

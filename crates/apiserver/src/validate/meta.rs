@@ -20,7 +20,8 @@ pub(crate) fn labels(value: Option<&Value>, path: &str, out: &mut Vec<FieldError
     }
 }
 
-fn annotations(value: Option<&Value>, path: &str, out: &mut Vec<FieldError>) {
+/// Annotations at a path.
+pub(crate) fn annotations(value: Option<&Value>, path: &str, out: &mut Vec<FieldError>) {
     let mut total = 0;
     for (k, v) in value.and_then(Value::as_map).into_iter().flat_map(Map::iter) {
         for m in is_qualified_name(&k.to_lowercase()) {
@@ -51,6 +52,11 @@ fn owners(value: Option<&Value>, path: &str, out: &mut Vec<FieldError>) {
         }
         if text("uid").is_empty() {
             out.push(FieldError::invalid(format!("{path}.uid"), "", "must not be empty"));
+        }
+        if kind == "Event" && matches!(api, "v1" | "events.k8s.io/v1") {
+            let (group, version) = api.rsplit_once('/').unwrap_or(("", api));
+            let why = format!("{group}/{version}, Kind={kind} is disallowed from being an owner");
+            out.push(FieldError::invalid(path, owner.clone(), why));
         }
         if owner.get("controller").and_then(Value::as_bool) == Some(true) {
             let me = format!("{kind}/{name}");
@@ -192,6 +198,30 @@ pub(crate) fn embedded_metadata(meta: &Value, path: &str, out: &mut Vec<FieldErr
     }
     labels(meta.get("labels"), &format!("{path}.labels"), out);
     annotations(meta.get("annotations"), &format!("{path}.annotations"), out);
+}
+
+/// The metadata of something that is made from a template: labels and annotations only.
+pub(crate) fn template_metadata(meta: &super::at::At, out: &mut Vec<FieldError>) {
+    const REFUSED: [(&str, &str); 9] = [
+        ("name", "name"),
+        ("generateName", "generateName"),
+        ("namespace", "namespace"),
+        ("selfLink", "selfLink"),
+        // As Go's name of the field comes out with its first letter made small.
+        ("uid", "uID"),
+        ("resourceVersion", "resourceVersion"),
+        ("generation", "generation"),
+        ("ownerReferences", "ownerReferences"),
+        ("finalizers", "finalizers"),
+    ];
+    annotations(meta.value().get("annotations"), &meta.child("annotations").path(), out);
+    labels(meta.value().get("labels"), &meta.child("labels").path(), out);
+    for (key, shown) in REFUSED {
+        let v = meta.child_as(key, shown);
+        if v.is_given() && v.value().as_str() != Some("") && v.int() != Some(0) {
+            v.forbidden("cannot be set", out);
+        }
+    }
 }
 
 /// A label selector at a path.

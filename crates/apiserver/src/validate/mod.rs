@@ -2,14 +2,18 @@
 //!
 //! Defaults are data by type (`data/defaults.json`), applied wherever the type occurs, with a few conditional ones in
 //! [`defaults`]. Rules follow upstream's validation functions in order, field paths and words; the kinds people
-//! meet most are covered in full words, the rest by their metadata, required text fields and enumerations.
+//! meet most are covered in full, the rest by their metadata, required text fields and enumerations.
 
+mod at;
 mod certificates;
+mod containers;
 mod core;
 mod defaults;
 mod difflib;
 mod dump;
 mod ip;
+mod job;
+mod job_status;
 mod kinds;
 mod limits;
 mod meta;
@@ -17,16 +21,20 @@ mod names;
 mod network;
 mod pod;
 mod pod_update;
+mod schedule;
+mod scheduling;
 mod schema_rules;
+mod security;
+mod storage;
 mod table;
 #[cfg(test)]
 mod tests;
+mod volumes;
 mod webhooks;
 mod workload;
 
 pub use defaults::default_object;
-pub use kinds::{validate_create, validate_status, validate_update};
+pub use kinds::{validate_create, validate_subresource, validate_update};
 pub(crate) use meta::embedded_metadata;
 pub use meta::{validate_metadata, validate_metadata_update};
 pub use names::{NameRule, is_dns1123_label, is_dns1123_subdomain, is_qualified_name, label_value_errors};
-pub use pod_update::pod_resize;

@@ -2,6 +2,7 @@
 
 const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
 const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const UNDERSCORED: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*')";
 const LABEL1035: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
 const QUALIFIED: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
@@ -29,7 +30,8 @@ fn all(s: &str, ok: impl Fn(u8) -> bool) -> bool {
     s.bytes().all(ok)
 }
 
-fn label_shape(s: &str) -> bool {
+/// Whether this is one label of a DNS name, of any length.
+pub(crate) fn is_label_shaped(s: &str) -> bool {
     let alnum = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     !s.is_empty()
         && all(s, |b| alnum(b) || b == b'-')
@@ -52,8 +54,8 @@ pub fn is_dns1123_label(s: &str) -> Vec<String> {
     if s.len() > 63 {
         out.push(max_length(63));
     }
-    if !label_shape(s) {
-        let dots = s.split('.').all(label_shape);
+    if !is_label_shaped(s) {
+        let dots = s.split('.').all(is_label_shaped);
         out.push(if dots && !s.is_empty() { "must not contain dots".into() } else { LABEL.into() });
     }
     out
@@ -66,8 +68,24 @@ pub fn is_dns1123_subdomain(s: &str) -> Vec<String> {
     if s.len() > 253 {
         out.push(max_length(253));
     }
-    if !s.split('.').all(label_shape) {
+    if !s.split('.').all(is_label_shaped) {
         out.push(SUBDOMAIN.into());
+    }
+    out
+}
+
+/// What is wrong with an RFC 1123 subdomain in which `_` may stand for a letter.
+pub(crate) fn is_dns1123_subdomain_with_underscore(s: &str) -> Vec<String> {
+    let mut out = Vec::new();
+    if s.len() > 253 {
+        out.push(max_length(253));
+    }
+    let fits = |label: &str| {
+        let l = label.strip_prefix('_').unwrap_or(label);
+        !l.starts_with('_') && !l.ends_with('_') && is_label_shaped(&l.replace('_', "a"))
+    };
+    if !s.split('.').all(fits) {
+        out.push(UNDERSCORED.into());
     }
     out
 }
@@ -78,7 +96,7 @@ pub(crate) fn is_dns1035_label(s: &str) -> Vec<String> {
     if s.len() > 63 {
         out.push(max_length(63));
     }
-    if !(label_shape(s) && s.bytes().next().is_some_and(|b| b.is_ascii_lowercase())) {
+    if !(is_label_shaped(s) && s.bytes().next().is_some_and(|b| b.is_ascii_lowercase())) {
         out.push(LABEL1035.into());
     }
     out

@@ -1,579 +1,321 @@
-//! Pods and pod templates (`k8s.io/kubernetes/pkg/apis/core/validation`).
+//! Pods and pod templates (`k8s.io/kubernetes/pkg/apis/core/validation`, `ValidatePodSpec`).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use druse_object::{Map, Value};
+use druse_object::{Map, Quantity, Value};
 
-use super::meta::{immutable, label_selector, labels, subdomain_field};
-use super::names::{env_name_errors, is_dns1123_label, is_qualified_name, port_name_errors};
+use super::at::{At, Errors};
+use super::containers::{self, container_requirements, names_in, pod_requirements, total, trimmed_image};
+use super::meta::{annotations, labels};
+use super::names::{NameRule, is_dns1123_subdomain_with_underscore, is_qualified_name};
+use super::{ip, scheduling, security, volumes};
 use crate::field::FieldError;
-use druse_object::Quantity;
 
-type Errors = Vec<FieldError>;
+pub(crate) use super::containers::{port_number, port_or_name};
 
-fn text<'a>(v: &'a Value, key: &str) -> &'a str {
-    v.str_at([key]).unwrap_or_default()
-}
-
-fn label_field(v: &str, path: &str, out: &mut Errors) {
-    for m in is_dns1123_label(v) {
-        out.push(FieldError::invalid(path, v, m));
-    }
-}
-
-/// `must be between 1 and 65535, inclusive`
-pub(crate) fn port_number(v: Option<&Value>, path: &str, out: &mut Errors) {
-    let n = v.and_then(Value::as_i64).unwrap_or(0);
-    if !(1..=65535).contains(&n) {
-        out.push(FieldError::invalid(path, n, "must be between 1 and 65535, inclusive"));
-    }
-}
-
-/// A port number or a port's name.
-pub(crate) fn port_or_name(v: Option<&Value>, path: &str, out: &mut Errors) {
-    match v {
-        Some(Value::String(s)) => {
-            for m in port_name_errors(s) {
-                out.push(FieldError::invalid(path, s.clone(), m));
-            }
-        }
-        v => port_number(v, path, out),
-    }
-}
-
-/// A whole number that is not negative.
-pub(crate) fn nonnegative(v: Option<&Value>, path: &str, out: &mut Errors) {
-    if let Some(n) = v.and_then(Value::as_i64).filter(|n| *n < 0) {
-        out.push(FieldError::invalid(path, n, "must be greater than or equal to 0"));
-    }
+/// What rules about parts of a pod need to know of the whole.
+pub(crate) struct Spec<'v, 'p> {
+    /// The specification.
+    pub at: &'p At<'v, 'p>,
+    /// Its volumes that are in order, by name.
+    pub volumes: HashMap<&'v str, &'v Value>,
+    /// The names of its resource claims.
+    pub claims: Vec<&'v str>,
+    /// How long its containers are given to end.
+    pub grace: Option<i64>,
+    /// Whether it shares the host's users.
+    pub host_users: bool,
 }
 
 /// A pod and a change of one.
 pub(crate) fn pod(new: &Value, old: Option<&Value>, out: &mut Errors) {
-    let empty = Value::Null;
-    let spec = new.get("spec").unwrap_or(&empty);
-    pod_spec(spec, "spec", out);
-    if let Some(old) = old {
-        super::pod_update::pod_update(spec, old.get("spec").unwrap_or(&empty), out);
+    metadata_and_spec(new, out);
+    match old {
+        Some(old) => super::pod_update::update(new, old, out),
+        None => {
+            let root = At::new(new, "");
+            let spec = root.child("spec");
+            if spec.child("ephemeralContainers").len() > 0 {
+                spec.child("ephemeralContainers").forbidden("cannot be set on create", out);
+            }
+            if !spec.text_of("nodeName").is_empty() && spec.child("schedulingGates").len() > 0 {
+                spec.child("nodeName").forbidden("cannot be set until all schedulingGates have been cleared", out);
+            }
+            security::profiles_match(new.at(["metadata", "annotations"]), &spec, out);
+        }
     }
 }
 
-/// A pod template: its labels and its spec.
+/// What holds for a pod however it comes.
+pub(crate) fn metadata_and_spec(pod: &Value, out: &mut Errors) {
+    let root = At::new(pod, "");
+    let (meta, spec) = (root.child("metadata"), root.child("spec"));
+    security::annotations(&meta.child("annotations"), &spec, out);
+    pod_spec(&spec, Some(meta.value()), out);
+    if spec.text_of("serviceAccountName").is_empty() {
+        for v in spec.child("volumes").items() {
+            for s in v.child("projected").child("sources").items() {
+                if let Some(token) = s.get("serviceAccountToken") {
+                    token.forbidden("must not be specified when serviceAccountName is not set", out);
+                }
+            }
+        }
+    }
+    for list in ["containers", "initContainers"] {
+        spec.child(list).items().for_each(|c| trimmed_image(&c, out));
+    }
+}
+
+/// A pod template: its labels, annotations and specification.
 pub(crate) fn template(template: &Value, path: &str, out: &mut Errors) {
-    labels(template.at(["metadata", "labels"]), &format!("{path}.labels"), out);
-    let empty = Value::Null;
-    pod_spec(template.get("spec").unwrap_or(&empty), &format!("{path}.spec"), out);
-    let ephemeral = template.at(["spec", "ephemeralContainers"]).map_or(0, |v| v.items().len());
-    if ephemeral > 0 {
-        out.push(FieldError::forbidden(
-            format!("{path}.spec.ephemeralContainers"),
-            "ephemeral containers not allowed in pod template",
-        ));
+    let at = At::new(template, path);
+    let spec = at.child("spec");
+    let notes = template.at(["metadata", "annotations"]);
+    template_notes(&at, out);
+    pod_spec(&spec, None, out);
+    security::profiles_match(notes, &spec, out);
+    if spec.child("ephemeralContainers").len() > 0 {
+        spec.child("ephemeralContainers").forbidden("ephemeral containers not allowed in pod template", out);
     }
 }
 
-fn pod_spec(spec: &Value, path: &str, out: &mut Errors) {
-    let volumes = volumes(spec, &format!("{path}.volumes"), out);
-    let containers = spec.get("containers").map(Value::items).unwrap_or_default();
-    if containers.is_empty() {
-        out.push(FieldError::required(format!("{path}.containers"), ""));
+/// A pod template's labels and annotations.
+pub(crate) fn template_notes(at: &At, out: &mut Errors) {
+    let path = at.path();
+    labels(at.value().at(["metadata", "labels"]), &format!("{path}.labels"), out);
+    let notes = at.value().at(["metadata", "annotations"]);
+    let notes_at = format!("{path}.annotations");
+    annotations(notes, &notes_at, out);
+    security::annotations(&At::new(notes.unwrap_or(&Value::Null), &notes_at), &at.child("spec"), out);
+}
+
+/// A pod's specification; `meta` is the pod's metadata, `None` in a template.
+fn pod_spec(at: &At, meta: Option<&Value>, out: &mut Errors) {
+    if at.get("terminationGracePeriodSeconds").is_none() {
+        at.child("terminationGracePeriodSeconds").required("", out);
     }
-    let mut names = HashSet::new();
-    let grace = spec.get("terminationGracePeriodSeconds").cloned();
-    for (i, c) in containers.iter().enumerate() {
-        let at = format!("{path}.containers[{i}]");
-        container(c, &at, &volumes, false, out);
-        let name = text(c, "name");
-        if !name.is_empty() && !names.insert(name.to_string()) {
-            out.push(FieldError::duplicate(format!("{at}.name"), name));
-        }
-        for kind in ["livenessProbe", "readinessProbe", "startupProbe"] {
-            probe(c.get(kind), &format!("{at}.{kind}"), kind, out);
-        }
-    }
-    host_ports(containers, &format!("{path}.containers"), out);
-    for (i, c) in spec.get("initContainers").map(Value::items).unwrap_or_default().iter().enumerate() {
-        let at = format!("{path}.initContainers[{i}]");
-        let restarts = text(c, "restartPolicy") == "Always";
-        container(c, &at, &volumes, true, out);
-        let name = text(c, "name");
-        if !name.is_empty() && !names.insert(name.to_string()) {
-            out.push(FieldError::duplicate(format!("{at}.name"), name));
-        }
-        for kind in ["livenessProbe", "readinessProbe", "startupProbe", "lifecycle"] {
-            if c.get(kind).is_none() {
-                continue;
-            }
-            if !restarts {
-                out.push(FieldError::forbidden(
-                    format!("{at}.{kind}"),
-                    "may not be set for init containers without restartPolicy=Always",
-                ));
-            } else if kind != "lifecycle" {
-                probe(c.get(kind), &format!("{at}.{kind}"), kind, out);
-            }
-        }
-    }
-    if let Some(n) = grace.as_ref().and_then(Value::as_i64)
-        && n < 0
-    {
-        out.push(FieldError::invalid(
-            format!("{path}.terminationGracePeriodSeconds"),
-            n,
-            "must be greater than or equal to 0",
-        ));
-    }
-    for (key, allowed) in [
-        ("restartPolicy", ["Always", "OnFailure", "Never"].as_slice()),
-        ("dnsPolicy", ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"].as_slice()),
-    ] {
-        let v = text(spec, key);
-        if v.is_empty() {
-            out.push(FieldError::required(format!("{path}.{key}"), ""));
-        } else if !allowed.contains(&v) {
-            out.push(FieldError::not_supported(format!("{path}.{key}"), v, allowed));
+    let name = meta.and_then(|m| m.str_at(["name"])).unwrap_or_default();
+    let volumes = volumes::volumes(&at.child("volumes"), meta.is_some(), name, out);
+    let claims = at.value().get("resourceClaims").map(Value::items).unwrap_or_default();
+    let claims = claims.iter().filter_map(|c| c.str_at(["name"])).filter(|n| !n.is_empty()).collect();
+    resource_claims(&at.child("resourceClaims"), out);
+    let spec = Spec {
+        at,
+        volumes,
+        claims,
+        grace: at.child("terminationGracePeriodSeconds").int(),
+        host_users: at.value().get("hostUsers").and_then(Value::as_bool) != Some(false),
+    };
+    containers::containers(&at.child("containers"), &spec, out);
+    containers::init_containers(&at.child("initContainers"), &spec, out);
+    containers::ephemeral_containers(&at.child("ephemeralContainers"), &spec, out);
+    own_resources(at, out);
+    host_network_ports(at, meta.is_some(), out);
+    at.child("restartPolicy").one_of(&["Always", "OnFailure", "Never"], out);
+    at.child("dnsPolicy").one_of(&["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"], out);
+    labels(at.value().get("nodeSelector"), &at.child("nodeSelector").path(), out);
+    security::pod_security_context(at, out);
+    scheduling::affinity(&at.child("affinity"), out);
+    dns_config(at, out);
+    at.child("readinessGates").items().for_each(|g| g.child("conditionType").qualified(out));
+    scheduling_gates(&at.child("schedulingGates"), out);
+    scheduling::spread(&at.child("topologySpreadConstraints"), out);
+    security::host_process(at, out);
+    security::own_users(at, out);
+    hostname_override(at, out);
+    for key in ["serviceAccountName", "nodeName"] {
+        if !at.text_of(key).is_empty() {
+            at.child(key).subdomain(out);
         }
     }
-    labels(spec.get("nodeSelector"), &format!("{path}.nodeSelector"), out);
-    security_context(spec.get("securityContext"), &format!("{path}.securityContext"), out);
-    affinity(spec, path, out);
-    spread(spec, path, out);
-    for key in ["serviceAccountName", "nodeName", "priorityClassName", "runtimeClassName"] {
-        let v = text(spec, key);
-        if !v.is_empty() {
-            subdomain_field(v, &format!("{path}.{key}"), out);
-        }
-    }
-    if let Some(n) = spec.get("activeDeadlineSeconds").and_then(Value::as_i64)
-        && !(1..=i64::from(i32::MAX)).contains(&n)
-    {
-        out.push(FieldError::invalid(
-            format!("{path}.activeDeadlineSeconds"),
-            n,
-            "must be between 1 and 2147483647, inclusive",
-        ));
-    }
+    at.child("activeDeadlineSeconds").within(1, i64::from(i32::MAX), out);
     for key in ["hostname", "subdomain"] {
-        let v = text(spec, key);
-        if !v.is_empty() {
-            label_field(v, &format!("{path}.{key}"), out);
+        if !at.text_of(key).is_empty() {
+            at.child(key).label(out);
         }
     }
-    tolerations(spec, &format!("{path}.tolerations"), out);
+    scheduling::tolerations(&at.child("tolerations"), out);
+    for alias in at.child("hostAliases").items() {
+        let address = alias.child("ip");
+        ip::legacy(address.text(), &address.path(), out);
+        alias.child("hostnames").items().for_each(|h| h.subdomain(out));
+    }
+    if !at.text_of("priorityClassName").is_empty() {
+        at.child("priorityClassName").subdomain(out);
+    }
+    if let Some(class) = at.get("runtimeClassName") {
+        class.subdomain(out);
+    }
+    if let Some(policy) = at.get("preemptionPolicy") {
+        policy.one_of(&["PreemptLowerPriority", "Never"], out);
+    }
+    if let Some(overhead) = at.get("overhead") {
+        let mut limits = Map::new();
+        limits.insert("limits", overhead.value().clone());
+        container_requirements(&At::new(&Value::Map(limits), &overhead.path()), out);
+    }
+    security::operating_system(at, out);
+    file_volumes(at, out);
 }
 
-fn volumes(spec: &Value, path: &str, out: &mut Errors) -> HashSet<String> {
+fn resource_claims(list: &At, out: &mut Errors) {
     let mut names = HashSet::new();
-    for (i, v) in spec.get("volumes").map(Value::items).unwrap_or_default().iter().enumerate() {
-        let at = format!("{path}[{i}]");
-        let sources: Vec<&str> =
-            v.as_map().into_iter().flat_map(Map::keys).map(|k| k.as_str()).filter(|k| *k != "name").collect();
-        if sources.is_empty() {
-            out.push(FieldError::required(at.as_str(), "must specify a volume type"));
-        }
-        for extra in sources.iter().skip(1) {
-            out.push(FieldError::forbidden(format!("{at}.{extra}"), "may not specify more than 1 volume type"));
-        }
-        for (source, key) in [
-            ("secret", "secretName"),
-            ("hostPath", "path"),
-            ("persistentVolumeClaim", "claimName"),
-            ("configMap", "name"),
-            ("nfs", "server"),
-            ("nfs", "path"),
-            ("csi", "driver"),
-        ] {
-            if v.get(source).is_some_and(|s| text(s, key).is_empty()) {
-                out.push(FieldError::required(format!("{at}.{source}.{key}"), ""));
-            }
-        }
-        let name = text(v, "name");
-        if name.is_empty() {
-            out.push(FieldError::required(format!("{at}.name"), ""));
-        } else {
-            label_field(name, &format!("{at}.name"), out);
-            if !names.insert(name.to_string()) {
-                out.push(FieldError::duplicate(format!("{at}.name"), name));
-            }
-        }
-    }
-    names
-}
-
-fn container(c: &Value, path: &str, volumes: &HashSet<String>, _init: bool, out: &mut Errors) {
-    let name = text(c, "name");
-    if name.is_empty() {
-        out.push(FieldError::required(format!("{path}.name"), ""));
-    } else {
-        label_field(name, &format!("{path}.name"), out);
-    }
-    if text(c, "image").is_empty() {
-        out.push(FieldError::required(format!("{path}.image"), ""));
-    }
-    let policy = text(c, "terminationMessagePolicy");
-    if !["", "File", "FallbackToLogsOnError"].contains(&policy) {
-        out.push(FieldError::not_supported(
-            format!("{path}.terminationMessagePolicy"),
-            policy,
-            &["File", "FallbackToLogsOnError"],
-        ));
-    }
-    ports(c, &format!("{path}.ports"), out);
-    env(c, path, out);
-    mounts(c, &format!("{path}.volumeMounts"), volumes, out);
-    let pull = text(c, "imagePullPolicy");
-    if !["", "Always", "IfNotPresent", "Never"].contains(&pull) {
-        out.push(FieldError::not_supported(
-            format!("{path}.imagePullPolicy"),
-            pull,
-            &["Always", "IfNotPresent", "Never"],
-        ));
-    }
-    resources(c.get("resources"), &format!("{path}.resources"), out);
-    security_context(c.get("securityContext"), &format!("{path}.securityContext"), out);
-    if c.at(["securityContext", "privileged"]) == Some(&Value::Bool(true))
-        && c.at(["securityContext", "allowPrivilegeEscalation"]) == Some(&Value::Bool(false))
-    {
-        let bad = c.get("securityContext").cloned().unwrap_or_default();
-        out.push(FieldError::invalid(
-            format!("{path}.securityContext"),
-            bad,
-            "cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
-        ));
-    }
-}
-
-fn ports(c: &Value, path: &str, out: &mut Errors) {
-    let mut names = HashSet::new();
-    for (i, p) in c.get("ports").map(Value::items).unwrap_or_default().iter().enumerate() {
-        let at = format!("{path}[{i}]");
-        let name = text(p, "name");
-        if !name.is_empty() {
-            let errors = port_name_errors(name);
-            if errors.is_empty() {
-                if !names.insert(name.to_string()) {
-                    out.push(FieldError::duplicate(format!("{at}.name"), name));
-                }
+    for c in list.items() {
+        let name = c.child("name");
+        if name.need(out) {
+            if names.contains(name.text()) {
+                name.duplicate(name.text(), out);
             } else {
-                for m in errors {
-                    out.push(FieldError::invalid(format!("{at}.name"), name, m));
-                }
+                name.label(out);
+                names.insert(name.text());
             }
         }
-        if p.get("containerPort").and_then(Value::as_i64).unwrap_or(0) == 0 {
-            out.push(FieldError::required(format!("{at}.containerPort"), ""));
-        } else {
-            port_number(p.get("containerPort"), &format!("{at}.containerPort"), out);
+        let (claim, template) = (c.get("resourceClaimName"), c.get("resourceClaimTemplateName"));
+        let wrong = match (&claim, &template) {
+            (Some(_), Some(_)) => "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified",
+            (None, None) => "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`",
+            _ => "",
+        };
+        if !wrong.is_empty() {
+            c.bad(super::dump::internal("PodResourceClaim", c.value()), wrong, out);
         }
-        if p.get("hostPort").and_then(Value::as_i64).is_some_and(|n| n != 0) {
-            port_number(p.get("hostPort"), &format!("{at}.hostPort"), out);
-        }
-        let protocol = text(p, "protocol");
-        if protocol.is_empty() {
-            out.push(FieldError::required(format!("{at}.protocol"), ""));
-        } else if !["SCTP", "TCP", "UDP"].contains(&protocol) {
-            out.push(FieldError::not_supported(format!("{at}.protocol"), protocol, &["SCTP", "TCP", "UDP"]));
+        for at in [claim, template].into_iter().flatten() {
+            at.each(NameRule::Subdomain.errors(at.text(), false), out);
         }
     }
 }
 
-fn host_ports(containers: &[Value], path: &str, out: &mut Errors) {
+/// Resources of the pod as a whole: no less than its containers ask for together.
+fn own_resources(spec: &At, out: &mut Errors) {
+    let Some(r) = spec.get("resources") else { return };
+    if spec.value().str_at(["os", "name"]) == Some("windows") {
+        return r.forbidden("may not be set for a windows pod", out);
+    }
+    pod_requirements(&r, out);
+    let compare = |what: &'static str, only_huge: bool, out: &mut Errors| {
+        let list = r.child(what);
+        for name in names_in(spec.value(), what) {
+            let at = list.entry(name);
+            let (Some(own), Some(sum)) = (at.quantity(), total(spec.value(), what, name)) else { continue };
+            if sum > own && (!only_huge || name.starts_with("hugepages-")) {
+                let why = format!("must be greater than or equal to aggregate container {what} of {}", shown(sum));
+                at.invalid(why, out);
+            }
+        }
+    };
+    compare("requests", false, out);
+    compare("limits", true, out);
+    for (i, c) in spec.child("containers").items().enumerate() {
+        for (name, v) in c.child("resources").child("limits").entries() {
+            let own = r.child("limits").entry(name).quantity();
+            if own.zip(v.quantity()).is_some_and(|(own, l)| l > own) {
+                let path = format!("{}.containers[{i}][{name}].limits", r.path());
+                let most = r.child("limits").entry(name).text();
+                let why = format!("must be less than or equal to pod limits of {most}");
+                out.push(FieldError::invalid(path, v.value().clone(), why));
+            }
+        }
+    }
+}
+
+fn shown(q: Quantity) -> String {
+    q.to_string()
+}
+
+fn host_network_ports(spec: &At, is_pod: bool, out: &mut Errors) {
+    if !spec.is("hostNetwork") {
+        return;
+    }
+    for c in spec.child("containers").items() {
+        for p in c.child("ports").items() {
+            let (host, own) = (p.int_of("hostPort"), p.int_of("containerPort"));
+            if (is_pod || host != 0) && host != own {
+                p.child("hostPort").bad(host, "must match `containerPort` when `hostNetwork` is true", out);
+            }
+        }
+    }
+}
+
+fn dns_config(spec: &At, out: &mut Errors) {
+    const SERVERS: usize = 3;
+    const SEARCHES: usize = 32;
+    const LONGEST: usize = 2048;
+    let config = spec.child("dnsConfig");
+    let (servers, searches) = (config.child("nameservers"), config.child("searches"));
+    if spec.text_of("dnsPolicy") == "None" {
+        if !config.is_given() {
+            return config.required("must provide `dnsConfig` when `dnsPolicy` is None", out);
+        }
+        if servers.len() == 0 {
+            return servers.required("must provide at least one DNS nameserver when `dnsPolicy` is None", out);
+        }
+    }
+    if servers.len() > SERVERS {
+        servers.invalid(format!("must not have more than {SERVERS} nameservers"), out);
+    }
+    for s in servers.items() {
+        ip::legacy(s.text(), &s.path(), out);
+    }
+    if searches.len() > SEARCHES {
+        searches.invalid(format!("must not have more than {SEARCHES} search paths"), out);
+    }
+    let length: usize = searches.items().map(|s| s.text().len() + 1).sum();
+    if length.saturating_sub(1) > LONGEST {
+        let why = format!("must not have more than {LONGEST} characters (including spaces) in the search list");
+        searches.invalid(why, out);
+    }
+    for s in searches.items().filter(|s| s.text() != ".") {
+        let name = s.text().strip_suffix('.').unwrap_or(s.text());
+        s.each_of(name, is_dns1123_subdomain_with_underscore(name), out);
+    }
+    for o in config.child("options").items() {
+        if o.text_of("name").is_empty() {
+            o.required("must not be empty", out);
+        }
+    }
+}
+
+fn scheduling_gates(list: &At, out: &mut Errors) {
     let mut seen = HashSet::new();
-    for (i, c) in containers.iter().enumerate() {
-        for (j, p) in c.get("ports").map(Value::items).unwrap_or_default().iter().enumerate() {
-            let Some(n) = p.get("hostPort").and_then(Value::as_i64).filter(|n| *n != 0) else { continue };
-            let key = format!("{}/{}/{n}", text(p, "protocol"), text(p, "hostIP"));
-            if !seen.insert(key.clone()) {
-                out.push(FieldError::duplicate(format!("{path}[{i}].ports[{j}].hostPort"), key));
-            }
+    for g in list.items() {
+        let name = g.text_of("name");
+        g.each_of(name, is_qualified_name(name), out);
+        if !seen.insert(name) {
+            g.duplicate(name, out);
         }
     }
 }
 
-fn env(c: &Value, path: &str, out: &mut Errors) {
-    for (i, e) in c.get("env").map(Value::items).unwrap_or_default().iter().enumerate() {
-        let at = format!("{path}.env[{i}]");
-        let name = text(e, "name");
-        if name.is_empty() {
-            out.push(FieldError::required(format!("{at}.name"), ""));
-        } else {
-            for m in env_name_errors(name) {
-                out.push(FieldError::invalid(format!("{at}.name"), name, m));
-            }
-        }
-        let Some(from) = e.get("valueFrom") else { continue };
-        let at = format!("{at}.valueFrom");
-        let sources = from.as_map().map_or(0, Map::len);
-        if !text(e, "value").is_empty() && sources > 0 {
-            out.push(FieldError::invalid(at.as_str(), "", "may not be specified when `value` is not empty"));
-        }
-        if sources == 0 {
-            out.push(FieldError::invalid(at.as_str(), "", "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"));
-        } else if sources > 1 {
-            out.push(FieldError::invalid(at.as_str(), "", "may not have more than one field specified at a time"));
-        }
-        for key in ["configMapKeyRef", "secretKeyRef"] {
-            let Some(r) = from.get(key) else { continue };
-            if text(r, "name").is_empty() {
-                out.push(FieldError::required(format!("{at}.{key}.name"), ""));
-            }
-            if text(r, "key").is_empty() {
-                out.push(FieldError::required(format!("{at}.{key}.key"), ""));
-            } else {
-                for m in super::names::config_key_errors(text(r, "key")) {
-                    out.push(FieldError::invalid(format!("{at}.{key}.key"), text(r, "key"), m));
+fn hostname_override(spec: &At, out: &mut Errors) {
+    const LONGEST: usize = 64;
+    let Some(name) = spec.get("hostnameOverride") else { return };
+    if spec.is("setHostnameAsFQDN") {
+        name.forbidden("may not be specified when setHostnameAsFQDN is true", out);
+    }
+    if spec.is("hostNetwork") {
+        name.forbidden("may not be specified when hostNetwork is true", out);
+    }
+    if name.text().len() > LONGEST {
+        name.too_long(LONGEST, out);
+    }
+    name.subdomain(out);
+}
+
+/// Variables read from files: those lie in volumes that only the pod writes to.
+fn file_volumes(spec: &At, out: &mut Errors) {
+    let volumes = spec.value().get("volumes").map(Value::items).unwrap_or_default();
+    security::each_container(spec, |c| {
+        for e in c.child("env").items() {
+            let from = e.child("valueFrom");
+            let Some(r) = from.get("fileKeyRef") else { continue };
+            let name = r.child("volumeName");
+            match volumes.iter().rfind(|v| v.str_at(["name"]).unwrap_or_default() == name.text()) {
+                None => name.not_found("", out),
+                Some(v) if v.get("emptyDir").is_none() => {
+                    name.bad(name.text(), "referenced volume must be of type emptyDir", out);
                 }
+                Some(_) => {}
             }
         }
-        if from.get("fieldRef").is_some_and(|r| text(r, "fieldPath").is_empty()) {
-            out.push(FieldError::required(format!("{at}.fieldRef.fieldPath"), ""));
-        }
-    }
-}
-
-fn mounts(c: &Value, path: &str, volumes: &HashSet<String>, out: &mut Errors) {
-    let mut points = HashSet::new();
-    for (i, m) in c.get("volumeMounts").map(Value::items).unwrap_or_default().iter().enumerate() {
-        let at = format!("{path}[{i}]");
-        let name = text(m, "name");
-        if name.is_empty() {
-            out.push(FieldError::required(format!("{at}.name"), ""));
-        }
-        if !volumes.contains(name) {
-            out.push(FieldError::new(
-                crate::field::FieldErrorKind::NotFound,
-                format!("{at}.name"),
-                Some(name.into()),
-                "",
-            ));
-        }
-        let point = text(m, "mountPath");
-        if point.is_empty() {
-            out.push(FieldError::required(format!("{at}.mountPath"), ""));
-        } else if !points.insert(point.to_string()) {
-            out.push(FieldError::invalid(format!("{at}.mountPath"), point, "must be unique"));
-        }
-        let sub = text(m, "subPath");
-        if sub.starts_with('/') {
-            out.push(FieldError::invalid(format!("{at}.subPath"), sub, "must be a relative path"));
-        } else if sub.split('/').any(|p| p == "..") {
-            out.push(FieldError::invalid(format!("{at}.subPath"), sub, "must not contain '..'"));
-        }
-    }
-}
-
-/// Requests and limits: names, no negative amounts, no request above its limit.
-pub(crate) fn resources(r: Option<&Value>, path: &str, out: &mut Errors) {
-    let Some(r) = r else { return };
-    let list = |key: &str| r.get(key).and_then(Value::as_map);
-    let amount = |v: &Value| v.as_str().and_then(|s| Quantity::parse(s).ok());
-    for key in ["limits", "requests"] {
-        for (name, v) in list(key).into_iter().flat_map(Map::iter) {
-            let at = format!("{path}.{key}[{name}]");
-            let qualified = name.contains('/');
-            let standard = ["cpu", "memory", "ephemeral-storage", "storage"].contains(&name.as_str())
-                || name.starts_with("hugepages-");
-            for m in is_qualified_name(name) {
-                out.push(FieldError::invalid(format!("{path}.{key}"), name.clone(), m));
-            }
-            if !qualified && !standard {
-                out.push(FieldError::invalid(
-                    at.as_str(),
-                    name.clone(),
-                    "must be a standard resource type or fully qualified",
-                ));
-                out.push(FieldError::invalid(at.as_str(), name.clone(), "must be a standard resource for containers"));
-            }
-            let Some(q) = amount(v) else { continue };
-            if q.is_negative() {
-                out.push(FieldError::invalid(at.as_str(), v.clone(), "must be greater than or equal to 0"));
-            }
-            if key == "requests" {
-                match list("limits").and_then(|l| l.get(name)) {
-                    Some(limit) if amount(limit).is_some_and(|l| q > l) => {
-                        let shown = limit.as_str().unwrap_or_default();
-                        out.push(FieldError::invalid(
-                            format!("{path}.requests"),
-                            v.clone(),
-                            format!("must be less than or equal to {name} limit of {shown}"),
-                        ));
-                    }
-                    None if qualified || name.starts_with("hugepages-") => {
-                        out.push(FieldError::required(
-                            format!("{path}.limits"),
-                            "Limit must be set for non overcommitable resources",
-                        ));
-                    }
-                    _ => {}
-                }
-            }
-        }
-    }
-}
-
-fn probe(p: Option<&Value>, path: &str, kind: &str, out: &mut Errors) {
-    let Some(p) = p else { return };
-    let handlers: Vec<&str> =
-        ["exec", "httpGet", "tcpSocket", "grpc"].into_iter().filter(|h| p.get(h).is_some()).collect();
-    for extra in handlers.iter().skip(1) {
-        out.push(FieldError::forbidden(format!("{path}.{extra}"), "may not specify more than 1 handler type"));
-    }
-    match handlers.first() {
-        None => out.push(FieldError::required(path, "must specify a handler type")),
-        Some(&"exec") => {
-            if p.at(["exec", "command"]).is_none_or(|v| v.items().is_empty()) {
-                out.push(FieldError::required(format!("{path}.exec.command"), ""));
-            }
-        }
-        Some(&"httpGet") => {
-            if p.str_at(["httpGet", "path"]).is_none_or(str::is_empty) {
-                out.push(FieldError::required(format!("{path}.httpGet.path"), ""));
-            }
-            port_or_name(p.at(["httpGet", "port"]), &format!("{path}.httpGet.port"), out);
-            let scheme = p.str_at(["httpGet", "scheme"]).unwrap_or_default();
-            if !["HTTP", "HTTPS"].contains(&scheme) {
-                out.push(FieldError::not_supported(format!("{path}.httpGet.scheme"), scheme, &["HTTP", "HTTPS"]));
-            }
-        }
-        Some(&"tcpSocket") => port_or_name(p.at(["tcpSocket", "port"]), &format!("{path}.tcpSocket.port"), out),
-        Some(_) => port_number(p.at(["grpc", "port"]), &format!("{path}.grpc.port"), out),
-    }
-    for key in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"] {
-        nonnegative(p.get(key), &format!("{path}.{key}"), out);
-    }
-    if kind != "readinessProbe"
-        && let Some(n) = p.get("successThreshold").and_then(Value::as_i64).filter(|n| *n != 1)
-    {
-        out.push(FieldError::invalid(format!("{path}.successThreshold"), n, "must be 1"));
-    }
-}
-
-fn security_context(s: Option<&Value>, path: &str, out: &mut Errors) {
-    let Some(s) = s else { return };
-    for key in ["runAsUser", "runAsGroup", "fsGroup"] {
-        if let Some(n) = s.get(key).and_then(Value::as_i64).filter(|n| !(0..=i64::from(i32::MAX)).contains(n)) {
-            out.push(FieldError::invalid(format!("{path}.{key}"), n, "must be between 0 and 2147483647, inclusive"));
-        }
-    }
-}
-
-fn affinity(spec: &Value, path: &str, out: &mut Errors) {
-    for kind in ["podAffinity", "podAntiAffinity"] {
-        let Some(a) = spec.at(["affinity"]).and_then(|a| a.get(kind)) else { continue };
-        let base = format!("{path}.affinity.{kind}");
-        for (i, t) in a
-            .get("requiredDuringSchedulingIgnoredDuringExecution")
-            .map(Value::items)
-            .unwrap_or_default()
-            .iter()
-            .enumerate()
-        {
-            affinity_term(t, &format!("{base}.requiredDuringSchedulingIgnoredDuringExecution[{i}]"), out);
-        }
-        for (i, t) in a
-            .get("preferredDuringSchedulingIgnoredDuringExecution")
-            .map(Value::items)
-            .unwrap_or_default()
-            .iter()
-            .enumerate()
-        {
-            let at = format!("{base}.preferredDuringSchedulingIgnoredDuringExecution[{i}]");
-            let weight = t.get("weight").and_then(Value::as_i64).unwrap_or(0);
-            if !(1..=100).contains(&weight) {
-                out.push(FieldError::invalid(format!("{at}.weight"), weight, "must be in the range 1-100"));
-            }
-            if let Some(term) = t.get("podAffinityTerm") {
-                affinity_term(term, &format!("{at}.podAffinityTerm"), out);
-            }
-        }
-    }
-}
-
-fn affinity_term(t: &Value, path: &str, out: &mut Errors) {
-    if let Some(s) = t.get("labelSelector") {
-        label_selector(s, &format!("{path}.labelSelector"), out);
-    }
-    let key = text(t, "topologyKey");
-    if key.is_empty() {
-        out.push(FieldError::required(format!("{path}.topologyKey"), "can not be empty"));
-    } else {
-        for m in is_qualified_name(key) {
-            out.push(FieldError::invalid(format!("{path}.topologyKey"), key, m));
-        }
-    }
-}
-
-fn spread(spec: &Value, path: &str, out: &mut Errors) {
-    for (i, c) in spec.get("topologySpreadConstraints").map(Value::items).unwrap_or_default().iter().enumerate() {
-        let at = format!("{path}.topologySpreadConstraints[{i}]");
-        let skew = c.get("maxSkew").and_then(Value::as_i64).unwrap_or(0);
-        if skew <= 0 {
-            out.push(FieldError::invalid(format!("{at}.maxSkew"), skew, "must be greater than zero"));
-        }
-        if text(c, "topologyKey").is_empty() {
-            out.push(FieldError::required(format!("{at}.topologyKey"), "can not be empty"));
-        }
-        let when = text(c, "whenUnsatisfiable");
-        if !["DoNotSchedule", "ScheduleAnyway"].contains(&when) {
-            out.push(FieldError::not_supported(
-                format!("{at}.whenUnsatisfiable"),
-                when,
-                &["DoNotSchedule", "ScheduleAnyway"],
-            ));
-        }
-        if let Some(s) = c.get("labelSelector") {
-            label_selector(s, &format!("{at}.labelSelector"), out);
-        }
-    }
-}
-
-fn tolerations(spec: &Value, path: &str, out: &mut Errors) {
-    for (i, t) in spec.get("tolerations").map(Value::items).unwrap_or_default().iter().enumerate() {
-        let at = format!("{path}[{i}]");
-        let (key, operator) = (text(t, "key"), text(t, "operator"));
-        if !key.is_empty() {
-            for m in is_qualified_name(key) {
-                out.push(FieldError::invalid(format!("{at}.key"), key, m));
-            }
-        }
-        if key.is_empty() && operator != "Exists" {
-            out.push(FieldError::invalid(
-                format!("{at}.operator"),
-                operator,
-                "operator must be Exists when `key` is empty, which means \"match all values and all keys\"",
-            ));
-        }
-        if t.get("tolerationSeconds").is_some() && text(t, "effect") != "NoExecute" {
-            out.push(FieldError::invalid(
-                format!("{at}.effect"),
-                text(t, "effect"),
-                "effect must be 'NoExecute' when `tolerationSeconds` is set",
-            ));
-        }
-        match operator {
-            "" | "Equal" | "Lt" | "Gt" => {}
-            "Exists" if !text(t, "value").is_empty() => {
-                out.push(FieldError::invalid(
-                    format!("{at}.operator"),
-                    text(t, "value"),
-                    "value must be empty when `operator` is 'Exists'",
-                ));
-            }
-            "Exists" => {}
-            other => out.push(FieldError::not_supported(format!("{at}.operator"), other, &["Equal", "Exists"])),
-        }
-        let effect = text(t, "effect");
-        if !["", "NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect) {
-            out.push(FieldError::not_supported(
-                format!("{at}.effect"),
-                effect,
-                &["NoSchedule", "PreferNoSchedule", "NoExecute"],
-            ));
-        }
-    }
-}
-
-/// A pod template that may not change.
-pub(crate) fn template_immutable(new: &Value, old: &Value, path: &str, out: &mut Errors) {
-    immutable(new, old, path, out);
+    });
 }

@@ -1,467 +1,460 @@
-//! Workloads and what watches over them (`k8s.io/kubernetes/pkg/apis/apps`, `batch`, `policy`, `autoscaling`).
+//! Workloads that keep pods running (`k8s.io/kubernetes/pkg/apis/apps/validation`, and replication controllers).
 
-use druse_object::Value;
+use druse_object::{Map, Value};
 
-use super::meta::{immutable, label_selector};
-use super::pod::{nonnegative, template, template_immutable};
-use crate::field::{FieldError, go_quote};
-
-type Errors = Vec<FieldError>;
+use super::at::{At, Errors};
+use super::dump;
+use super::meta::label_selector;
+use super::pod::{template, template_notes};
+use super::storage::claim_spec;
+use crate::field::FieldError;
 
 static NULL: Value = Value::Null;
 
-fn at<'a>(v: &'a Value, path: &[&str]) -> &'a Value {
-    path.iter().try_fold(v, |v, k| v.get(k)).unwrap_or(&NULL)
+fn part<'v>(v: &'v Value, key: &str) -> &'v Value {
+    v.get(key).unwrap_or(&NULL)
 }
 
-fn selector(spec: &Value, what: &str, out: &mut Errors) {
-    let Some(selector) = spec.get("selector").filter(|v| !v.is_null()) else {
-        out.push(FieldError::required("spec.selector", ""));
-        return;
-    };
-    label_selector(selector, "spec.selector", out);
-    let size = at(selector, &["matchLabels"]).as_map().map_or(0, druse_object::Map::len)
-        + at(selector, &["matchExpressions"]).items().len();
-    if size == 0 {
-        out.push(FieldError::invalid(
-            "spec.selector",
-            selector.clone(),
-            format!("empty selector is invalid for {what}"),
-        ));
+/// Judges `spec.selector`; `false` when it cannot be read as one, which is an error already.
+fn selector(spec: &At, what: &str, out: &mut Errors) -> bool {
+    let s = spec.child("selector");
+    if !s.is_given() {
+        s.required("", out);
+        return true;
+    }
+    let before = out.len();
+    label_selector(s.value(), &s.path(), out);
+    let readable = out.len() == before;
+    if s.child("matchLabels").len() + s.child("matchExpressions").len() == 0 {
+        s.invalid(format!("empty selector is invalid for {what}"), out);
+    }
+    readable
+}
+
+/// The selector selects the template's pods.
+pub(super) fn selector_matches(spec: &At, out: &mut Errors) {
+    let pods = spec.child("template");
+    let labels = pods.value().at(["metadata", "labels"]).unwrap_or(&NULL);
+    if !druse_object::selector::selects(spec.child("selector").value(), labels) {
+        no_match(&pods, labels, out);
     }
 }
 
-fn selector_matches(spec: &Value, out: &mut Errors) {
-    let labels = spec.at(["template", "metadata", "labels"]);
-    if !druse_object::selector::selects(at(spec, &["selector"]), labels.unwrap_or(&Value::Null)) {
-        out.push(FieldError::invalid(
-            "spec.template.metadata.labels",
-            labels.cloned().unwrap_or_default(),
-            "`selector` does not match template `labels`",
-        ));
-    }
+fn no_match(pods: &At, labels: &Value, out: &mut Errors) {
+    let path = format!("{}.metadata.labels", pods.path());
+    out.push(FieldError::invalid(path, labels.clone(), "`selector` does not match template `labels`"));
 }
 
-fn always_restarts(spec: &Value, what: &str, out: &mut Errors) {
-    let pod = at(spec, &["template", "spec"]);
-    let policy = at(pod, &["restartPolicy"]).as_str().unwrap_or_default();
-    if policy != "Always" && !policy.is_empty() {
-        out.push(FieldError::not_supported("spec.template.spec.restartPolicy", policy, &["Always"]));
+fn always_restarts(spec: &At, what: &str, out: &mut Errors) {
+    let pods = spec.child("template");
+    let pod = pods.child("spec");
+    let policy = pod.child("restartPolicy");
+    if policy.text() != "Always" {
+        policy.unsupported(&["Always"], out);
     }
     if pod.get("activeDeadlineSeconds").is_some() {
-        out.push(FieldError::forbidden(
-            "spec.template.spec.activeDeadlineSeconds",
-            format!("activeDeadlineSeconds in {what} is not Supported"),
-        ));
+        pod.child("activeDeadlineSeconds").forbidden(format!("activeDeadlineSeconds in {what} is not Supported"), out);
     }
+}
+
+const PERCENT: &str = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')";
+
+fn percent(v: &Value) -> Option<i64> {
+    let digits = v.as_str()?.strip_suffix('%')?;
+    let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    plain.then(|| digits.parse().unwrap_or(i64::MAX))
 }
 
 /// A number or a percentage that is not negative.
 pub(super) fn int_or_percent(v: Option<&Value>, path: &str, out: &mut Errors) {
+    let Some(v) = v else { return };
+    let at = At::new(v, path);
     match v {
-        Some(Value::String(s)) => {
-            let percent = s.strip_suffix('%').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
-            if !percent {
-                out.push(FieldError::invalid(path, s.clone(), "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')"));
-            }
-        }
-        v => nonnegative(v, path, out),
+        Value::String(_) if percent(v).is_none() => at.invalid(PERCENT, out),
+        Value::String(_) => {}
+        _ => at.nonnegative(out),
     }
 }
 
-fn is_zero(v: Option<&Value>) -> bool {
-    matches!(v, Some(Value::Int(0))) || v.and_then(Value::as_str) == Some("0%")
+fn part_of_all(at: &At, out: &mut Errors) {
+    int_or_percent(Some(at.value()).filter(|v| !v.is_null()), &at.path(), out);
+}
+
+fn at_most_all(at: &At, out: &mut Errors) {
+    if percent(at.value()).is_some_and(|n| n > 100) {
+        at.invalid("must not be greater than 100%", out);
+    }
+}
+
+/// The number, of a percentage too; 0 for what is neither.
+fn amount(at: &At) -> i64 {
+    percent(at.value()).or_else(|| at.int()).or_else(|| at.text().parse().ok()).unwrap_or(0)
 }
 
 /// Deployments.
 pub(crate) fn deployment(new: &Value, old: Option<&Value>, out: &mut Errors) {
-    let spec = at(new, &["spec"]);
-    nonnegative(spec.get("replicas"), "spec.replicas", out);
-    selector(spec, "deployment", out);
-    selector_matches(spec, out);
-    template(at(spec, &["template"]), "spec.template", out);
-    always_restarts(spec, "ReplicaSet", out);
-    let strategy = at(spec, &["strategy"]);
-    match at(strategy, &["type"]).as_str().unwrap_or_default() {
-        "Recreate" => {
-            if strategy.get("rollingUpdate").is_some() {
-                out.push(FieldError::forbidden(
-                    "spec.strategy.rollingUpdate",
-                    "may not be specified when strategy `type` is 'Recreate'",
-                ));
-            }
+    let root = At::new(new, "");
+    let spec = root.child("spec");
+    spec.child("replicas").nonnegative(out);
+    replicated(&spec, out);
+    let strategy = spec.child("strategy");
+    let rolling = strategy.child("rollingUpdate");
+    match strategy.text_of("type") {
+        "Recreate" if rolling.is_given() => {
+            rolling.forbidden("may not be specified when strategy `type` is 'Recreate'", out);
         }
+        "Recreate" => {}
         "RollingUpdate" => {
-            let rolling = at(strategy, &["rollingUpdate"]);
-            int_or_percent(rolling.get("maxUnavailable"), "spec.strategy.rollingUpdate.maxUnavailable", out);
-            int_or_percent(rolling.get("maxSurge"), "spec.strategy.rollingUpdate.maxSurge", out);
-            if is_zero(rolling.get("maxUnavailable")) && is_zero(rolling.get("maxSurge")) {
-                let bad = rolling.get("maxUnavailable").cloned().unwrap_or_default();
-                out.push(FieldError::invalid(
-                    "spec.strategy.rollingUpdate.maxUnavailable",
-                    bad,
-                    "may not be 0 when `maxSurge` is 0",
-                ));
+            let (down, up) = (rolling.child("maxUnavailable"), rolling.child("maxSurge"));
+            part_of_all(&down, out);
+            part_of_all(&up, out);
+            if amount(&down) == 0 && amount(&up) == 0 {
+                down.invalid("may not be 0 when `maxSurge` is 0", out);
             }
+            at_most_all(&down, out);
         }
-        other => out.push(FieldError::not_supported("spec.strategy.type", other, &["Recreate", "RollingUpdate"])),
-    }
-    nonnegative(spec.get("minReadySeconds"), "spec.minReadySeconds", out);
-    nonnegative(spec.get("revisionHistoryLimit"), "spec.revisionHistoryLimit", out);
-    if let Some(deadline) = spec.get("progressDeadlineSeconds").and_then(Value::as_i64) {
-        nonnegative(spec.get("progressDeadlineSeconds"), "spec.progressDeadlineSeconds", out);
-        if deadline <= spec.get("minReadySeconds").and_then(Value::as_i64).unwrap_or(0) {
-            out.push(FieldError::invalid(
-                "spec.progressDeadlineSeconds",
-                deadline,
-                "must be greater than minReadySeconds",
-            ));
+        _ => {
+            let shown = dump::internal("DeploymentStrategy", strategy.value());
+            out.push(FieldError::not_supported(strategy.path(), shown, &["Recreate", "RollingUpdate"]));
         }
     }
-    selector_immutable(spec, old, out);
+    spec.child("minReadySeconds").nonnegative(out);
+    spec.child("revisionHistoryLimit").nonnegative(out);
+    let deadline = spec.child("progressDeadlineSeconds");
+    deadline.nonnegative(out);
+    if deadline.int().is_some_and(|n| n <= spec.int_of("minReadySeconds")) {
+        deadline.invalid("must be greater than minReadySeconds", out);
+    }
+    selector_kept(&spec, old, out);
 }
 
-fn selector_immutable(spec: &Value, old: Option<&Value>, out: &mut Errors) {
+/// Selector and template of what makes replica sets, or is one.
+fn replicated(spec: &At, out: &mut Errors) {
+    if selector(spec, "deployment", out) {
+        let pods = spec.child("template");
+        selector_matches(spec, out);
+        template(pods.value(), &pods.path(), out);
+        always_restarts(spec, "ReplicaSet", out);
+    } else {
+        spec.child("selector").invalid("invalid label selector", out);
+    }
+}
+
+fn selector_kept(spec: &At, old: Option<&Value>, out: &mut Errors) {
     if let Some(old) = old {
-        immutable(at(spec, &["selector"]), at(old, &["spec", "selector"]), "spec.selector", out);
+        spec.child("selector").unchanged(part(part(old, "spec"), "selector"), out);
     }
 }
 
 /// Replica sets.
 pub(crate) fn replica_set(new: &Value, old: Option<&Value>, out: &mut Errors) {
-    let spec = at(new, &["spec"]);
-    nonnegative(spec.get("replicas"), "spec.replicas", out);
-    nonnegative(spec.get("minReadySeconds"), "spec.minReadySeconds", out);
-    selector(spec, "deployment", out);
-    selector_matches(spec, out);
-    template(at(spec, &["template"]), "spec.template", out);
-    always_restarts(spec, "ReplicaSet", out);
-    selector_immutable(spec, old, out);
+    let root = At::new(new, "");
+    let spec = root.child("spec");
+    spec.child("replicas").nonnegative(out);
+    spec.child("minReadySeconds").nonnegative(out);
+    replicated(&spec, out);
+    selector_kept(&spec, old, out);
 }
 
 /// Replication controllers.
 pub(crate) fn replication_controller(new: &Value, out: &mut Errors) {
-    let spec = at(new, &["spec"]);
-    nonnegative(spec.get("replicas"), "spec.replicas", out);
-    if spec.get("selector").is_none() {
-        out.push(FieldError::required("spec.selector", ""));
+    let root = At::new(new, "");
+    let spec = root.child("spec");
+    let wanted = spec.child("selector");
+    if wanted.len() == 0 {
+        wanted.required("", out);
     }
-    match spec.get("template") {
-        Some(t) => template(t, "spec.template", out),
-        None => out.push(FieldError::required("spec.template", "")),
+    let pods = spec.child("template");
+    if pods.is_given() {
+        let labels = pods.value().at(["metadata", "labels"]).unwrap_or(&NULL);
+        if wanted.len() > 0 && !druse_object::selector::has_all(wanted.value(), labels) {
+            no_match(&pods, labels, out);
+        }
+        template(pods.value(), &pods.path(), out);
+        always_restarts(&spec, "ReplicationController", out);
+    } else {
+        pods.required("", out);
     }
+    // These come from the type's own rules, after all others.
+    if spec.get("replicas").is_none() {
+        spec.child("replicas").required("", out);
+    }
+    spec.child("replicas").nonnegative(out);
+    spec.child("minReadySeconds").nonnegative(out);
 }
 
+/// Counters of a kind's status: those that are not negative, those that count no more than all, and the word for the
+/// one that available ones may not exceed.
+struct Counters {
+    kind: &'static str,
+    counts: &'static [&'static str],
+    parts: &'static [&'static str],
+    ready: &'static str,
+}
+
+const COUNTERS: [Counters; 5] = [
+    Counters {
+        kind: "Deployment",
+        counts: &[
+            "observedGeneration",
+            "replicas",
+            "updatedReplicas",
+            "readyReplicas",
+            "availableReplicas",
+            "unavailableReplicas",
+            "terminatingReplicas",
+            "collisionCount",
+        ],
+        parts: &["updatedReplicas", "readyReplicas", "availableReplicas"],
+        ready: "readyReplicas",
+    },
+    Counters {
+        kind: "StatefulSet",
+        counts: &[
+            "replicas",
+            "readyReplicas",
+            "currentReplicas",
+            "updatedReplicas",
+            "availableReplicas",
+            "observedGeneration",
+            "collisionCount",
+        ],
+        parts: &["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"],
+        ready: "status.readyReplicas",
+    },
+    Counters {
+        kind: "ReplicaSet",
+        counts: &[
+            "replicas",
+            "fullyLabeledReplicas",
+            "readyReplicas",
+            "availableReplicas",
+            "observedGeneration",
+            "terminatingReplicas",
+        ],
+        parts: &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
+        ready: "readyReplicas",
+    },
+    Counters {
+        kind: "ReplicationController",
+        counts: &["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "observedGeneration"],
+        parts: &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
+        ready: "readyReplicas",
+    },
+    Counters {
+        kind: "DaemonSet",
+        counts: &[
+            "currentNumberScheduled",
+            "numberMisscheduled",
+            "desiredNumberScheduled",
+            "numberReady",
+            "observedGeneration",
+            "updatedNumberScheduled",
+            "numberAvailable",
+            "numberUnavailable",
+            "collisionCount",
+        ],
+        parts: &[],
+        ready: "",
+    },
+];
+
 /// The counters of a workload's status: none is negative, none counts more than there are.
-pub(crate) fn status(kind: &str, new: &Value, out: &mut Errors) {
-    let (first, parts, ready): (&[&str], &[&str], &str) = match kind {
-        "Deployment" => (
-            &["replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas"],
-            &["updatedReplicas", "readyReplicas", "availableReplicas"],
-            "readyReplicas",
-        ),
-        "StatefulSet" => (
-            &["replicas", "readyReplicas", "currentReplicas", "updatedReplicas"],
-            &["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"],
-            "status.readyReplicas",
-        ),
-        "ReplicaSet" => (
-            &["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
-            &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
-            "readyReplicas",
-        ),
-        _ => return,
-    };
-    let status = at(new, &["status"]);
-    let count = |key: &str| at(status, &[key]).as_i64().unwrap_or(0);
-    for key in first {
-        nonnegative(status.get(key), &format!("status.{key}"), out);
+pub(crate) fn status(kind: &str, new: &Value, old: &Value, out: &mut Errors) {
+    let Some(rules) = COUNTERS.iter().find(|c| c.kind == kind) else { return };
+    let root = At::new(new, "");
+    let status = root.child("status");
+    rules.counts.iter().for_each(|key| status.child(key).nonnegative(out));
+    let all = status.int_of("replicas");
+    for key in rules.parts.iter().filter(|k| status.int_of(k) > all) {
+        status.child(key).bad(status.int_of(key), "cannot be greater than status.replicas", out);
     }
-    for key in parts.iter().filter(|k| count(k) > count("replicas")) {
-        let why = "cannot be greater than status.replicas";
-        out.push(FieldError::invalid(format!("status.{key}"), count(key), why));
+    let available = status.int_of("availableReplicas");
+    if !rules.ready.is_empty() && available > status.int_of("readyReplicas") {
+        let why = format!("cannot be greater than {}", rules.ready);
+        status.child("availableReplicas").bad(available, why, out);
     }
-    if count("availableReplicas") > count("readyReplicas") {
-        let why = format!("cannot be greater than {ready}");
-        out.push(FieldError::invalid("status.availableReplicas", count("availableReplicas"), why));
+    if rules.counts.contains(&"collisionCount") {
+        let was = part(part(old, "status"), "collisionCount").as_i64();
+        if was.is_some_and(|was| status.child("collisionCount").int().is_none_or(|n| n < was)) {
+            status.child("collisionCount").bad(status.int_of("collisionCount"), "cannot be decremented", out);
+        }
     }
 }
 
 /// Daemon sets.
 pub(crate) fn daemon_set(new: &Value, old: Option<&Value>, out: &mut Errors) {
-    let spec = at(new, &["spec"]);
+    let root = At::new(new, "");
+    let spec = root.child("spec");
     // Who may be selected is judged before who is.
-    selector_immutable(spec, old, out);
+    selector_kept(&spec, old, out);
+    let wanted = spec.child("selector");
     let before = out.len();
-    if !at(spec, &["selector"]).is_null() {
-        selector(spec, "daemonset", out);
+    if wanted.is_given() {
+        label_selector(wanted.value(), &wanted.path(), out);
     }
-    if out.len() == before || spec.get("selector").is_some() {
-        selector_matches(spec, out);
+    let empty = wanted.child("matchLabels").len() + wanted.child("matchExpressions").len() == 0;
+    if out.len() == before {
+        selector_matches(&spec, out);
     }
-    template(at(spec, &["template"]), "spec.template", out);
-    always_restarts(spec, "DaemonSet", out);
-    nonnegative(spec.get("minReadySeconds"), "spec.minReadySeconds", out);
-    let strategy = at(spec, &["updateStrategy"]);
-    match at(strategy, &["type"]).as_str().unwrap_or_default() {
+    if wanted.is_given() && empty {
+        wanted.invalid("empty selector is invalid for daemonset", out);
+    }
+    let pods = spec.child("template");
+    template(pods.value(), &pods.path(), out);
+    always_restarts(&spec, "DaemonSet", out);
+    spec.child("minReadySeconds").nonnegative(out);
+    let strategy = spec.child("updateStrategy");
+    let rolling = strategy.child("rollingUpdate");
+    match strategy.text_of("type") {
         "OnDelete" => {}
+        "RollingUpdate" if !rolling.is_given() => rolling.required("", out),
         "RollingUpdate" => {
-            let rolling = at(strategy, &["rollingUpdate"]);
-            int_or_percent(rolling.get("maxUnavailable"), "spec.updateStrategy.rollingUpdate.maxUnavailable", out);
-            int_or_percent(rolling.get("maxSurge"), "spec.updateStrategy.rollingUpdate.maxSurge", out);
+            let (down, up) = (rolling.child("maxUnavailable"), rolling.child("maxSurge"));
+            part_of_all(&down, out);
+            part_of_all(&up, out);
+            at_most_all(&down, out);
+            at_most_all(&up, out);
+            match (amount(&down) != 0, amount(&up) != 0) {
+                (true, true) => up.invalid("may not be set when maxUnavailable is non-zero", out),
+                (false, false) => down.required("cannot be 0 when maxSurge is 0", out),
+                _ => {}
+            }
         }
-        other => out.push(FieldError::not_supported("spec.updateStrategy.type", other, &["RollingUpdate", "OnDelete"])),
+        _ => {
+            let shown = dump::internal("DaemonSetUpdateStrategy", strategy.value());
+            out.push(FieldError::not_supported(strategy.path(), shown, &["RollingUpdate", "OnDelete"]));
+        }
     }
-    nonnegative(spec.get("revisionHistoryLimit"), "spec.revisionHistoryLimit", out);
+    spec.child("revisionHistoryLimit").nonnegative(out);
 }
 
 /// Stateful sets.
 pub(crate) fn stateful_set(new: &Value, old: Option<&Value>, out: &mut Errors) {
-    let spec = at(new, &["spec"]);
-    let management = at(spec, &["podManagementPolicy"]).as_str().unwrap_or_default();
-    if !["OrderedReady", "Parallel"].contains(&management) {
-        out.push(FieldError::invalid("spec.podManagementPolicy", management, "must be 'OrderedReady' or 'Parallel'"));
+    let root = At::new(new, "");
+    let spec = root.child("spec");
+    set_spec(&spec, old.is_some(), out);
+    let Some(old) = old else { return };
+    const FREE: [&str; 7] = [
+        "replicas",
+        "template",
+        "updateStrategy",
+        "minReadySeconds",
+        "ordinals",
+        "revisionHistoryLimit",
+        "persistentVolumeClaimRetentionPolicy",
+    ];
+    let rest = |spec: &Value| {
+        let mut m = spec.as_map().cloned().unwrap_or_default();
+        m.retain(|k, _| !FREE.contains(&k.as_str()));
+        m
+    };
+    if rest(spec.value()) != rest(part(old, "spec")) {
+        spec.forbidden("updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden", out);
     }
-    let strategy = at(spec, &["updateStrategy"]);
-    match at(strategy, &["type"]).as_str().unwrap_or_default() {
+}
+
+fn set_spec(spec: &At, update: bool, out: &mut Errors) {
+    let management = spec.child("podManagementPolicy");
+    if management.need(out) && !["OrderedReady", "Parallel"].contains(&management.text()) {
+        management.invalid("must be 'OrderedReady' or 'Parallel'", out);
+    }
+    let strategy = spec.child("updateStrategy");
+    let rolling = strategy.child("rollingUpdate");
+    match strategy.text_of("type") {
+        "" => strategy.required("", out),
         "OnDelete" => {
-            if let Some(r) = strategy.get("rollingUpdate") {
-                out.push(FieldError::invalid(
-                    "spec.updateStrategy.rollingUpdate",
-                    r.clone(),
-                    "only allowed for updateStrategy 'RollingUpdate'",
-                ));
+            if rolling.is_given() {
+                let shown = dump::internal("RollingUpdateStatefulSetStrategy", rolling.value());
+                rolling.bad(shown, "only allowed for updateStrategy 'RollingUpdate'", out);
             }
         }
         "RollingUpdate" => {
-            nonnegative(
-                strategy.at(["rollingUpdate", "partition"]),
-                "spec.updateStrategy.rollingUpdate.partition",
-                out,
-            );
+            rolling.child("partition").nonnegative(out);
+            if let Some(most) = rolling.get("maxUnavailable") {
+                part_of_all(&most, out);
+                if amount(&most) == 0 {
+                    most.invalid("cannot be 0", out);
+                }
+                at_most_all(&most, out);
+            }
         }
-        _ => out.push(FieldError::invalid(
-            "spec.updateStrategy",
-            strategy.clone(),
-            "must be 'RollingUpdate' or 'OnDelete'",
-        )),
+        _ => {
+            let shown = dump::internal("StatefulSetUpdateStrategy", strategy.value());
+            strategy.bad(shown, "must be 'RollingUpdate' or 'OnDelete'", out);
+        }
     }
-    nonnegative(spec.get("replicas"), "spec.replicas", out);
-    nonnegative(spec.get("minReadySeconds"), "spec.minReadySeconds", out);
-    selector(spec, "statefulset", out);
-    selector_matches(spec, out);
-    // Claims of the set become volumes of its pods under the same names.
-    let mut pod_template = at(spec, &["template"]).clone();
-    let claims: Vec<Value> =
-        at(spec, &["volumeClaimTemplates"]).items().iter().map(|c| at(c, &["metadata", "name"]).clone()).collect();
-    if !claims.is_empty()
-        && let Some(pod) = pod_template.make_map_at(["spec"])
-    {
-        let volumes = pod.entry_or_null("volumes");
-        if !matches!(volumes, Value::Array(_)) {
-            *volumes = Value::Array(Vec::new());
-        }
-        for name in claims {
-            if let Some(list) = volumes.as_array_mut() {
-                list.retain(|v| v.get("name") != Some(&name));
-                let mut v = druse_object::Map::new();
-                v.insert("name", name);
-                v.insert("emptyDir", druse_object::Map::new());
-                list.push(Value::Map(v));
+    let retention = spec.child("persistentVolumeClaimRetentionPolicy");
+    if retention.is_given() {
+        for key in ["whenDeleted", "whenScaled"] {
+            let policy = retention.child(key);
+            if !["Retain", "Delete"].contains(&policy.text()) {
+                policy.unsupported(&["Retain", "Delete"], out);
             }
         }
     }
-    template(&pod_template, "spec.template", out);
-    always_restarts(spec, "StatefulSet", out);
-    if let Some(old) = old {
-        let allowed = [
-            "replicas",
-            "template",
-            "updateStrategy",
-            "minReadySeconds",
-            "ordinals",
-            "revisionHistoryLimit",
-            "persistentVolumeClaimRetentionPolicy",
-        ];
-        let rest = |v: &Value| {
-            let mut m = at(v, &["spec"]).as_map().cloned().unwrap_or_default();
-            m.retain(|k, _| !allowed.contains(&k.as_str()));
-            m
-        };
-        if rest(new) != rest(old) {
-            out.push(FieldError::forbidden("spec", "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden"));
-        }
+    if !update {
+        spec.child("volumeClaimTemplates").items().for_each(|c| claim_spec(&c.child("spec"), out));
     }
-}
-
-fn job_spec(spec: &Value, path: &str, out: &mut Errors) {
-    for key in [
-        "parallelism",
-        "completions",
-        "activeDeadlineSeconds",
-        "backoffLimit",
-        "ttlSecondsAfterFinished",
-        "backoffLimitPerIndex",
-        "maxFailedIndexes",
-    ] {
-        nonnegative(spec.get(key), &format!("{path}.{key}"), out);
+    spec.child("replicas").nonnegative(out);
+    spec.child("minReadySeconds").nonnegative(out);
+    spec.child("ordinals").child("start").nonnegative(out);
+    let service = spec.child("serviceName");
+    if !update && !service.text().is_empty() {
+        service.label(out);
     }
-    let indexed = at(spec, &["completionMode"]).as_str() == Some("Indexed");
-    if indexed && spec.get("completions").is_none() {
-        out.push(FieldError::required(format!("{path}.completions"), "when completion mode is Indexed"));
-    }
-    if !indexed {
-        for key in ["backoffLimitPerIndex", "maxFailedIndexes"] {
-            if let Some(v) = spec.get(key) {
-                out.push(FieldError::invalid(format!("{path}.{key}"), v.clone(), "requires indexed completion mode"));
-            }
-        }
-    }
-    template(at(spec, &["template"]), &format!("{path}.template"), out);
-    let policy = at(spec, &["template", "spec", "restartPolicy"]).as_str().unwrap_or_default();
-    let at_policy = format!("{path}.template.spec.restartPolicy");
-    match policy {
-        "" | "Always" => out.push(FieldError::required(at_policy, "valid values: \"OnFailure\", \"Never\"")),
-        "OnFailure" | "Never" => {}
-        other => out.push(FieldError::not_supported(at_policy, other, &["OnFailure", "Never"])),
-    }
-}
-
-/// Jobs.
-pub(crate) fn job(new: &Value, old: Option<&Value>, out: &mut Errors) {
-    let spec = at(new, &["spec"]);
-    job_spec(spec, "spec", out);
-    if let Some(selector) = spec.get("selector") {
-        label_selector(selector, "spec.selector", out);
-        let manual = at(spec, &["manualSelector"]).as_bool() == Some(true);
-        let uid = at(new, &["metadata", "uid"]);
-        let labels = at(selector, &["matchLabels"]);
-        let generated = labels.as_map().is_some_and(|m| m.len() == 1)
-            && labels.get(crate::strategy::JOB_UID) == Some(uid)
-            && at(selector, &["matchExpressions"]).items().is_empty();
-        if old.is_none() && !manual && !generated {
-            out.push(FieldError::invalid("spec.selector", selector.clone(), "`selector` not auto-generated"));
-        }
+    if selector(spec, "statefulset", out) {
         selector_matches(spec, out);
-    }
-    let Some(old) = old.map(|o| at(o, &["spec"])) else { return };
-    let suspended = at(old, &["suspend"]).as_bool() == Some(true);
-    let indexed = at(spec, &["completionMode"]).as_str() == Some("Indexed");
-    if !indexed || at(spec, &["completions"]) != at(spec, &["parallelism"]) {
-        immutable(at(spec, &["completions"]), at(old, &["completions"]), "spec.completions", out);
-    }
-    immutable(at(spec, &["selector"]), at(old, &["selector"]), "spec.selector", out);
-    if !suspended {
-        template_immutable(at(spec, &["template"]), at(old, &["template"]), "spec.template", out);
-    }
-    for key in ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"] {
-        immutable(at(spec, &[key]), at(old, &[key]), &format!("spec.{key}"), out);
-    }
-}
-
-/// Cron jobs.
-pub(crate) fn cron_job(new: &Value, out: &mut Errors) {
-    let spec = at(new, &["spec"]);
-    let name = at(new, &["metadata", "name"]).as_str().unwrap_or_default();
-    if name.len() > 52 {
-        out.push(FieldError::invalid("metadata.name", name, "must be no more than 52 characters"));
-    }
-    let schedule = at(spec, &["schedule"]).as_str().unwrap_or_default();
-    if schedule.is_empty() {
-        out.push(FieldError::required("spec.schedule", ""));
-    } else if let Err(text) = check_schedule(schedule) {
-        out.push(FieldError::invalid("spec.schedule", schedule, text));
-    }
-    nonnegative(spec.get("startingDeadlineSeconds"), "spec.startingDeadlineSeconds", out);
-    if let Some(zone) = spec.get("timeZone").and_then(Value::as_str) {
-        if zone.is_empty() {
-            out.push(FieldError::invalid("spec.timeZone", zone, "timeZone must be nil or non-empty string"));
-        } else if zone == "Local" || jiff::tz::TimeZone::get(zone).is_err() {
-            out.push(FieldError::invalid("spec.timeZone", zone, format!("unknown time zone {zone}")));
-        }
-    }
-    let policy = at(spec, &["concurrencyPolicy"]).as_str().unwrap_or_default();
-    if policy.is_empty() {
-        out.push(FieldError::required("spec.concurrencyPolicy", ""));
-    } else if !["Allow", "Forbid", "Replace"].contains(&policy) {
-        out.push(FieldError::not_supported("spec.concurrencyPolicy", policy, &["Allow", "Forbid", "Replace"]));
-    }
-    job_spec(at(spec, &["jobTemplate", "spec"]), "spec.jobTemplate.spec", out);
-    for key in ["successfulJobsHistoryLimit", "failedJobsHistoryLimit"] {
-        nonnegative(spec.get(key), &format!("spec.{key}"), out);
-    }
-}
-
-/// A cron expression, refused in the words of the parser upstream uses (`robfig/cron`).
-fn check_schedule(text: &str) -> Result<(), String> {
-    if text.contains("TZ=") {
-        return Err("cannot use TZ or CRON_TZ in schedule, use timeZone field instead".into());
-    }
-    if let Some(rest) = text.strip_prefix('@') {
-        let known = ["yearly", "annually", "monthly", "weekly", "daily", "midnight", "hourly"];
-        return if known.contains(&rest) || rest.strip_prefix("every ").is_some_and(|d| !d.is_empty()) {
-            Ok(())
-        } else {
-            Err(format!("unrecognized descriptor: {text}"))
-        };
-    }
-    let fields: Vec<&str> = text.split_whitespace().collect();
-    if fields.len() != 5 {
-        return Err(format!("expected exactly 5 fields, found {}: [{}]", fields.len(), fields.join(" ")));
-    }
-    const MONTHS: &[&str] = &["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
-    const DAYS: &[&str] = &["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
-    let bounds: [(u32, u32, &[&str]); 5] = [(0, 59, &[]), (0, 23, &[]), (1, 31, &[]), (1, 12, MONTHS), (0, 6, DAYS)];
-    for (field, (min, max, names)) in fields.iter().zip(bounds) {
-        for part in field.split(',') {
-            check_cron_part(part, min, max, names)?;
-        }
-    }
-    Ok(())
-}
-
-fn check_cron_part(part: &str, min: u32, max: u32, names: &[&str]) -> Result<(), String> {
-    let number = |s: &str| -> Result<u32, String> {
-        if let Some(i) = names.iter().position(|n| n.eq_ignore_ascii_case(s)) {
-            return Ok(u32::try_from(i).unwrap_or(0) + min);
-        }
-        s.parse::<u32>()
-            .map_err(|_| format!("failed to parse int from {s}: strconv.Atoi: parsing {}: invalid syntax", go_quote(s)))
-    };
-    let mut steps = part.split('/');
-    let range = steps.next().unwrap_or_default();
-    let step = steps.next();
-    if steps.next().is_some() {
-        return Err(format!("too many slashes: {part}"));
-    }
-    let (low, high) = if range == "*" || range == "?" {
-        (min, max)
+        let pods = spec.child("template");
+        template(&with_claims(spec), &pods.path(), out);
+        // Upstream judges these once more.
+        template_notes(&pods, out);
     } else {
-        let mut ends = range.split('-');
-        let low = number(ends.next().unwrap_or_default())?;
-        let high = match ends.next() {
-            Some(h) => number(h)?,
-            None if step.is_some() => max,
-            None => low,
-        };
-        if ends.next().is_some() {
-            return Err(format!("too many hyphens: {part}"));
-        }
-        (low, high)
-    };
-    if let Some(step) = step
-        && number(step)? == 0
-    {
-        return Err(format!("step of range should be a positive number: {part}"));
+        spec.child("selector").invalid("", out);
     }
-    if low < min {
-        return Err(format!("beginning of range ({low}) below minimum ({min}): {part}"));
+    always_restarts(spec, "StatefulSet", out);
+}
+
+/// The template with the set's claims as volumes under the same names, and without the names the set gives its pods.
+fn with_claims(spec: &At) -> Value {
+    let mut pods = spec.child("template").value().clone();
+    let claims: Vec<Value> = spec
+        .child("volumeClaimTemplates")
+        .value()
+        .items()
+        .iter()
+        .map(|c| c.at(["metadata", "name"]).cloned().unwrap_or_default())
+        .collect();
+    let Some(pod) = pods.get_mut("spec").and_then(Value::as_map_mut) else { return pods };
+    pod.remove("subdomain");
+    pod.remove("hostname");
+    if claims.is_empty() {
+        return pods;
     }
-    if high > max {
-        return Err(format!("end of range ({high}) above maximum ({max}): {part}"));
+    let mut volumes: Vec<Value> = Vec::new();
+    for name in &claims {
+        let mut claim = Map::new();
+        claim.insert("claimName", name.clone());
+        let mut v = Map::new();
+        v.insert("name", name.clone());
+        v.insert("persistentVolumeClaim", claim);
+        volumes.push(Value::Map(v));
     }
-    if low > high {
-        return Err(format!("beginning of range ({low}) beyond end of range ({high}): {part}"));
+    let others = pod.get("volumes").map(|v| v.items().to_vec()).unwrap_or_default();
+    volumes.extend(others.into_iter().filter(|v| v.get("name").is_none_or(|n| !claims.contains(n))));
+    pod.insert("volumes", volumes);
+    pods
+}
+
+/// Revisions of what makes pods: an object that stays as it is.
+pub(crate) fn revision(new: &Value, old: Option<&Value>, out: &mut Errors) {
+    let root = At::new(new, "");
+    let data = root.child("data");
+    root.child("revision").nonnegative(out);
+    match (old, data.value()) {
+        (Some(old), _) => data.unchanged(part(old, "data"), out),
+        (None, Value::Null) => data.required("data is mandatory", out),
+        (None, Value::Map(_)) => {}
+        (None, _) => data.required("data must be a valid JSON object", out),
     }
-    Ok(())
 }

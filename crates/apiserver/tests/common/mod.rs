@@ -1,6 +1,8 @@
 //! What the tests share: a server in memory or in a folder, and requests to it without a network.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod replay;
+
 use druse_apiserver::{ApiServer, ApiService};
 use druse_object::{Value, json};
 use http::Request;

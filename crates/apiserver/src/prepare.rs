@@ -1,0 +1,269 @@
+//! What upstream's strategies do to pods, workloads and storage before they are judged: fields of features that are
+//! switched off are dropped, and what follows from other fields is filled in (`k8s.io/kubernetes/pkg/registry`,
+//! `pkg/api/pod`, `pkg/api/persistentvolumeclaim`).
+
+use druse_object::{Map, Value};
+
+use crate::registry::Resource;
+use crate::server::now;
+
+/// Completes a new object.
+pub fn create(resource: &Resource, o: &mut Value) {
+    drop_disabled(resource, o, None);
+    match resource.stored_as.as_str() {
+        "pods" => {
+            gated(o);
+            match_label_keys(o);
+        }
+        "persistentvolumeclaims" => data_sources(o, None),
+        "persistentvolumes" => {
+            if let Some(status) = o.make_map_at(["status"]) {
+                status.insert("lastPhaseTransitionTime", now());
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Completes a changed object.
+pub fn update(resource: &Resource, subresource: &str, old: &Value, new: &mut Value) {
+    drop_disabled(resource, new, Some(old));
+    match (resource.stored_as.as_str(), subresource) {
+        ("persistentvolumeclaims", "") => data_sources(new, Some(old)),
+        ("persistentvolumes", "status") => phase_time(old, new),
+        ("pods", "status") => pod_status(old, new),
+        ("pods", "ephemeralcontainers") => only_ephemeral_containers(old, new),
+        _ => {}
+    }
+}
+
+/// Where a kind keeps the specification of its pods.
+fn pod_path(stored_as: &str) -> &'static [&'static str] {
+    match stored_as {
+        "pods" => &["spec"],
+        "podtemplates" => &["template", "spec"],
+        "cronjobs.batch" => &["spec", "jobTemplate", "spec", "template", "spec"],
+        "replicationcontrollers"
+        | "deployments.apps"
+        | "replicasets.apps"
+        | "daemonsets.apps"
+        | "statefulsets.apps"
+        | "jobs.batch" => &["spec", "template", "spec"],
+        _ => &[],
+    }
+}
+
+/// Drops fields of features that are off, unless the object has them already.
+fn drop_disabled(resource: &Resource, new: &mut Value, old: Option<&Value>) {
+    let path = pod_path(&resource.stored_as);
+    if path.is_empty() {
+        return;
+    }
+    let before = old.and_then(|o| path.iter().try_fold(o, |v, k| v.get(k)));
+    if let Some(spec) = path.iter().try_fold(&mut *new, |v, k| v.get_mut(k)) {
+        drop_in_pod(spec, before);
+    }
+    const ROLLING: [&str; 3] = ["spec", "updateStrategy", "rollingUpdate"];
+    let had = old.and_then(|o| o.at(ROLLING)).is_some_and(|r| r.get("maxUnavailable").is_some());
+    if resource.stored_as == "statefulsets.apps"
+        && !had
+        && let Some(rolling) = ROLLING.iter().try_fold(new, |v, k| v.get_mut(k)).and_then(Value::as_map_mut)
+    {
+        rolling.remove("maxUnavailable");
+    }
+}
+
+fn drop_in_pod(spec: &mut Value, old: Option<&Value>) {
+    let Some(m) = spec.as_map_mut() else { return };
+    if old.is_none_or(|o| o.get("schedulingGroup").is_none()) {
+        m.remove("schedulingGroup");
+    }
+    let signals = |v: &Value| v["containers"].items().iter().any(|c| c.at(["lifecycle", "stopSignal"]).is_some());
+    let keep_signals = old.is_some_and(signals);
+    for list in ["containers", "initContainers", "ephemeralContainers"] {
+        for c in m.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            let Some(c) = c.as_map_mut().filter(|_| !keep_signals) else { continue };
+            let Some(l) = c.get_mut("lifecycle").and_then(Value::as_map_mut) else { continue };
+            if l.remove("stopSignal").is_some() && l.is_empty() {
+                c.remove("lifecycle");
+            }
+        }
+    }
+    let sources = |v: &Value, key: &str| {
+        let all = v["volumes"].items().iter().flat_map(|v| v["projected"]["sources"].items());
+        all.into_iter().any(|s| s.get(key).is_some())
+    };
+    for key in ["clusterTrustBundle", "podCertificate"] {
+        if old.is_some_and(|o| sources(o, key)) {
+            continue;
+        }
+        for v in m.get_mut("volumes").and_then(Value::as_array_mut).into_iter().flatten() {
+            let list = v.get_mut("projected").and_then(|p| p.get_mut("sources")).and_then(Value::as_array_mut);
+            for s in list.into_iter().flatten().filter_map(Value::as_map_mut) {
+                s.remove(key);
+            }
+        }
+    }
+}
+
+/// A pod with scheduling gates says that it waits for them.
+fn gated(pod: &mut Value) {
+    if pod["spec"]["schedulingGates"].items().is_empty() {
+        return;
+    }
+    let mut c = Map::new();
+    c.insert("type", "PodScheduled");
+    c.insert("status", "False");
+    c.insert("lastProbeTime", Value::Null);
+    c.insert("lastTransitionTime", now());
+    c.insert("reason", "SchedulingGated");
+    c.insert("message", "Scheduling is blocked due to non-empty scheduling gates");
+    if let Some(status) = pod.make_map_at(["status"]) {
+        status.insert("conditions", Value::Array(vec![Value::Map(c)]));
+    }
+}
+
+/// Selectors that take values from the pod's own labels get them.
+fn match_label_keys(pod: &mut Value) {
+    const LISTS: [&str; 2] =
+        ["preferredDuringSchedulingIgnoredDuringExecution", "requiredDuringSchedulingIgnoredDuringExecution"];
+    let labels = pod.at(["metadata", "labels"]).cloned().unwrap_or_default();
+    let Some(spec) = pod.get_mut("spec") else { return };
+    for kind in ["podAffinity", "podAntiAffinity"] {
+        for list in LISTS {
+            let terms = spec.get_mut("affinity").and_then(|a| a.get_mut(kind)).and_then(|a| a.get_mut(list));
+            for t in terms.and_then(Value::as_array_mut).into_iter().flatten() {
+                let weighted = t.get("podAffinityTerm").is_some();
+                let term = if weighted { t.get_mut("podAffinityTerm") } else { Some(t) };
+                if let Some(term) = term {
+                    add_requirements(term, &labels);
+                }
+            }
+        }
+    }
+    for c in spec.get_mut("topologySpreadConstraints").and_then(Value::as_array_mut).into_iter().flatten() {
+        add_requirements(c, &labels);
+    }
+}
+
+fn add_requirements(term: &mut Value, labels: &Value) {
+    let mut more = Vec::new();
+    for (list, operator) in [("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn")] {
+        for key in term.get(list).map(Value::items).unwrap_or_default().iter().filter_map(Value::as_str) {
+            let Some(value) = labels.get(key) else { continue };
+            let mut r = Map::new();
+            r.insert("key", key);
+            r.insert("operator", operator);
+            r.insert("values", Value::Array(vec![value.clone()]));
+            more.push(Value::Map(r));
+        }
+    }
+    if more.is_empty() {
+        return;
+    }
+    let Some(selector) = term.get_mut("labelSelector").and_then(Value::as_map_mut) else { return };
+    let mut all = selector.get("matchExpressions").map(|e| e.items().to_vec()).unwrap_or_default();
+    all.extend(more);
+    selector.insert("matchExpressions", all);
+}
+
+/// A claim's source is told under an old and a new name; what the old one cannot say is dropped from it.
+fn data_sources(claim: &mut Value, old: Option<&Value>) {
+    const OLD: &str = "dataSource";
+    const NEW: &str = "dataSourceRef";
+    let was = |key: &str| old.and_then(|o| o.at(["spec", key])).is_some_and(|v| !v.is_null());
+    let Some(spec) = claim.get_mut("spec").and_then(Value::as_map_mut) else { return };
+    let elsewhere = |r: &Value| r.str_at(["namespace"]).is_some_and(|n| !n.is_empty());
+    if !was(NEW) && spec.get(NEW).is_some_and(elsewhere) {
+        // Sources in other namespaces wait for a feature that is off.
+        spec.remove(NEW);
+    }
+    if !was(OLD) && spec.get(NEW).is_none_or(Value::is_null) {
+        let group = |s: &Value| s.str_at(["apiGroup"]).unwrap_or_default().to_owned();
+        const KNOWN: [(&str, Option<&str>); 2] =
+            [("", Some("PersistentVolumeClaim")), ("snapshot.storage.k8s.io", Some("VolumeSnapshot"))];
+        let known = spec.get(OLD).is_some_and(|s| KNOWN.contains(&(group(s).as_str(), s.str_at(["kind"]))));
+        if !known {
+            spec.remove(OLD);
+        }
+    }
+    let given = |spec: &Map, key: &str| spec.get(key).filter(|v| !v.is_null()).cloned();
+    match (given(spec, OLD), given(spec, NEW)) {
+        (Some(s), None) => _ = spec.insert(NEW, s),
+        (None, Some(r)) if !elsewhere(&r) => {
+            let mut s = r;
+            if let Some(m) = s.as_map_mut() {
+                m.remove("namespace");
+            }
+            spec.insert(OLD, s);
+        }
+        _ => {}
+    }
+}
+
+/// When a volume came into its phase.
+fn phase_time(old: &Value, new: &mut Value) {
+    const KEY: &str = "lastPhaseTransitionTime";
+    let of = |v: &Value, key: &str| v.at(["status", key]).filter(|v| !v.is_null()).cloned();
+    let (was, is) = (of(old, KEY), of(new, KEY));
+    let same = of(old, "phase") == of(new, "phase");
+    let time = match (same, was, is) {
+        (true, Some(was), None) => was,
+        (false, was, is) if is.is_none() || is == was => now().into(),
+        _ => return,
+    };
+    if let Some(status) = new.make_map_at(["status"]) {
+        status.insert(KEY, time);
+    }
+}
+
+/// What a status of a pod that does not say it keeps.
+fn pod_status(old: &Value, new: &mut Value) {
+    let was = old.get("status").cloned().unwrap_or_default();
+    let Some(status) = new.make_map_at(["status"]) else { return };
+    let unset = |v: Option<&Value>| v.is_none_or(|v| v.is_null() || v.as_str() == Some("") || v.as_i64() == Some(0));
+    for key in ["qosClass", "observedGeneration"] {
+        if let Some(v) = was.get(key).filter(|_| unset(status.get(key))) {
+            status.insert(key, v.clone());
+        }
+    }
+    let mut known: Vec<&Value> = was.get("conditions").map(Value::items).unwrap_or_default().iter().collect();
+    for c in status.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten() {
+        let Some(i) = known.iter().position(|k| k.get("type") == c.get("type")) else { continue };
+        let before = known.remove(i).get("observedGeneration").filter(|g| g.as_i64() != Some(0)).cloned();
+        if let (Some(g), Some(m)) = (before, c.as_map_mut())
+            && unset(m.get("observedGeneration"))
+        {
+            m.insert("observedGeneration", g);
+        }
+    }
+}
+
+/// Keeps of a changed pod what debugging is about: its containers for that.
+fn only_ephemeral_containers(old: &Value, new: &mut Value) {
+    const KEY: &str = "ephemeralContainers";
+    let added = new["spec"].get(KEY).cloned();
+    let mut spec = old["spec"].clone();
+    if let Some(m) = spec.as_map_mut() {
+        match added {
+            Some(list) => _ = m.insert(KEY, list),
+            None => _ = m.remove(KEY),
+        }
+    }
+    if let Some(m) = new.as_map_mut() {
+        m.insert("spec", spec);
+        m.insert("status", old["status"].clone());
+    }
+    keep_metadata(old, new);
+}
+
+/// Puts back the metadata that a write on a subresource leaves alone.
+pub fn keep_metadata(old: &Value, new: &mut Value) {
+    let Some(meta) = new.make_map_at(["metadata"]) else { return };
+    for key in ["labels", "annotations", "finalizers", "ownerReferences", "deletionTimestamp"] {
+        match old.at(["metadata", key]) {
+            Some(v) => _ = meta.insert(key, v.clone()),
+            None => _ = meta.remove(key),
+        }
+    }
+}
