@@ -10,6 +10,7 @@ use rsa::signature::SignatureEncoding as _;
 use crate::env::FuncError;
 
 use super::args::err;
+use super::primes::rsa_key;
 
 /// A private key.
 pub enum Key {
@@ -104,7 +105,7 @@ pub fn to_pem(tag: &str, data: Vec<u8>) -> String {
 impl Key {
     /// A new RSA key.
     pub fn rsa(rng: &mut ChaCha20Rng, bits: usize) -> Result<Self, FuncError> {
-        match RsaPrivateKey::new(rng, bits) {
+        match rsa_key(rng, bits) {
             Ok(k) => Ok(Self::Rsa(Box::new(k))),
             Err(e) => err(format!("error generating rsa key: {e}")),
         }

@@ -27,6 +27,7 @@ mod merge;
 mod numeric;
 mod paths;
 mod pretty;
+mod primes;
 mod random;
 mod reflect;
 mod regexes;
