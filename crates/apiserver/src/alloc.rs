@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 
 use crate::field::FieldError;
 
-/// The range of cluster addresses: `10.96.0.0/16` without its first and last address.
-const NETWORK: (u32, u32) = (0x0a60_0000, 16);
+/// The range of cluster addresses, Talos' and kubeadm's default: `10.96.0.0/12` without its first and last address.
+const NETWORK: (u32, u32) = (0x0a60_0000, 12);
 /// The range of node ports.
 const PORTS: std::ops::RangeInclusive<u16> = 30000..=32767;
 
@@ -48,6 +48,17 @@ fn node_port(port: &Value) -> i64 {
     port["nodePort"].as_i64().unwrap_or(0)
 }
 
+/// Who says one cluster address only means the list too.
+pub fn list_address(service: &mut Value) {
+    let Some(spec) = service.make_map_at(["spec"]) else { return };
+    let one = spec.get("clusterIP").and_then(Value::as_str).filter(|ip| !ip.is_empty()).map(Value::from);
+    if let Some(one) = one
+        && spec.get("clusterIPs").is_none_or(|l| l.items().is_empty())
+    {
+        spec.insert("clusterIPs", Value::Array(vec![one]));
+    }
+}
+
 /// Completes a changed Service from its old state: what was allotted and is not said stays, what its new type does not
 /// have goes, unless it was changed too, which is for validation to refuse.
 pub fn keep(old: &Value, new: &mut Value) {
@@ -70,6 +81,13 @@ pub fn keep(old: &Value, new: &mut Value) {
             && let Some(ip) = was("clusterIP")
         {
             spec.insert("clusterIP", ip);
+        }
+        for key in ["ipFamilies", "ipFamilyPolicy"] {
+            if !said(spec, key)
+                && let Some(v) = was(key)
+            {
+                spec.insert(key, v);
+            }
         }
         let listed = spec.get("clusterIPs").is_some_and(|l| !l.items().is_empty());
         if let Some(ips) = was("clusterIPs").filter(|_| !listed && same(spec, "clusterIP")) {
@@ -171,11 +189,12 @@ impl Allocators {
         }
     }
 
-    /// Fills in what a new or changed Service needs and takes what it asks for. On an error nothing stays taken.
+    /// Fills in what a new or changed Service needs and takes what it asks for. On an error nothing stays taken. For a
+    /// `dry` run nothing is taken, and what is asked for may be taken already, as upstream.
     ///
     /// # Errors
     /// When an address or port is taken, outside the range, or none is left.
-    pub fn allocate(&self, service: &mut Value, old: Option<&Value>) -> Result<(), FieldError> {
+    pub fn allocate(&self, service: &mut Value, old: Option<&Value>, dry: bool) -> Result<(), FieldError> {
         let kind = service.str_at(["spec", "type"]).unwrap_or("ClusterIP").to_owned();
         let (had_addresses, had_ports) = old.map(held).unwrap_or_default();
         let mut t = self.0.lock();
@@ -203,9 +222,12 @@ impl Allocators {
             let ip = u32::from(ip);
             if !had_addresses.contains(&ip) {
                 let why = if !inside(ip) {
-                    Some("the provided IP is not in the valid range. The range of valid IPs is 10.96.0.0/16")
-                } else if t.addresses.contains(&ip) {
-                    Some("provided IP is already allocated")
+                    Some(format!(
+                        "the provided IP ({asked}) is not in the valid range. The range of valid IPs is 10.96.0.0/{}",
+                        NETWORK.1
+                    ))
+                } else if t.addresses.contains(&ip) && !dry {
+                    Some("provided IP is already allocated".to_owned())
                 } else {
                     None
                 };
@@ -235,14 +257,14 @@ impl Allocators {
                     Some(p) => {
                         let pair = (p, proto.clone());
                         let field = format!("spec.ports[{i}].nodePort");
-                        if !PORTS.contains(&p) {
+                        if !PORTS.contains(&p) && !dry {
                             return Err(FieldError::invalid(
                                 field,
                                 i64::from(p),
                                 "provided port is not in the valid range. The range of valid ports is 30000-32767",
                             ));
                         }
-                        if t.ports.contains(&pair) && !had_ports.contains(&pair) {
+                        if t.ports.contains(&pair) && !had_ports.contains(&pair) && !dry {
                             return Err(FieldError::invalid(field, i64::from(p), "provided port is already allocated"));
                         }
                         pair
@@ -270,8 +292,10 @@ impl Allocators {
                 new_ports.push(chosen);
             }
         }
-        t.addresses.extend(new_addresses);
-        t.ports.extend(new_ports);
+        if !dry {
+            t.addresses.extend(new_addresses);
+            t.ports.extend(new_ports);
+        }
         Ok(())
     }
 }
@@ -337,15 +361,15 @@ mod tests {
     fn addresses_and_ports_are_given_once_and_given_back() {
         let a = Allocators::default();
         let mut one = json::parse(br#"{"spec":{"type":"NodePort","ports":[{"port":80},{"port":81}]}}"#).unwrap();
-        a.allocate(&mut one, None).unwrap();
+        a.allocate(&mut one, None, false).unwrap();
         let mut two = one.clone();
-        assert!(a.allocate(&mut two, None).unwrap_err().to_string().contains("already allocated"));
+        assert!(a.allocate(&mut two, None, false).unwrap_err().to_string().contains("already allocated"));
         assert_ne!(one["spec"]["ports"].items()[0], one["spec"]["ports"].items()[1]);
-        a.allocate(&mut one.clone(), Some(&one)).unwrap();
+        a.allocate(&mut one.clone(), Some(&one), false).unwrap();
         a.release(&one, None);
-        a.allocate(&mut two, None).unwrap();
+        a.allocate(&mut two, None, false).unwrap();
         let mut headless = json::parse(br#"{"spec":{"clusterIP":"None"}}"#).unwrap();
-        a.allocate(&mut headless, None).unwrap();
+        a.allocate(&mut headless, None, false).unwrap();
         assert_eq!(headless["spec"]["clusterIPs"], Value::Array(vec!["None".into()]));
     }
 }

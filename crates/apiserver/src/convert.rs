@@ -217,6 +217,22 @@ const EVENT: [(&str, &str); 8] = [
     ("reportingInstance", "reportingInstance"),
 ];
 
+/// An autoscaler of version 1 as version 2 says it.
+pub(crate) fn second_autoscaler(mut v: Value) -> Value {
+    if let Some(m) = v.as_map_mut() {
+        hpa_from_v1(m);
+    }
+    v
+}
+
+/// An event of the newer group in core's words.
+pub(crate) fn core_event(mut v: Value) -> Value {
+    if let Some(m) = v.as_map_mut() {
+        rename(m, &EVENT, true);
+    }
+    v
+}
+
 fn rename(m: &mut Map, names: &[(&str, &str)], back: bool) {
     for (core, newer) in names {
         let (from, to) = if back { (newer, core) } else { (core, newer) };

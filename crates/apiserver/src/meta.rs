@@ -66,12 +66,14 @@ pub fn carry_over(old: &Value, new: &mut Value) {
     let Some(m) = new.make_map_at(["metadata"]) else { return };
     for f in SERVER_FIELDS {
         match old.at(["metadata", f]) {
-            Some(v) => {
+            // Another one said here is refused, not replaced.
+            Some(v) if f != "uid" || m.get(f).is_none_or(|u| u.as_str().is_none_or(str::is_empty)) => {
                 m.insert(f, v.clone());
             }
-            None => {
+            None if !f.starts_with("deletion") => {
                 m.remove(f);
             }
+            _ => {}
         }
     }
     m.remove("resourceVersion");

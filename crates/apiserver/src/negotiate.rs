@@ -80,6 +80,12 @@ pub fn accept(headers: &HeaderMap, pretty: bool, protobuf: bool) -> Result<Accep
     if list.is_empty() {
         return Ok(Accepted { format: json, shape: Shape::Object });
     }
+    // Built-in kinds stand behind a router that knows whole media types only.
+    let routed = |r: &Range<'_>| r.kind == "*/*" || ACCEPTED.split(", ").any(|a| a == r.kind);
+    if protobuf && !list.iter().any(routed) {
+        let message = format!("406: Not Acceptable\n\nAvailable representations: {ACCEPTED}");
+        return Err(Status { details: Some(druse_object::Map::new()), ..Status::new(406, "NotAcceptable", message) });
+    }
     for r in &list {
         let format = match r.kind {
             "application/json" | "*/*" | "application/*" => json,

@@ -64,7 +64,10 @@ pub async fn serve(shared: &Arc<Shared>, rest: &[&str], headers: &HeaderMap) -> 
         ["v3"] => return Ok(response::value(200, &index(&shared), crate::negotiate::Format::Json)),
         ["v3", path @ ..] => {
             let path = path.join("/");
-            blocking(Box::new(move || v3(&shared, &path))).await?
+            match blocking(Box::new(move || v3(&shared, &path))).await {
+                Err(s) if s.code == 404 => return Ok(response::text(404, "text/plain; charset=utf-8", "")),
+                found => found?,
+            }
         }
         _ => return Err(Status::no_path()),
     };

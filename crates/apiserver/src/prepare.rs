@@ -10,6 +10,7 @@ use crate::server::now;
 /// Completes a new object.
 pub fn create(resource: &Resource, o: &mut Value) {
     drop_disabled(resource, o, None);
+    old_fields(resource, None, o);
     match resource.stored_as.as_str() {
         "pods" => {
             gated(o);
@@ -28,11 +29,52 @@ pub fn create(resource: &Resource, o: &mut Value) {
 /// Completes a changed object.
 pub fn update(resource: &Resource, subresource: &str, old: &Value, new: &mut Value) {
     drop_disabled(resource, new, Some(old));
+    old_fields(resource, Some(old), new);
     match (resource.stored_as.as_str(), subresource) {
         ("persistentvolumeclaims", "") => data_sources(new, Some(old)),
         ("persistentvolumes", "status") => phase_time(old, new),
         ("pods", "status") => pod_status(old, new),
         ("pods", "ephemeralcontainers") => only_ephemeral_containers(old, new),
+        _ => {}
+    }
+}
+
+/// Drops fields that a cluster has to switch on or that only older versions of a kind have, and keeps an old field and
+/// its new one alike.
+fn old_fields(resource: &Resource, old: Option<&Value>, new: &mut Value) {
+    match resource.stored_as.as_str() {
+        "leases.coordination.k8s.io" => {
+            if let Some(spec) = new.get_mut("spec").and_then(Value::as_map_mut) {
+                for key in ["strategy", "preferredHolder"] {
+                    if old.is_none_or(|o| o["spec"][key].is_null()) {
+                        spec.remove(key);
+                    }
+                }
+            }
+        }
+        "nodes" => {
+            let Some(spec) = new.get_mut("spec").and_then(Value::as_map_mut) else { return };
+            spec.remove("configSource");
+            // One range, in its old field and its new one.
+            let first = spec.get("podCIDRs").and_then(|l| l.items().first()).cloned();
+            let one = spec.get("podCIDR").filter(|v| v.as_str().is_some_and(|t| !t.is_empty())).cloned();
+            match (one, first) {
+                (Some(one), None) => {
+                    spec.insert("podCIDRs", Value::Array(vec![one]));
+                }
+                (None, Some(first)) => {
+                    spec.insert("podCIDR", first);
+                }
+                _ => {}
+            }
+        }
+        crate::strategy::ENDPOINT_SLICES => {
+            let had = old.is_some_and(|o| o["endpoints"].items().iter().any(|e| !e["deprecatedTopology"].is_null()));
+            let endpoints = new.get_mut("endpoints").and_then(Value::as_array_mut).into_iter().flatten();
+            for e in endpoints.filter(|_| !had).filter_map(Value::as_map_mut) {
+                e.remove("deprecatedTopology");
+            }
+        }
         _ => {}
     }
 }

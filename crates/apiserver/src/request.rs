@@ -169,9 +169,6 @@ impl RequestInfo {
             Method::GET | Method::HEAD => "get",
             _ => info.verb,
         };
-        if info.verb == "get" && info.subresource.is_empty() && info.query.flag("watch") {
-            info.verb = "watch";
-        }
         info
     }
 }

@@ -176,7 +176,7 @@ fn requirement(lexer: &mut Lexer<'_>) -> Result<(Str, Op), String> {
     let Token::Word(key) = token else { return Err(format!("found '{}', expected: identifier", token.text())) };
     if let Some(why) = crate::validate::is_qualified_name(&key).first() {
         let quoted = crate::field::go_quote(&key);
-        return Err(format!("key: Invalid value: {quoted}: {why}"));
+        return Err(format!("<nil>: Invalid value: {quoted}: {why}"));
     }
     let key = Str::from(key);
     if absent {
@@ -266,7 +266,6 @@ const FIELDS: &[(&str, &[&str])] = &[
     ("secrets", &["type"]),
     ("services", &["spec.clusterIP", "spec.type"]),
     ("replicationcontrollers", &["status.replicas"]),
-    ("replicasets.apps", &["status.replicas"]),
     ("jobs.batch", &["status.successful"]),
     ("certificatesigningrequests.certificates.k8s.io", &["spec.signerName"]),
     ("resourceslices.resource.k8s.io", &["spec.nodeName", "spec.driver"]),

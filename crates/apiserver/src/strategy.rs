@@ -22,7 +22,6 @@ const GENERATIONS: &[&str] = &[
     "networkpolicies.networking.k8s.io",
     "poddisruptionbudgets.policy",
     "endpointslices.discovery.k8s.io",
-    "priorityclasses.scheduling.k8s.io",
     "mutatingwebhookconfigurations.admissionregistration.k8s.io",
     "validatingwebhookconfigurations.admissionregistration.k8s.io",
     "validatingadmissionpolicies.admissionregistration.k8s.io",
@@ -35,8 +34,14 @@ const GENERATIONS: &[&str] = &[
     "deviceclasses.resource.k8s.io",
 ];
 
+/// Custom resource definitions.
+const CRDS: &str = "customresourcedefinitions.apiextensions.k8s.io";
+
 /// Certificate signing requests.
 pub const CSRS: &str = "certificatesigningrequests.certificates.k8s.io";
+
+/// Their generation is 1 and stays so.
+const PRIORITY_CLASSES: &str = "priorityclasses.scheduling.k8s.io";
 
 /// Kinds that a PUT to a missing name creates.
 const CREATED_BY_UPDATE: &[&str] = &[
@@ -51,10 +56,34 @@ const CREATED_BY_UPDATE: &[&str] = &[
     "services",
 ];
 
+/// Built-in kinds whose updates must say which state they change.
+const BY_VERSION_ONLY: &[&str] = &[
+    "mutatingadmissionpolicies.admissionregistration.k8s.io",
+    "mutatingadmissionpolicybindings.admissionregistration.k8s.io",
+    "mutatingwebhookconfigurations.admissionregistration.k8s.io",
+    "validatingadmissionpolicies.admissionregistration.k8s.io",
+    "validatingadmissionpolicybindings.admissionregistration.k8s.io",
+    "validatingwebhookconfigurations.admissionregistration.k8s.io",
+    "customresourcedefinitions.apiextensions.k8s.io",
+    "leases.coordination.k8s.io",
+    "runtimeclasses.node.k8s.io",
+    "poddisruptionbudgets.policy",
+    "csidrivers.storage.k8s.io",
+    "csinodes.storage.k8s.io",
+    "csistoragecapacities.storage.k8s.io",
+    "volumeattachments.storage.k8s.io",
+];
+
+/// Whether a PUT must carry a resource version.
+#[must_use]
+pub fn updated_by_version_only(resource: &Resource) -> bool {
+    BY_VERSION_ONLY.contains(&resource.stored_as.as_str())
+}
+
 /// Whether a kind's objects carry a generation.
 #[must_use]
 pub fn counts_generations(resource: &Resource) -> bool {
-    resource.custom || GENERATIONS.contains(&resource.stored_as.as_str())
+    resource.custom || resource.stored_as == PRIORITY_CLASSES || GENERATIONS.contains(&resource.stored_as.as_str())
 }
 
 /// Whether a PUT creates what is missing.
@@ -81,8 +110,11 @@ pub fn clear_for_create(resource: &Resource, version: &str, o: &mut Value) {
         if resource.custom {
             m.remove("status");
         } else {
-            m.insert("status", initial_status(resource));
+            m.insert("status", initial_status(resource, version));
         }
+    }
+    if resource.stored_as == CRDS {
+        crate::crd::begin_status(o);
     }
 }
 
@@ -97,7 +129,7 @@ fn count_template(o: &mut Value, n: i64) {
 }
 
 /// The status a new built-in object shows.
-fn initial_status(resource: &Resource) -> Value {
+fn initial_status(resource: &Resource, version: &str) -> Value {
     let mut s = Map::new();
     match resource.stored_as.as_str() {
         "services" | "ingresses.networking.k8s.io" => {
@@ -128,6 +160,10 @@ fn initial_status(resource: &Resource) -> Value {
             for f in ["currentHealthy", "desiredHealthy", "disruptionsAllowed", "expectedPods"] {
                 s.insert(f, 0i64);
             }
+        }
+        "horizontalpodautoscalers.autoscaling" if version == "v1" => {
+            s.insert("currentReplicas", 0i64);
+            s.insert("desiredReplicas", 0i64);
         }
         "horizontalpodautoscalers.autoscaling" => {
             s.insert("desiredReplicas", 0i64);
@@ -175,6 +211,7 @@ pub fn prepare_create(resource: &Resource, o: &mut Value) {
         }
         "services" | "ingresses.networking.k8s.io" => {
             if resource.stored_as == "services" {
+                crate::alloc::list_address(o);
                 set_families(o);
             }
             if let Some(status) = o.make_map_at(["status"])
@@ -383,13 +420,18 @@ fn resize(old: &Value, new: &mut Value) {
     crate::prepare::keep_metadata(old, new);
 }
 
+/// Endpoint slices.
+pub const ENDPOINT_SLICES: &str = "endpointslices.discovery.k8s.io";
+
 /// Completes a changed object: its generation, and what follows from the change.
 pub fn prepare_update(resource: &Resource, subresource: &str, old: &Value, new: &mut Value) {
     crate::prepare::update(resource, subresource, old, new);
     if resource.stored_as == "services" && subresource.is_empty() {
         crate::alloc::keep(old, new);
+        crate::alloc::list_address(new);
     }
-    if subresource == "status" || subresource == "binding" || !counts_generations(resource) {
+    let fixed = resource.stored_as == PRIORITY_CLASSES;
+    if fixed || subresource == "status" || subresource == "binding" || !counts_generations(resource) {
         return;
     }
     let wanted = |v: &Value| -> Value {
@@ -410,7 +452,13 @@ pub fn prepare_update(resource: &Resource, subresource: &str, old: &Value, new: 
             _ => Value::Null,
         }
     };
-    if wanted(old) != wanted(new)
+    // What their controllers act on beside the spec.
+    let also = match resource.stored_as.as_str() {
+        "deployments.apps" => old.at(["metadata", "annotations"]) != new.at(["metadata", "annotations"]),
+        ENDPOINT_SLICES => old.at(["metadata", "labels"]) != new.at(["metadata", "labels"]),
+        _ => false,
+    };
+    if (also || wanted(old) != wanted(new))
         && let Some(m) = new.make_map_at(["metadata"])
     {
         let g = m.get("generation").and_then(Value::as_i64).unwrap_or(0);

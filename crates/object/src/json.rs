@@ -1,6 +1,9 @@
 //! JSON text, as Go's encoder writes it.
 
+use std::collections::HashSet;
 use std::fmt::Write;
+
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::number::write_json;
 use crate::value::Value;
@@ -31,6 +34,85 @@ pub fn parse(text: &[u8]) -> Result<Value, JsonError> {
             message: text.strip_suffix(&place).unwrap_or(&text).to_string(),
         }
     })
+}
+
+/// The keys that are set twice in a JSON text, as Go's strict decoder names them (`spec.containers[0].name`), each time
+/// one is set again. Nothing of a text that is none.
+#[must_use]
+pub fn repeated_keys(text: &[u8]) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    // A text that is no JSON has been refused by whoever read it.
+    let _ = Repeats { path: String::new(), found: &mut found }.deserialize(&mut reader);
+    found
+}
+
+struct Repeats<'a> {
+    path: String,
+    found: &'a mut Vec<String>,
+}
+
+impl<'de> DeserializeSeed<'de> for Repeats<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        from.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Repeats<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        let mut i = 0;
+        loop {
+            let path = format!("{}[{i}]", self.path);
+            if items.next_element_seed(Repeats { path, found: &mut *self.found })?.is_none() {
+                return Ok(());
+            }
+            i += 1;
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+        let mut seen = HashSet::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            let path = if self.path.is_empty() { key.clone() } else { format!("{}.{key}", self.path) };
+            if !seen.insert(key) {
+                self.found.push(path.clone());
+            }
+            entries.next_value_seed(Repeats { path, found: &mut *self.found })?;
+        }
+        Ok(())
+    }
 }
 
 /// How to lay JSON out.

@@ -428,7 +428,7 @@ impl Api {
         content_type: Option<&str>,
         body: Option<&Value>,
     ) -> Result<Response<Body>, ApiError> {
-        let mut request = Request::builder().method(method).uri(path).header("accept", "application/json");
+        let mut request = Request::builder().method(method).uri(path).header("accept", "application/json, */*");
         if let Some(t) = content_type {
             request = request.header("content-type", t);
         }

@@ -1,11 +1,12 @@
 //! The Common Expression Language as Kubernetes uses it: CRD validation rules and admission policies.
 //!
 //! Implements the language of `cel-spec` with the macros, the optional syntax, the string, list, set, regex, quantity,
-//! URL and IP libraries of the Kubernetes environment. Values are dynamic: there is no type checker, so an expression
-//! that would not compile upstream fails here when it is evaluated. Every step costs; an evaluation that exceeds its
+//! URL and IP libraries of the Kubernetes environment. Values are dynamic: only what is certain is checked before
+//! ([`check`]); what else would not compile upstream fails here when it is evaluated. Every step costs; an evaluation that exceeds its
 //! budget stops with an error. Not implemented: custom protobuf messages, locale
 //! formatting.
 
+mod check;
 mod eval;
 mod funcs;
 mod libs;
@@ -21,6 +22,7 @@ use druse_object::Value;
 use parking_lot::RwLock;
 
 use crate::schema::{Node, Rule, RuleEvaluator, Verdict};
+pub(crate) use check::Ty;
 pub(crate) use libs::parse_duration;
 pub use value::{Native, Val};
 
@@ -45,6 +47,14 @@ impl Program {
     /// What is wrong with it and where.
     pub fn compile(text: &str) -> Result<Self, CelError> {
         parse::parse(text).map(|root| Self { root: Arc::new(root) })
+    }
+
+    /// The type of the result when these are the variables, as far as it is certain.
+    ///
+    /// # Errors
+    /// A name nobody declares, a comparison that cannot be.
+    pub(crate) fn check(&self, text: &str, declared: &[(&str, Ty)]) -> Result<Ty, CelError> {
+        check::check(&self.root, text, declared).map_err(CelError)
     }
 
     /// Whether the expression reads a variable of this name.

@@ -204,6 +204,25 @@ pub(crate) fn default_crd(crd: &mut Value) {
     }
 }
 
+/// The status of a new CRD, whose names nobody has looked at.
+pub(crate) fn begin_status(crd: &mut Value) {
+    let stored: Vec<Value> = versions(crd)
+        .iter()
+        .filter(|v| v.get("storage").and_then(Value::as_bool) == Some(true))
+        .filter_map(|v| v.get("name").cloned())
+        .collect();
+    let mut names = Map::new();
+    names.insert("plural", "");
+    names.insert("kind", "");
+    let mut status = Map::new();
+    status.insert("conditions", Value::Null);
+    status.insert("acceptedNames", names);
+    status.insert("storedVersions", stored);
+    if let Some(m) = crd.as_map_mut() {
+        m.insert("status", status);
+    }
+}
+
 fn set_condition(crd: &mut Value, kind: &str, status: &str, reason: &str, message: &str, now: &str) {
     let Some(map) = crd.make_map_at(["status"]) else { return };
     let slot = map.entry_or_null("conditions");

@@ -4,9 +4,10 @@
 use druse_object::{Map, Value};
 
 use super::{text, versions};
+use crate::cel::{Program, Ty};
 use crate::field::FieldError;
 use crate::schema::TypeSchema;
-use crate::validate::{is_dns1123_label, is_dns1123_subdomain};
+use crate::validate::is_dns1123_subdomain;
 
 const MAX_DEPTH: usize = 100;
 
@@ -23,6 +24,12 @@ pub fn validate_crd(crd: &Value) -> Errors {
         out.push(FieldError::invalid("metadata.name", name, "must be spec.names.plural+\".\"+spec.group"));
     }
     spec(crd, &mut out);
+    approval(crd, None, &mut out);
+    let stored = versions(crd).iter().any(|v| flag(v, "storage"));
+    if !stored {
+        let why = "must have at least one stored version";
+        out.push(FieldError::invalid("status.storedVersions", Value::Null, why));
+    }
     out
 }
 
@@ -43,6 +50,7 @@ pub fn validate_crd_update(new: &Value, old: &Value) -> Errors {
     fixed(&["spec", "group"], true);
     fixed(&["spec", "names", "plural"], true);
     stored_versions(new, &mut out);
+    approval(new, Some(old), &mut out);
     out
 }
 
@@ -83,11 +91,9 @@ fn spec(crd: &Value, out: &mut Errors) {
     let list = versions(crd);
     for (i, v) in list.iter().enumerate() {
         if v.at(["schema", "openAPIV3Schema"]).is_none() {
-            out.push(FieldError::required(
-                format!("spec.versions[{i}].schema.openAPIV3Schema"),
-                "schemas are required",
-            ));
+            out.push(FieldError::required(format!("spec.versions[{i}].schema.openAPIV3Schema"), ""));
         }
+        deprecation(v, &format!("spec.versions[{i}].deprecationWarning"), out);
     }
     let mut names: Vec<&str> = Vec::new();
     let mut storage = 0;
@@ -102,7 +108,7 @@ fn spec(crd: &Value, out: &mut Errors) {
         names.push(name);
         storage += usize::from(v.get("storage").and_then(Value::as_bool) == Some(true));
     }
-    let shown = || crd.at(["spec", "versions"]).cloned().unwrap_or_default();
+    let shown = || Value::Array(list.iter().map(go_version).collect());
     if !unique {
         out.push(FieldError::invalid("spec.versions", shown(), "must contain unique version names"));
     }
@@ -112,6 +118,17 @@ fn spec(crd: &Value, out: &mut Errors) {
             shown(),
             "must have exactly one version marked as storage version",
         ));
+    }
+    if let Some(first) = list.first().map(|v| text(v, &["name"])) {
+        let errors = crate::validate::NameRule::Label1035.errors(first, false);
+        if !errors.is_empty() {
+            out.push(FieldError::invalid("spec.version", first, errors.join(",")));
+        }
+    }
+    if crd.at(["spec", "preserveUnknownFields"]) == Some(&Value::Bool(true)) {
+        let why =
+            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
+        out.push(FieldError::invalid("spec.preserveUnknownFields", true, why));
     }
     for key in ["plural", "singular", "kind", "listKind"] {
         if text(crd, &["spec", "names", key]).is_empty() {
@@ -132,6 +149,15 @@ fn spec(crd: &Value, out: &mut Errors) {
             if !(shared && i > 0) {
                 root_schema(schema, &at, v, out);
             }
+            let alike = |key: &str| list.iter().all(|o| o.get(key) == v.get(key));
+            let place = if alike("additionalPrinterColumns") && alike("selectableFields") {
+                "spec".to_owned()
+            } else {
+                format!("spec.versions[{i}]")
+            };
+            if !(place == "spec" && i > 0) {
+                columns(v, &place, out);
+            }
             subresources(
                 v,
                 &if shared { "spec.subresources".to_string() } else { format!("spec.versions[{i}].subresources") },
@@ -143,31 +169,164 @@ fn spec(crd: &Value, out: &mut Errors) {
     if let Some(conversion) = crd.at(["spec", "conversion"]) {
         match text(conversion, &["strategy"]) {
             "None" => {
-                if conversion.get("webhook").is_some() {
-                    out.push(FieldError::forbidden(
-                        "spec.conversion.webhookClientConfig",
-                        "should not be set when strategy is not set to Webhook",
-                    ));
+                const UNUSED: &str = "should not be set when strategy is not set to Webhook";
+                if conversion.at(["webhook", "clientConfig"]).is_some() {
+                    out.push(FieldError::forbidden("spec.conversion.webhookClientConfig", UNUSED));
+                }
+                if conversion.at(["webhook", "conversionReviewVersions"]).is_some_and(|v| !v.items().is_empty()) {
+                    out.push(FieldError::forbidden("spec.conversion.conversionReviewVersions", UNUSED));
                 }
             }
-            "Webhook" => {
-                if conversion.at(["webhook", "clientConfig"]).is_none() {
-                    out.push(FieldError::required(
-                        "spec.conversion.webhookClientConfig",
-                        "required when strategy is set to Webhook",
-                    ));
-                }
-            }
+            "Webhook" => webhook(&conversion["webhook"], out),
             "" => out.push(FieldError::required("spec.conversion.strategy", "")),
             other => out.push(FieldError::not_supported("spec.conversion.strategy", other, &["None", "Webhook"])),
         }
     }
 }
 
+/// A version as Go shows the struct when every version has the same schema, which then stands elsewhere.
+fn go_version(v: &Value) -> Value {
+    let mut m = Map::new();
+    m.insert("Name", v["name"].clone());
+    for (name, key) in [("Served", "served"), ("Storage", "storage"), ("Deprecated", "deprecated")] {
+        m.insert(name, v[key].as_bool().unwrap_or(false));
+    }
+    m.insert("DeprecationWarning", v["deprecationWarning"].clone());
+    for name in ["Schema", "Subresources", "AdditionalPrinterColumns", "SelectableFields"] {
+        m.insert(name, Value::Null);
+    }
+    Value::Map(m)
+}
+
+fn deprecation(version: &Value, path: &str, out: &mut Errors) {
+    const LONGEST: usize = 256;
+    let Some(warning) = version.str_at(["deprecationWarning"]) else { return };
+    let mut no = |why: String| out.push(FieldError::invalid(path, warning, why));
+    if !flag(version, "deprecated") {
+        return no("can only be set for deprecated versions".into());
+    }
+    if warning.len() > LONGEST {
+        no(format!("must be <= {LONGEST} characters long"));
+    }
+    if warning.is_empty() {
+        no("must not be an empty string".into());
+    }
+    if let Some((i, _)) = warning.char_indices().find(|(_, c)| c.is_control()) {
+        no(format!("must only contain printable UTF-8 characters; non-printable character found at index {i}"));
+    }
+}
+
+/// The webhook that converts.
+fn webhook(webhook: &Value, out: &mut Errors) {
+    let path = "spec.conversion.webhookClientConfig";
+    let config = &webhook["clientConfig"];
+    if config.is_null() {
+        out.push(FieldError::required(path, "required when strategy is set to Webhook"));
+    } else if config["url"].is_null() == config["service"].is_null() {
+        out.push(FieldError::required(path, "exactly one of url or service is required"));
+    } else {
+        crate::validate::webhook_client(config, path, out);
+    }
+    let path = "spec.conversion.conversionReviewVersions";
+    let versions = webhook["conversionReviewVersions"].items();
+    if versions.is_empty() {
+        out.push(FieldError::required(path, ""));
+    } else if !versions.iter().any(|v| matches!(v.as_str(), Some("v1" | "v1beta1"))) {
+        let shown = webhook["conversionReviewVersions"].clone();
+        out.push(FieldError::invalid(path, shown, "must include at least one of v1, v1beta1"));
+    }
+}
+
+/// Groups of the Kubernetes project want a link to who approved them.
+pub(super) fn approval(new: &Value, old: Option<&Value>, out: &mut Errors) {
+    const KEY: &str = "api-approved.kubernetes.io";
+    const SEE: &str = "see https://github.com/kubernetes/enhancements/pull/1111";
+    let group = text(new, &["spec", "group"]);
+    let protected = ["k8s.io", "kubernetes.io"]
+        .iter()
+        .any(|g| group == *g || group.strip_suffix(g).is_some_and(|rest| rest.ends_with('.')));
+    let said = |v: &Value| v.str_at(["metadata", "annotations", KEY]).map(str::to_owned);
+    if !protected || old.is_some_and(|o| said(o) == said(new)) {
+        return;
+    }
+    let path = format!("metadata.annotations[{KEY}]");
+    let words = format!("protected groups must have approval annotation \"{KEY}\"");
+    match said(new) {
+        None => out.push(FieldError::required(path, format!("{words}, {SEE}"))),
+        Some(s) if s.starts_with("unapproved") => {}
+        Some(s) if s.split_once("://").is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty()) => {}
+        Some(s) => {
+            let why = format!("{words} with either a URL or a reason starting with \"unapproved\", {SEE}");
+            out.push(FieldError::invalid(path, s, why));
+        }
+    }
+}
+
+/// What tables show of a version's objects, and what they can be selected by.
+fn columns(version: &Value, path: &str, out: &mut Errors) {
+    const TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
+    const FORMATS: [&str; 8] = ["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
+    for (i, c) in version["additionalPrinterColumns"].items().iter().enumerate() {
+        let path = format!("{path}.additionalPrinterColumns[{i}]");
+        if text(c, &["name"]).is_empty() {
+            out.push(FieldError::required(format!("{path}.name"), ""));
+        }
+        for (key, allowed) in [("type", &TYPES[..]), ("format", &FORMATS[..])] {
+            let (v, why) = (text(c, &[key]), format!("must be one of {}", allowed.join(",")));
+            if v.is_empty() && key == "type" {
+                out.push(FieldError::required(format!("{path}.{key}"), why));
+            } else if !v.is_empty() && !allowed.contains(&v) {
+                out.push(FieldError::invalid(format!("{path}.{key}"), v, why));
+            }
+        }
+        let at = format!("{path}.JSONPath");
+        match text(c, &["jsonPath"]) {
+            "" => out.push(FieldError::required(at, "")),
+            p if !p.starts_with('.') => {
+                out.push(FieldError::invalid(at, p, "must be a simple json path starting with ."));
+            }
+            _ => {}
+        }
+    }
+    let mut seen: Vec<&str> = Vec::new();
+    for (i, f) in version["selectableFields"].items().iter().enumerate() {
+        let at = format!("{path}.selectableFields[{i}].jsonPath");
+        let p = text(f, &["jsonPath"]);
+        if p.is_empty() {
+            out.push(FieldError::required(at, ""));
+            continue;
+        }
+        if seen.contains(&p) {
+            out.push(FieldError::duplicate(at, p));
+            continue;
+        }
+        seen.push(p);
+        let Some(rest) = p.strip_prefix('.') else {
+            let word = p.split(['.', '[']).next().unwrap_or_default();
+            out.push(FieldError::invalid(at, p, format!("is an invalid path: expected [ or . but got: {word}")));
+            continue;
+        };
+        let schema = version.at(["schema", "openAPIV3Schema"]);
+        let found = rest.split('.').try_fold(schema, |s, key| {
+            let s = s.and_then(|s| s.get("properties")).and_then(|p| p.get(key));
+            s.map(Some).filter(|_| key != "metadata")
+        });
+        match found.flatten().map(|s| text(s, &["type"])) {
+            None => {
+                out.push(FieldError::invalid(at, p, "is an invalid path: does not refer to a valid field"));
+            }
+            Some("string" | "boolean" | "integer") => {}
+            Some(_) => {
+                let why = "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.";
+                out.push(FieldError::invalid(at, p, why));
+            }
+        }
+    }
+}
+
 fn names_rules(crd: &Value, out: &mut Errors) {
     let label = |v: &str, path: String, out: &mut Errors| {
-        let errors = is_dns1123_label(v);
-        let errors = if errors.is_empty() { crate::validate::NameRule::Label1035.errors(v, false) } else { errors };
+        let errors = crate::validate::NameRule::Label1035.errors(v, false);
         if !v.is_empty() && !errors.is_empty() {
             out.push(FieldError::invalid(path, v, errors.join(",")));
         }
@@ -204,12 +363,21 @@ fn subresources(version: &Value, path: &str, skip: bool, out: &mut Errors) {
         let v = text(scale, &[key]);
         if v.is_empty() {
             out.push(FieldError::required(format!("{path}.scale.{key}"), ""));
+        } else if !v.starts_with('.') {
+            out.push(FieldError::invalid(
+                format!("{path}.scale.{key}"),
+                v,
+                "must be a simple json path starting with .",
+            ));
         } else if !v.starts_with(under) {
             out.push(FieldError::invalid(format!("{path}.scale.{key}"), v, words));
         }
     }
     let v = text(scale, &["labelSelectorPath"]);
-    if !v.is_empty() && !v.starts_with(".spec.") && !v.starts_with(".status.") {
+    if !v.is_empty() && !v.starts_with('.') {
+        let why = "must be a simple json path starting with .";
+        out.push(FieldError::invalid(format!("{path}.scale.labelSelectorPath"), v, why));
+    } else if !v.is_empty() && !v.starts_with(".spec.") && !v.starts_with(".status.") {
         out.push(FieldError::invalid(
             format!("{path}.scale.labelSelectorPath"),
             v,
@@ -291,19 +459,11 @@ fn openapi(schema: &Value, path: &str, depth: usize, out: &mut Errors) {
             "uniqueItems cannot be set to true since the runtime complexity becomes quadratic",
         ));
     }
-    if has("additionalProperties") {
-        if has("properties") && schema.get("additionalProperties") != Some(&Value::Bool(false)) {
-            out.push(FieldError::forbidden(
-                format!("{path}.additionalProperties"),
-                "additionalProperties and properties are mutual exclusive",
-            ));
-        }
-        if schema.get("additionalProperties") == Some(&Value::Bool(false)) {
-            out.push(FieldError::forbidden(
-                format!("{path}.additionalProperties"),
-                "additionalProperties cannot be set to false",
-            ));
-        }
+    if has("properties") && schema.get("additionalProperties").is_some_and(|v| *v != Value::Bool(false)) {
+        out.push(FieldError::forbidden(
+            format!("{path}.additionalProperties"),
+            "additionalProperties and properties are mutual exclusive",
+        ));
     }
     for key in ["id", "additionalItems", "patternProperties", "definitions", "dependencies", "$ref"] {
         if has(key) {
@@ -364,13 +524,67 @@ fn openapi(schema: &Value, path: &str, depth: usize, out: &mut Errors) {
                 out.push(FieldError::not_supported(format!("{at}.reason"), reason, &known));
             }
         }
+        expressions(rule, schema, &at, out);
     }
     for (v, at, _) in children(schema, path) {
         openapi(v, &at, depth + 1, out);
     }
     for (v, at) in combined(schema, path) {
         if v.get("default").is_some() {
-            out.push(FieldError::forbidden(format!("{at}.default"), "must not be set"));
+            out.push(FieldError::forbidden(format!("{at}.default"), "must be undefined to be structural"));
+        }
+    }
+}
+
+/// A rule as Go shows the struct.
+fn go_rule(rule: &Value) -> Value {
+    let mut m = Map::new();
+    for (name, key) in [("Rule", "rule"), ("Message", "message"), ("MessageExpression", "messageExpression")] {
+        m.insert(name, text(rule, &[key]));
+    }
+    m.insert("Reason", rule["reason"].clone());
+    m.insert("FieldPath", text(rule, &["fieldPath"]));
+    m.insert("OptionalOldSelf", rule["optionalOldSelf"].clone());
+    Value::Map(m)
+}
+
+/// The expressions of a rule: readable, of names that are there, of the right type as far as that is certain.
+fn expressions(rule: &Value, schema: &Value, at: &str, out: &mut Errors) {
+    let own = match text(schema, &["type"]) {
+        _ if flag(schema, "x-kubernetes-int-or-string") => Ty::Unknown,
+        "string" if schema.str_at(["format"]).is_none() => Ty::Str,
+        "integer" => Ty::Int,
+        "number" => Ty::Double,
+        "boolean" => Ty::Bool,
+        "array" => Ty::List,
+        _ => Ty::Unknown,
+    };
+    // An old value that may be missing is an optional one.
+    let optional = flag(rule, "optionalOldSelf");
+    let variables = [("self", own), ("oldSelf", if optional { Ty::Unknown } else { own })];
+    let (code, message) = (text(rule, &["rule"]), text(rule, &["messageExpression"]));
+    let invalid = |key: &str, why: String| FieldError::invalid(format!("{at}.{key}"), go_rule(rule), why);
+    let judged = |code: &str| Program::compile(code).and_then(|p| Ok((p.check(code, &variables)?, p.reads("oldSelf"))));
+    if !code.trim().is_empty() {
+        match judged(code) {
+            Err(e) => out.push(invalid("rule", format!("compilation failed: {e}"))),
+            Ok((ty, _)) if !matches!(ty, Ty::Bool | Ty::Unknown | Ty::Dyn) => {
+                out.push(invalid("rule", "cel expression must evaluate to a bool".into()));
+            }
+            Ok((_, false)) if optional => {
+                let why = "may not be set if oldSelf is not used in rule";
+                out.push(FieldError::invalid(format!("{at}.optionalOldSelf"), true, why));
+            }
+            Ok(_) => {}
+        }
+    }
+    if !message.trim().is_empty() {
+        match judged(message) {
+            Err(e) => out.push(invalid("messageExpression", format!("messageExpression compilation failed: {e}"))),
+            Ok((ty, _)) if !matches!(ty, Ty::Str | Ty::Unknown | Ty::Dyn) => {
+                out.push(invalid("messageExpression", "messageExpression must evaluate to a string".into()));
+            }
+            Ok(_) => {}
         }
     }
 }
@@ -536,6 +750,14 @@ fn structural(schema: &Value, path: &str, place: Place, depth: usize, out: &mut 
             format!("must be a valid regular expression, but isn't: {e}"),
         ));
     }
+    if place == Place::Root || embedded {
+        for key in ["apiVersion", "kind"] {
+            let ty = schema.get("properties").and_then(|p| p.get(key)).map(|s| text(s, &["type"]));
+            if let Some(ty) = ty.filter(|t| *t != "string") {
+                out.push(FieldError::invalid(format!("{path}.properties[{key}].type"), ty, "must be string"));
+            }
+        }
+    }
     if let Some(meta) =
         schema.get("properties").and_then(|p| p.get("metadata")).filter(|_| place == Place::Root || embedded)
     {
@@ -661,11 +883,10 @@ fn defaults(schema: &Value, path: &str, depth: usize, out: &mut Errors) {
                     continue;
                 }
                 e.field = if e.field == "<nil>" { at.clone() } else { format!("{at}.{}", e.field) };
-                e.detail = e.detail.replacen(
-                    " in body",
-                    &format!("{at} in body"),
-                    usize::from(e.detail.starts_with(" in body")),
-                );
+                if e.detail.starts_with("in body") {
+                    // Upstream names the value here, which has no name.
+                    e.detail.insert(0, ' ');
+                }
                 out.push(e);
             }
         }

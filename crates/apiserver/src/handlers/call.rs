@@ -59,6 +59,8 @@ pub enum FieldValidation {
     Strict,
 }
 
+/// The longest name of a field manager, in bytes.
+const LONGEST_MANAGER: usize = 128;
 /// How deeply a body may nest; deeper ones are refused before they are read.
 const MAX_DEPTH: usize = 128;
 
@@ -96,7 +98,13 @@ impl Call {
         let include = match info.query.get("includeObject") {
             Some("None") => Include::None,
             Some("Object") => Include::Object,
-            _ => Include::Metadata,
+            None | Some("" | "Metadata") => Include::Metadata,
+            Some(_) if accepted.shape != negotiate::Shape::Table => Include::Metadata,
+            Some(other) => {
+                let why = "must be 'Metadata', 'Object', 'None', or empty";
+                let e = crate::FieldError::invalid("includeObject", other, why);
+                return Err(Status::bad_request(format!("Unable to convert to Table as requested: {e}")));
+            }
         };
         let version = info.version.clone();
         let view =
@@ -236,6 +244,13 @@ impl Call {
         self.shared.schema(&self.gvk())
     }
 
+    /// 422 for an object of this kind. Events of both groups are core's in errors.
+    #[must_use]
+    pub fn invalid(&self, name: &str, errors: &[crate::FieldError]) -> Status {
+        let group = if self.resource.stored_as == "events" { "" } else { self.resource.group.as_str() };
+        Status::invalid(group, &self.resource.kind, name, errors)
+    }
+
     /// How errors name the object.
     #[must_use]
     pub fn named<'a>(&'a self, name: &'a str) -> Named<'a> {
@@ -273,6 +288,42 @@ impl Call {
         name.chars().filter(|c| !c.is_control()).take(128).collect()
     }
 
+    fn options_kind(&self) -> &'static str {
+        match self.method {
+            Method::POST => "CreateOptions",
+            Method::PATCH => "PatchOptions",
+            _ => "UpdateOptions",
+        }
+    }
+
+    /// Checks the options every write may have.
+    ///
+    /// # Errors
+    /// 422 for a field manager that is none, 400 for a timeout that is none.
+    pub fn check_options(&self) -> Result<(), Status> {
+        let manager = self.info.query.get("fieldManager").unwrap_or_default();
+        let mut errors = Vec::new();
+        if manager.len() > LONGEST_MANAGER {
+            let why = format!("may not be more than {LONGEST_MANAGER} bytes");
+            errors.push(crate::FieldError::new(crate::FieldErrorKind::TooLong, "fieldManager", None, why));
+        }
+        if let Some((i, c)) = manager.char_indices().find(|(_, c)| c.is_control()) {
+            let why = format!("invalid character U+{:04X} (at position {i})", u32::from(c));
+            errors.push(crate::FieldError::invalid("fieldManager", manager, why));
+        }
+        if !errors.is_empty() {
+            return Err(Status::invalid("meta.k8s.io", self.options_kind(), "", &errors));
+        }
+        let timeout = self.info.query.get("timeout").filter(|t| !t.is_empty());
+        match timeout {
+            Some(t) if crate::cel::parse_duration(t).is_none() => Err(Status::bad_request(format!(
+                "invalid timeout specified in the request URL - time: invalid duration {}",
+                go_quote(t)
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// How unknown fields are taken.
     ///
     /// # Errors
@@ -283,13 +334,8 @@ impl Call {
             Some("Ignore") => FieldValidation::Ignore,
             Some("Strict") => FieldValidation::Strict,
             Some(other) => {
-                let kind = match *self.method.as_str().as_bytes() {
-                    [b'P', b'O', ..] => "CreateOptions",
-                    [b'P', b'A', ..] => "PatchOptions",
-                    _ => "UpdateOptions",
-                };
-                let e = crate::FieldError::not_supported("fieldValidation", other, &["Ignore", "Strict", "Warn"]);
-                return Err(Status::invalid("meta.k8s.io", kind, "", &[e]));
+                let e = crate::FieldError::not_supported("fieldValidation", other, &["", "Ignore", "Strict", "Warn"]);
+                return Err(Status::invalid("meta.k8s.io", self.options_kind(), "", &[e]));
             }
         })
     }
@@ -300,19 +346,19 @@ impl Call {
     /// 415 for an encoding that is not spoken, 400 for text that is none.
     pub fn body_value(&self, kind: &str) -> Result<Value, Status> {
         match negotiate::content(&self.headers)? {
-            Content::Json => parse_json(&self.body).map_err(|why| {
-                let shown = String::from_utf8_lossy(&self.body);
-                Status::bad_request(format!(
-                    "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: {why} ({shown})"
-                ))
-            }),
-            Content::Protobuf => crate::protobuf::decode(&self.body).map_err(|why| {
-                Status::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {why}"))
-            }),
-            Content::Yaml => parse_yaml(&self.body).map_err(|why| {
-                Status::bad_request(format!("error decoding YAML: {why}"))
-            }),
+            Content::Json => parse_json(&self.body)
+                .map_err(|why| self.unrecognized(kind, &format!("couldn't get version/kind; json parse error: {why}"))),
+            Content::Protobuf => crate::protobuf::decode(&self.body).map_err(|why| self.unrecognized(kind, &why)),
+            Content::Yaml => parse_yaml(&self.body).map_err(|why| self.unrecognized(kind, &why)),
         }
+    }
+
+    /// 400 for a body that says too little of itself, with its beginning.
+    fn unrecognized(&self, kind: &str, why: &str) -> Status {
+        Status::bad_request(format!(
+            "the object provided is unrecognized (must be of type {kind}): {why} ({})",
+            summary(&self.body)
+        ))
     }
 
     /// Reads the body as the kind asked for: checks its type, drops unknown fields (with warnings, or an error when
@@ -322,8 +368,12 @@ impl Call {
     /// 400 when it is no such object.
     pub fn body_object(&self, warnings: &mut Vec<String>) -> Result<Value, Status> {
         let v = self.body_value(&self.resource.kind)?;
-        let repeated = Vec::new();
-        self.read_object(v, repeated, warnings)
+        let twice = if negotiate::content(&self.headers)? == Content::Json && keys_in(&self.body) != entries(&v) {
+            json::repeated_keys(&self.body)
+        } else {
+            Vec::new()
+        };
+        self.read_object(v, twice.iter().map(|p| format!("duplicate field {}", go_quote(p))).collect(), warnings)
     }
 
     /// As [`Self::body_object`] for a value already parsed.
@@ -337,18 +387,24 @@ impl Call {
         warnings: &mut Vec<String>,
     ) -> Result<Value, Status> {
         let kind = &self.resource.kind;
+        if v.is_null() && !self.resource.custom {
+            // Go leaves what it reads into as it is.
+            v = Value::Map(druse_object::Map::new());
+        }
         if v.as_map().is_none() {
-            return Err(Status::bad_request(format!(
-                "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }} ({})",
-                v.kind_name(),
-                hex::encode(self.body.get(..1024).unwrap_or(&self.body))
+            let is = if v.as_f64().is_some() { "number" } else { v.kind_name() };
+            return Err(self.unrecognized(kind, &format!(
+                "couldn't get version/kind; json parse error: json: cannot unmarshal {is} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
             )));
         }
         self.check_type(&mut v)?;
         let schema = self.schema()?;
-        let unknown = schema.decode(&mut v).map_err(|e| {
+        let mut unknown = schema.decode(&mut v).map_err(|e| {
             Status::bad_request(format!("{kind} in version \"{}\" cannot be handled as a {kind}: {e}", self.version))
         })?;
+        if self.resource.custom {
+            unknown.sort_unstable();
+        }
         problems.extend(unknown.iter().map(|p| format!("unknown field {}", go_quote(p))));
         match self.field_validation()? {
             FieldValidation::Ignore => {}
@@ -379,16 +435,31 @@ impl Call {
                 "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind"
             )));
         }
+        if given.matches('/').count() > 1 {
+            return Err(self.unrecognized(kind, &format!("unexpected GroupVersion string: {given}")));
+        }
         if given_kind.is_empty() {
             m.insert("kind", kind.as_str());
-        } else if given_kind != *kind {
-            let gvk = Gvk::from_api_version(if given.is_empty() { &api_version } else { &given }, &given_kind);
-            if self.table.for_kind(&gvk.group, &gvk.kind).is_none() {
-                return Err(Status::bad_request(format!(
-                    "no kind \"{given_kind}\" is registered for version \"{}\" in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
-                    gvk.api_version()
-                )));
-            }
+        }
+        let said = if given_kind.is_empty() { kind.as_str() } else { given_kind.as_str() };
+        let gvk = Gvk::from_api_version(if given.is_empty() { &api_version } else { &given }, said);
+        let of_list = gvk.kind.strip_suffix("List").unwrap_or(&gvk.kind);
+        let known =
+            |kind: &str| self.table.for_kind(&gvk.group, kind).is_some_and(|r| r.version(&gvk.version).is_some());
+        let registered = known(&gvk.kind) || known(of_list) || gvk.group.is_empty() && gvk.kind == "List";
+        if !registered && !self.resource.custom {
+            return Err(Status::bad_request(format!(
+                "{said} in version \"{}\" cannot be handled as a {kind}: no kind \"{said}\" is registered for version \"{}\" in scheme \"pkg/runtime/scheme.go:111\"",
+                self.version,
+                gvk.api_version()
+            )));
+        }
+        if said != kind.as_str() && self.resource.custom {
+            let e = crate::FieldError::invalid("kind", said, format!("must be {kind}"));
+            let name = v.str_at(["metadata", "name"]).unwrap_or_default();
+            return Err(Status::invalid(&self.resource.group, said, name, &[e]));
+        }
+        if said != kind.as_str() {
             let package =
                 if gvk.group.is_empty() { "core" } else { self.resource.group.split('.').next().unwrap_or_default() };
             return Err(Status::bad_request(format!(
@@ -445,6 +516,27 @@ pub fn warn(r: &mut Response<Body>, warnings: &[String]) {
     }
 }
 
+/// The beginning of a body, as upstream shows it in errors: objects as text, all else in hexadecimal.
+fn summary(body: &[u8]) -> String {
+    const SHOWN: usize = 30;
+    let head = body.get(..SHOWN).unwrap_or(body);
+    let more = if body.len() > SHOWN { " ..." } else { "" };
+    match body.first() {
+        None => "<empty>".to_owned(),
+        Some(b'{') => format!("{}{more}", String::from_utf8_lossy(head)),
+        Some(_) => format!("{}{more}", hex::encode(head)),
+    }
+}
+
+/// How many entries the maps of a value have together.
+fn entries(v: &Value) -> usize {
+    match v {
+        Value::Map(m) => m.len() + m.iter().map(|(_, v)| entries(v)).sum::<usize>(),
+        Value::Array(a) => a.iter().map(entries).sum(),
+        _ => 0,
+    }
+}
+
 /// Reads JSON, not too deep, with errors as Go words them.
 ///
 /// # Errors
@@ -453,8 +545,18 @@ pub fn parse_json(text: &[u8]) -> Result<Value, String> {
     if depth(text) > MAX_DEPTH {
         return Err("exceeded max depth".to_owned());
     }
-    json::parse(text)
-        .map_err(|e| if e.message.contains("EOF") { "unexpected end of JSON input".to_owned() } else { e.message })
+    json::parse(text).map_err(|e| {
+        // Where serde_json stopped, so that Go's words can be said of it.
+        let start =
+            text.split_inclusive(|b| *b == b'\n').take(e.line.saturating_sub(1)).map(<[u8]>::len).sum::<usize>();
+        let at = text.get((start + e.column).saturating_sub(1)).map(|b| char::from(*b));
+        match (e.message.as_str(), at) {
+            (m, _) if m.contains("EOF") => "unexpected end of JSON input".to_owned(),
+            ("trailing characters", Some(c)) => format!("invalid character '{c}' after top-level value"),
+            ("expected value", Some(c)) => format!("invalid character '{c}' looking for beginning of value"),
+            _ => e.message,
+        }
+    })
 }
 
 /// Reads YAML.
@@ -463,7 +565,22 @@ pub fn parse_json(text: &[u8]) -> Result<Value, String> {
 /// What is wrong.
 pub fn parse_yaml(text: &[u8]) -> Result<Value, String> {
     let text = std::str::from_utf8(text).map_err(|e| e.to_string())?;
-    yaml::parse(text, yaml::Dialect::Sigs).map_err(|e| e.to_string())
+    yaml::parse(text, yaml::Dialect::Sigs).map_err(|e| e.go_text())
+}
+
+/// How many keys a JSON text sets.
+fn keys_in(text: &[u8]) -> usize {
+    let (mut keys, mut quoted, mut escaped) = (0usize, false, false);
+    for b in text {
+        match b {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b':' if !quoted => keys += 1,
+            _ => {}
+        }
+    }
+    keys
 }
 
 fn depth(text: &[u8]) -> usize {

@@ -93,7 +93,7 @@ pub async fn insert(call: &Call, mut object: Value, manager: Option<&str>, dry: 
         }
         errors.extend(schema.validate(&new, None));
         if !errors.is_empty() {
-            return Err(Status::invalid(&call.resource.group, &call.resource.kind, &name, &errors));
+            return Err(call.invalid(&name, &errors));
         }
         let key = Key::new(call.resource.stored_as.clone(), call.namespace(), name.clone());
         if call.shared.store.get(&key).is_some() && !generated {
@@ -101,10 +101,13 @@ pub async fn insert(call: &Call, mut object: Value, manager: Option<&str>, dry: 
         }
         let allocated = call.resource.stored_as == "services";
         if allocated {
-            call.shared.allocators.allocate(&mut new, None).map_err(|e| Status::invalid("", "Service", &name, &[e]))?;
+            call.shared
+                .allocators
+                .allocate(&mut new, None, dry)
+                .map_err(|e| Status::invalid("", "Service", &name, &[e]))?;
         }
         let give_back = |new: &Value| {
-            if allocated {
+            if allocated && !dry {
                 call.shared.allocators.release(new, None);
             }
         };
@@ -113,8 +116,10 @@ pub async fn insert(call: &Call, mut object: Value, manager: Option<&str>, dry: 
             give_back(&new);
             return Err(e);
         }
+        if !call.resource.custom {
+            schema.forget_empty(&mut new);
+        }
         if dry {
-            give_back(&new);
             return Ok(Made::Dry(new));
         }
         let stored = convert::to_stored(&call.shared, new.clone(), &call.resource, &call.version)?;

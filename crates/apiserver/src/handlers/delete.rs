@@ -31,7 +31,7 @@ pub struct Options {
 impl Options {
     fn of(call: &Call) -> Result<Self, Status> {
         let mut out = Self::default();
-        let body = if call.body.is_empty() { Value::Null } else { call.body_value("DeleteOptions")? };
+        let body = if call.body.is_empty() { Value::Null } else { options_in(call)? };
         let query = &call.info.query;
         out.grace = body.get("gracePeriodSeconds").and_then(Value::as_i64);
         if let Some(g) = query.get("gracePeriodSeconds") {
@@ -67,6 +67,26 @@ impl Options {
         out.dry_run = call.dry_run()? || body["dryRun"].items().iter().any(|v| v.as_str() == Some("All"));
         Ok(out)
     }
+}
+
+/// The options in a body.
+fn options_in(call: &Call) -> Result<Value, Status> {
+    let body = call.body_value("DeleteOptions").map_err(|s| {
+        // Upstream names no type here.
+        let why = s.message.strip_prefix("the object provided is unrecognized (must be of type DeleteOptions): ");
+        match why.and_then(|w| w.rsplit_once(" (")) {
+            Some((why, _)) => Status::bad_request(why),
+            None => s,
+        }
+    })?;
+    let kind = body.str_at(["kind"]).unwrap_or_default();
+    if !["", "DeleteOptions"].contains(&kind) {
+        let version = body.str_at(["apiVersion"]).unwrap_or_default();
+        return Err(Status::bad_request(format!(
+            "no kind \"{kind}\" is registered for version \"{version}\" in scheme \"pkg/runtime/scheme.go:111\""
+        )));
+    }
+    Ok(body)
 }
 
 /// What a deletion came to.

@@ -20,9 +20,10 @@ const GIT_VERSION: &str = "v1.36.3";
 pub async fn path(shared: &Arc<Shared>, info: &RequestInfo, method: &Method, headers: &HeaderMap) -> Answer {
     let path = info.path.trim_end_matches('/');
     let segments: Vec<&str> = path.split('/').filter(|s| !s.is_empty()).collect();
-    if !matches!(*method, Method::GET | Method::HEAD) {
+    let checked = matches!(segments.first(), Some(&("healthz" | "livez" | "readyz")));
+    if !matches!(*method, Method::GET | Method::HEAD) && !checked {
         return Err(match segments.first() {
-            Some(&("api" | "apis" | "version" | "openapi" | "healthz")) => Status::method_not_supported(),
+            Some(&("api" | "apis" | "version" | "openapi")) => Status::method_not_supported(),
             _ => Status::no_path(),
         });
     }
@@ -32,7 +33,9 @@ pub async fn path(shared: &Arc<Shared>, info: &RequestInfo, method: &Method, hea
     };
     match segments.as_slice() {
         [] => json(&index(shared)),
-        ["healthz" | "livez" | "readyz", ..] => Ok(health(shared, info, &segments)),
+        ["healthz" | "livez" | "readyz"] | ["healthz" | "livez" | "readyz", "ping" | "log" | "etcd" | "store"] => {
+            Ok(health(shared, info, &segments))
+        }
         ["version"] => json(&version()),
         ["api"] if discovery::wants_aggregated(headers) => discovery::aggregated(shared, headers, true),
         ["apis"] if discovery::wants_aggregated(headers) => discovery::aggregated(shared, headers, false),
@@ -47,6 +50,12 @@ pub async fn path(shared: &Arc<Shared>, info: &RequestInfo, method: &Method, hea
             Ok(response::value(200, &shared.issuer.discovery(&uri), negotiate::Format::Json))
         }
         ["openid", "v1", "jwks"] => {
+            const KEYS: &str = "application/jwk-set+json";
+            let wanted = |v: &http::HeaderValue| v.to_str().is_ok_and(|v| v.contains(KEYS) || v.contains("*/*"));
+            let mut accepts = headers.get_all(http::header::ACCEPT).iter().peekable();
+            if accepts.peek().is_some() && !accepts.any(wanted) {
+                return Err(Status::not_acceptable(KEYS));
+            }
             let shared = shared.clone();
             let set = tokio::task::spawn_blocking(move || shared.issuer.jwks())
                 .await

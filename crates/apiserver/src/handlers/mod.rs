@@ -91,6 +91,19 @@ async fn answer(call: &Call) -> Answer {
     if !call.resource.allows(call.info.verb) {
         return Err(Status::method_not_supported());
     }
+    let named = !call.info.name.is_empty();
+    let possible = match call.info.verb {
+        "update" | "patch" => named,
+        // Nothing is deleted in all namespaces at once, and an object is read, not asked about.
+        "deletecollection" => !call.resource.namespaced || !call.info.namespace.is_empty(),
+        _ => call.method != http::Method::HEAD,
+    };
+    if !possible {
+        return Err(Status::method_not_supported());
+    }
+    if matches!(call.info.verb, "create" | "update" | "patch") {
+        call.check_options()?;
+    }
     if !call.resource.is_stored() {
         return reviews::create(call).await;
     }

@@ -1,6 +1,6 @@
 //! Patch: JSON, merge, strategic merge, and server-side apply.
 
-use druse_object::{Map, Value, patch};
+use druse_object::{Gvk, Map, Value, patch};
 
 use super::call::{parse_json, parse_yaml};
 use super::create::Made;
@@ -74,28 +74,36 @@ async fn other_patch(call: &Call, subresource: &str, kind: &Kind) -> Answer {
             }
             Kind::Merge => {
                 if body.as_map().is_none() {
-                    return Err(Status::bad_request(
-                        "error decoding patch: json: cannot unmarshal into Go value of type map[string]interface {}",
-                    ));
+                    let is = if body.as_f64().is_some() { "number" } else { body.kind_name() };
+                    return Err(Status::bad_request(format!(
+                        "error decoding patch: json: cannot unmarshal {is} into Go value of type map[string]interface {{}}",
+                    )));
                 }
                 patch::merge_patch(&mut new, &body);
             }
             _ => patch::strategic_merge(&mut new, &body, Some(schema.merge_schema()))
-                .map_err(|e| Status::bad_request(e.to_string()))?,
+                .map_err(|e| Status::new(500, "", e.to_string()))?,
         }
+        let patched = new.clone();
         warnings.clear();
         let mut new = call.read_object(new, Vec::new(), &mut warnings).map_err(|s| {
-            if s.reason != "BadRequest" || s.message.contains("strict decoding error") {
+            if s.reason != "BadRequest" {
                 return s;
             }
+            // What was wrong, without whose kind it was to be.
+            let why = s.message.split_once("cannot be handled as a ").and_then(|(_, rest)| rest.split_once(": "));
+            let why = why.map_or_else(|| s.message.clone(), |(_, why)| why.to_owned());
             let (shown, why) = match kind {
                 // Upstream reads the outcome of a strategic merge by another way than JSON.
-                Kind::Strategic => (go_printed(&body), converter_words(&s.message)),
-                _ => (String::from_utf8_lossy(&call.body).into_owned(), s.message),
+                Kind::Strategic => (go_printed(&body), converter_words(&why)),
+                _ => (druse_object::json::to_string(&patched), why),
             };
             Status::invalid("", "", "", &[crate::FieldError::invalid("patch", shown, why)])
         })?;
         let given = new.str_at(["metadata", "name"]).unwrap_or_default();
+        if given.is_empty() {
+            return Err(nameless(name));
+        }
         if given != name {
             return Err(Status::bad_request(format!(
                 "the name of the object ({given}) does not match the name on the URL ({name})"
@@ -106,6 +114,13 @@ async fn other_patch(call: &Call, subresource: &str, kind: &Kind) -> Answer {
     })
     .await?;
     Ok(call.warn(made.answer(call, 200)?, &warnings))
+}
+
+/// 400 for a patch that leaves no name.
+fn nameless(name: &str) -> Status {
+    Status::bad_request(format!(
+        "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+    ))
 }
 
 /// A value as Go prints it with `%+v`.
@@ -173,7 +188,18 @@ async fn apply_patch(call: &Call, subresource: &str) -> Answer {
     }
     let force = call.info.query.flag("force");
     let schema = call.schema()?;
-    let mut applied = parse_yaml(&call.body).map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
+    let undecodable = |e| Status::bad_request(format!("error decoding YAML: {e}"));
+    let mut applied = parse_yaml(&call.body)
+        .map_err(|e| format!("error converting YAML to JSON: {e}"))
+        .and_then(|v| match v {
+            Value::Null => Ok(Value::Map(Map::new())),
+            Value::Map(_) => Ok(v),
+            other => Err(format!(
+                "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+                if other.as_f64().is_some() { "number" } else { other.kind_name() }
+            )),
+        })
+        .map_err(undecodable)?;
     call.field_validation()?;
     check_applied(call, name, &mut applied)?;
     let failed = |e: ApplyError| apply_status(&e);
@@ -222,14 +248,22 @@ async fn apply_patch(call: &Call, subresource: &str) -> Answer {
 }
 
 fn check_applied(call: &Call, name: &str, applied: &mut Value) -> Result<(), Status> {
-    if applied.as_map().is_none() {
-        return Err(Status::bad_request("error decoding YAML: the applied configuration is no object"));
+    let said = Gvk::from_api_version(
+        applied.str_at(["apiVersion"]).unwrap_or_default(),
+        applied.str_at(["kind"]).unwrap_or_default(),
+    );
+    let ours = call.table.for_kind(&said.group, &said.kind).is_some_and(|r| r.stored_as == call.resource.stored_as);
+    if !ours || call.resource.version(&said.version).is_none() {
+        let shown = format!("{}/{}, Kind={}", said.group, said.version, said.kind);
+        return Err(Status::bad_request(format!("invalid object type: {shown}")));
     }
     let given = applied.str_at(["metadata", "name"]).unwrap_or_default().to_owned();
-    if given.is_empty() {
+    if given.is_empty() && call.resource.custom {
         if let Some(m) = applied.make_map_at(["metadata"]) {
             m.insert("name", name);
         }
+    } else if given.is_empty() {
+        return Err(nameless(name));
     } else if given != name {
         return Err(Status::bad_request(format!(
             "the name of the object ({given}) does not match the name on the URL ({name})"

@@ -166,7 +166,12 @@ pub fn list(call: &Call) -> Answer {
             Status::bad_request(format!("strconv.ParseInt: parsing {}: invalid syntax", crate::field::go_quote(text)))
         })?,
     };
-    let limit = if limit <= 0 { usize::MAX } else { usize::try_from(limit).unwrap_or(usize::MAX) };
+    // What may be of any age is answered whole, as a watch cache does.
+    let limit = if limit <= 0 || rv_text == "0" && continues.is_none() {
+        usize::MAX
+    } else {
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    };
     if let Some(Err(_)) = query.get("timeoutSeconds").filter(|t| !t.is_empty()).map(str::parse::<i64>) {
         let t = crate::field::go_quote(query.get("timeoutSeconds").unwrap_or_default());
         return Err(Status::bad_request(format!("strconv.ParseInt: parsing {t}: invalid syntax")));
@@ -174,6 +179,9 @@ pub fn list(call: &Call) -> Answer {
     let rv = parse_rv(rv_text).map_err(|e| Status::bad_request(format!("invalid resource version: {}", e.message)))?;
     check_reached(call, rv)?;
     let token = continues.map(Continue::parse).transpose()?;
+    if token.is_some() && rv > 0 {
+        return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
+    }
     let at = match &token {
         Some(t) => Some(t.rv),
         // With a limit, an older state asked for without saying how means exactly that one.

@@ -5,7 +5,7 @@ use druse_object::{Map, Str, Value};
 use super::{Answer, Call};
 use crate::admission::Operation;
 use crate::auth::{Attributes, Decision, User};
-use crate::field::FieldError;
+use crate::field::{FieldError, go_quote};
 use crate::managed;
 use crate::response;
 use crate::server::{now, timestamp};
@@ -22,6 +22,12 @@ pub async fn create(call: &Call) -> Answer {
     let mut warnings = Vec::new();
     let mut object = call.body_object(&mut warnings)?;
     let schema = call.schema()?;
+    if !call.resource.namespaced
+        && let Some(m) = object.make_map_at(["metadata"])
+    {
+        m.remove("namespace");
+    }
+    call.fit_namespace(&mut object)?;
     if let Some(m) = object.make_map_at(["metadata"]) {
         m.remove("creationTimestamp");
     }
@@ -30,6 +36,7 @@ pub async fn create(call: &Call) -> Answer {
     let mut review = call.review(Operation::Create, "", "", Some(&mut object), None, dry);
     call.shared.admission.mutate(&call.shared, &mut review).await?;
     call.shared.admission.validate(&call.shared, &mut review).await?;
+    check_reviewed(call, &object)?;
     let status = match call.resource.plural.as_str() {
         "tokenreviews" => token_review(call, &object)?,
         "selfsubjectreviews" => {
@@ -39,8 +46,11 @@ pub async fn create(call: &Call) -> Answer {
         }
         "selfsubjectaccessreviews" => access(call, &call.user, &object["spec"])?,
         "subjectaccessreviews" | "localsubjectaccessreviews" => {
-            let user = reviewed_user(call, &object["spec"])?;
+            let user = reviewed_user(&object["spec"])?;
             access(call, &user, &object["spec"])?
+        }
+        "selfsubjectrulesreviews" if object.str_at(["spec", "namespace"]).is_none_or(str::is_empty) => {
+            return Err(Status::bad_request("no namespace on request"));
         }
         "selfsubjectrulesreviews" => rules(call, &object["spec"]),
         _ => return Err(Status::method_not_supported()),
@@ -73,10 +83,51 @@ fn token_review(call: &Call, object: &Value) -> Result<Map, Status> {
         }
         None => {
             status.insert("user", Map::new());
-            status.insert("error", "[invalid bearer token, service account token is not accepted]");
+            // Which token it was only the issuer may tell, and only of its own tokens.
+            let own = call.shared.authenticate(token, &[]).is_some();
+            let quoted = |l: &[&str]| l.iter().map(|a| go_quote(a)).collect::<Vec<_>>().join(" ");
+            let error = if own && !audiences.is_empty() {
+                format!(
+                    "[invalid bearer token, token audiences [{}] is invalid for the target audiences [{}]]",
+                    quoted(&[call.shared.issuer.audience()]),
+                    quoted(&audiences)
+                )
+            } else {
+                "invalid bearer token".to_owned()
+            };
+            status.insert("error", error);
         }
     }
     Ok(status)
+}
+
+/// What reviews of access must and must not say beside what is reviewed.
+fn check_reviewed(call: &Call, object: &Value) -> Result<(), Status> {
+    let refuse = |e: FieldError| Err(Status::invalid("authorization.k8s.io", "", "", &[e]));
+    let local = call.resource.plural == "localsubjectaccessreviews";
+    if call.resource.group != "authorization.k8s.io" {
+        return Ok(());
+    }
+    let meta = object.get("metadata").and_then(Value::as_map);
+    let said = meta
+        .is_some_and(|m| m.iter().any(|(k, v)| !v.is_null() && k != "managedFields" && !(local && k == "namespace")));
+    if said {
+        return refuse(FieldError::invalid("metadata", object["metadata"].clone(), "must be empty"));
+    }
+    let spec = &object["spec"];
+    if local && !spec["nonResourceAttributes"].is_null() {
+        let mut shown = Map::new();
+        for (name, key) in [("Path", "path"), ("Verb", "verb")] {
+            shown.insert(name, spec["nonResourceAttributes"][key].as_str().unwrap_or_default());
+        }
+        return refuse(FieldError::invalid("spec.nonResourceAttributes", shown, "disallowed on this kind of request"));
+    }
+    let asked = spec.str_at(["resourceAttributes", "namespace"]).unwrap_or_default();
+    if local && asked != call.namespace() {
+        let path = "spec.resourceAttributes.namespace";
+        return refuse(FieldError::invalid(path, asked, "must match metadata.namespace"));
+    }
+    Ok(())
 }
 
 fn attributes_of(spec: &Value) -> Attributes {
@@ -133,12 +184,12 @@ fn access(call: &Call, user: &User, spec: &Value) -> Result<Map, Status> {
     Ok(status)
 }
 
-fn reviewed_user(call: &Call, spec: &Value) -> Result<User, Status> {
+fn reviewed_user(spec: &Value) -> Result<User, Status> {
     let name = spec.str_at(["user"]).unwrap_or_default();
     let groups: Vec<Str> = spec["groups"].items().iter().filter_map(Value::as_str).map(Str::from).collect();
     if name.is_empty() && groups.is_empty() {
         let e = FieldError::invalid("spec.user", "", "at least one of user or group must be specified");
-        return Err(Status::invalid("authorization.k8s.io", &call.resource.kind, "", &[e]));
+        return Err(Status::invalid("authorization.k8s.io", "", "", &[e]));
     }
     Ok(User { name: name.into(), groups, ..User::default() })
 }
@@ -180,6 +231,17 @@ pub async fn token(call: &Call) -> Answer {
     schema.decode(&mut body).map_err(|e| {
         Status::bad_request(format!("TokenRequest in version \"v1\" cannot be handled as a TokenRequest: {e}"))
     })?;
+    if let Some(spec) = body.make_map_at(["spec"])
+        && spec.get("expirationSeconds").is_none_or(Value::is_null)
+    {
+        spec.insert("expirationSeconds", 3600i64);
+    }
+    let said = body.str_at(["metadata", "name"]).unwrap_or_default();
+    if !said.is_empty() && said != name {
+        let why = "must match the service account name if specified";
+        let e = FieldError::invalid("metadata.name", said, why);
+        return Err(Status::invalid("authentication.k8s.io", "TokenRequest", name, &[e]));
+    }
     managed::record(None, &mut body, &call.manager(), "token", &now(), &schema);
     call.admit(Operation::Create, &mut body, None, call.dry_run()?).await?;
     let spec = &body["spec"];
@@ -264,9 +326,12 @@ fn bind_claims(call: &Call, r: &Value, bound: &mut Map) -> Result<(), Status> {
         "Node" => ("node", "nodes", ""),
         _ => {
             return Err(Status::bad_request(format!(
-                "cannot bind token for serviceaccount \"{}\" to object of type {}: unsupported",
-                call.info.name,
-                text("apiVersion")
+                "cannot bind token to object of type {}, Kind={kind}",
+                if text("apiVersion").contains('/') {
+                    text("apiVersion").to_owned()
+                } else {
+                    format!("/{}", text("apiVersion"))
+                }
             )));
         }
     };

@@ -19,9 +19,24 @@ use crate::status::Status;
 /// Answers a request on a subresource.
 pub async fn dispatch(call: &Call, sub: &str) -> Answer {
     let declared = call.version()?.subresources.iter().find(|s| s.name == sub).cloned();
-    let Some(declared) = declared else { return Err(Status::no_resource()) };
+    let name = call.resource.stored_as.as_str();
+    let Some(declared) = declared else {
+        return Err(if call.resource.custom {
+            Status::not_found(call.named(&call.info.name))
+        } else {
+            Status::no_resource()
+        });
+    };
     if !declared.verbs.iter().any(|v| v == call.info.verb) {
-        return Err(Status::method_not_supported());
+        let plain = Status::method_not_supported();
+        if !call.resource.custom {
+            return Err(plain);
+        }
+        let message = format!("{} is not supported on resources of kind \"{name}\"", call.info.verb);
+        let mut details = Map::new();
+        details.insert("group", call.resource.group.as_str());
+        details.insert("kind", call.resource.plural.as_str());
+        return Err(Status { message, details: Some(details), ..plain });
     }
     match (call.resource.stored_as.as_str(), sub) {
         (_, "scale") => scale(call).await,
@@ -179,7 +194,8 @@ async fn scale(call: &Call) -> Answer {
         }
         call.admit(Operation::Update, &mut scale, Some(&old), dry).await?;
         let replicas = scale.at(["spec", "replicas"]).and_then(Value::as_i64).unwrap_or(0);
-        if replicas < 0 {
+        // A custom kind's own schema judges the number.
+        if replicas < 0 && !call.resource.custom {
             let e = FieldError::invalid("spec.replicas", replicas, "must be greater than or equal to 0");
             return Err(Status::invalid("autoscaling", "Scale", name, &[e]));
         }

@@ -58,9 +58,11 @@ pub async fn update_sub(call: &Call, subresource: &str) -> Answer {
         let made = super::create::insert(call, object, Some(&call.manager()), dry).await?;
         return Ok(call.warn(made.answer(call, 201)?, &warnings));
     }
-    if call.resource.custom && object.str_at(["metadata", "resourceVersion"]).unwrap_or_default().is_empty() && exists {
+    let conditional = call.resource.custom || strategy::updated_by_version_only(&call.resource);
+    if conditional && object.str_at(["metadata", "resourceVersion"]).unwrap_or_default().is_empty() && exists {
         let e = crate::FieldError::invalid("metadata.resourceVersion", 0i64, "must be specified for an update");
-        return Err(Status::invalid(&call.resource.group, &call.resource.kind, name, &[e]));
+        // Upstream names the resource here, not the kind.
+        return Err(Status::invalid(&call.resource.group, &call.resource.plural, name, &[e]));
     }
     let manager = call.manager();
     let made = change(call, name, subresource, Mode::Update(&manager), dry, &mut |_, _| Ok(object.clone())).await?;
@@ -98,12 +100,14 @@ pub async fn change(
         if let (Some(uid), Some(is)) = (new.str_at(["metadata", "uid"]), old.str_at(["metadata", "uid"]))
             && !uid.is_empty()
             && uid != is
+            // A patch is judged with the rest of what it says.
+            && call.method != http::Method::PATCH
         {
             let group = if resource.custom { format!("{}/", resource.group) } else { String::new() };
             let place = [resource.plural.as_str(), call.namespace(), name];
             let place: Vec<&str> = place.into_iter().filter(|p| !p.is_empty()).collect();
             let why = format!(
-                "StorageError: invalid object, Code: 4, Key: /registry/{group}{}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {is}",
+                "StorageError: invalid object, Code: 4, Key: /{group}{}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {is}",
                 place.join("/")
             );
             return Err(Status::conflict(call.named(name), why));
@@ -129,19 +133,22 @@ pub async fn change(
             }
             errors.extend(schema.validate(&new, Some(&old)));
             if !errors.is_empty() {
-                return Err(Status::invalid(&resource.group, &resource.kind, name, &errors));
+                return Err(call.invalid(name, &errors));
             }
         }
         let service = resource.stored_as == "services" && subresource.is_empty();
-        if service && !dry {
+        if service {
             call.shared
                 .allocators
-                .allocate(&mut new, Some(&old))
+                .allocate(&mut new, Some(&old), dry)
                 .map_err(|e| Status::invalid("", "Service", name, &[e]))?;
         }
         if admits {
             let mut review = call.review(Operation::Update, subresource, name, Some(&mut new), Some(&old), dry);
             call.shared.admission.validate(&call.shared, &mut review).await?;
+        }
+        if !resource.custom {
+            schema.forget_empty(&mut new);
         }
         if dry {
             // Nothing is written, so the resource version stays what it is.

@@ -54,20 +54,13 @@ pub fn watch(call: &Call) -> Answer {
     let matching = query.get("resourceVersionMatch").unwrap_or_default();
     let mut errors = Vec::new();
     if initial.is_some() && matching != "NotOlderThan" {
-        errors.push(if matching.is_empty() {
-            FieldError::forbidden(
-                "resourceVersionMatch",
-                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-            )
-        } else {
-            FieldError::not_supported("resourceVersionMatch", matching, &["NotOlderThan"])
-        });
-    }
-    if initial == Some(true) && !bookmarks {
         errors.push(FieldError::forbidden(
-            "sendInitialEvents",
-            "sendInitialEvents requires setting allowWatchBookmarks to true",
+            "resourceVersionMatch",
+            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
         ));
+    }
+    if initial.is_some() && !matching.is_empty() && matching != "NotOlderThan" {
+        errors.push(FieldError::not_supported("resourceVersionMatch", matching, &["NotOlderThan"]));
     }
     if initial.is_none() && !matching.is_empty() {
         errors.push(FieldError::forbidden(

@@ -67,8 +67,9 @@ fn text(bytes: &[u8]) -> Result<Value> {
 /// # Errors
 /// What is wrong with it.
 pub fn decode(body: &[u8]) -> Result<Value> {
-    let rest =
-        body.strip_prefix(MAGIC).ok_or("provided data does not appear to be a protobuf message, expected prefix")?;
+    let rest = body
+        .strip_prefix(MAGIC)
+        .ok_or("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")?;
     let mut envelope = Reader(rest);
     let (mut api_version, mut kind, mut raw) = (String::new(), String::new(), &[][..]);
     while let Some((number, wire)) = envelope.next()? {

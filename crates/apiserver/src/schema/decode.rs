@@ -190,6 +190,9 @@ fn decode_at(value: &mut Value, slot: &Slot, at: &mut At, unknown: &mut Vec<Stri
             let Value::String(s) = &*value else { return Err(mismatch(value, slot, node, at)) };
             match node.format {
                 Format::Byte => check_base64(s),
+                Format::DateTime if node.name.as_deref().is_some_and(|n| n.ends_with("MicroTime")) => {
+                    check_micro_time(s)
+                }
                 Format::DateTime => check_time(s),
                 _ => Ok(()),
             }
@@ -254,6 +257,49 @@ fn decode_struct(map: &mut Map, node: &Node, at: &mut At, unknown: &mut Vec<Stri
         }
     }
     Ok(())
+}
+
+/// Whether there is an empty list or map somewhere.
+pub(crate) fn has_empty(value: &Value) -> bool {
+    match value {
+        Value::Array(a) => a.is_empty() || a.iter().any(has_empty),
+        Value::Map(m) => m.is_empty() || m.iter().any(|(_, v)| has_empty(v)),
+        _ => false,
+    }
+}
+
+/// Makes empty lists and maps null where a struct writes them.
+pub(crate) fn forget_empty(value: &mut Value, slot: &Slot) {
+    let node = slot.node();
+    match value {
+        Value::Map(map) if node.is_struct() => {
+            for (key, v) in map.iter_mut() {
+                let Some(slot) = node.fields.get(key) else { continue };
+                let plain = slot.omitempty == Some(false) && !slot.node().is_struct() && !slot.node().preserve;
+                let empty = match v {
+                    Value::Array(a) => a.is_empty(),
+                    Value::Map(m) => m.is_empty(),
+                    _ => false,
+                };
+                if plain && empty {
+                    *v = Value::Null;
+                } else {
+                    forget_empty(v, slot);
+                }
+            }
+        }
+        Value::Map(map) => {
+            if let Some(slot) = node.values.as_deref() {
+                map.iter_mut().for_each(|(_, v)| forget_empty(v, slot));
+            }
+        }
+        Value::Array(items) => {
+            if let Some(slot) = node.items.as_deref() {
+                items.iter_mut().for_each(|v| forget_empty(v, slot));
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Whether the struct writes this field; a value that is not written becomes absent.
@@ -373,6 +419,25 @@ fn check_base64(text: &str) -> Result<(), DecodeError> {
         return bad(bytes.get(start).map_or(text.len(), |(i, _)| *i));
     }
     Ok(())
+}
+
+/// A time to the microsecond: all six digits are written, as Go's layout says.
+fn check_micro_time(text: &str) -> Result<(), DecodeError> {
+    let quoted = crate::field::go_quote(text);
+    let wrong = |rest: &str, part: &str| {
+        let rest = crate::field::go_quote(rest);
+        let layout = "2006-01-02T15:04:05.000000Z07:00";
+        Err(DecodeError(format!("parsing time {quoted} as \"{layout}\": cannot parse {rest} as \"{part}\"")))
+    };
+    if text.is_empty() {
+        return Ok(());
+    }
+    if !super::structural::format_fits("date-time", text) {
+        return wrong(text, "2006");
+    }
+    let rest = text.get("2006-01-02T15:04:05".len()..).unwrap_or_default();
+    let digits = rest.strip_prefix('.').map_or(0, |r| r.bytes().take_while(u8::is_ascii_digit).count());
+    if digits == 6 { Ok(()) } else { wrong(rest, ".000000") }
 }
 
 fn check_time(text: &str) -> Result<(), DecodeError> {

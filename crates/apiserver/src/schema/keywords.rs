@@ -114,8 +114,9 @@ pub(crate) fn check(value: &Value, old: Option<&Value>, node: &Node, path: &str,
     let words = node.keywords.as_deref();
     if let Some(k) = words {
         check_combinations(value, k, path, out);
-        check_scalar(value, node, k, &invalid, name, out);
+        check_scalar(value, k, &invalid, name, out);
     }
+    check_format(value, node, path, name, out);
     if let Value::Array(items) = value {
         if let Some(slot) = &node.items {
             for (i, item) in items.iter().enumerate() {
@@ -253,7 +254,6 @@ fn check_combinations(value: &Value, k: &Keywords, path: &str, out: &mut Vec<Fie
 
 fn check_scalar(
     value: &Value,
-    node: &Node,
     k: &Keywords,
     invalid: &dyn Fn(Value, String) -> FieldError,
     name: &str,
@@ -273,11 +273,6 @@ fn check_scalar(
                 out.push(invalid(value.clone(), format!("should match '{pattern}'")));
             }
         }
-    }
-    if let (Value::String(s), Some(format)) = (value, format_name(node))
-        && !super::structural::format_fits(format, s)
-    {
-        out.push(invalid(value.clone(), format!("must be of type {format}: {}", druse_object::json::to_string(value))));
     }
     if let Some(n) = value.as_f64() {
         let number = |v: &Value| v.as_f64();
@@ -299,6 +294,22 @@ fn check_scalar(
             let text = if k.exclusive_minimum { "greater than" } else { "greater than or equal to" };
             out.push(invalid(value.clone(), format!("should be {text} {}", druse_object::json::to_string(min))));
         }
+    }
+}
+
+/// Texts have their format, and whole numbers fit into their size.
+fn check_format(value: &Value, node: &Node, path: &str, name: &str, out: &mut Vec<FieldError>) {
+    if let (Value::String(s), Some(format)) = (value, format_name(node))
+        && !super::structural::format_fits(format, s)
+    {
+        let subject = if path.is_empty() { String::new() } else { format!("{path} ") };
+        let text = format!("{subject}in body must be of type {format}: {}", druse_object::json::to_string(value));
+        out.push(FieldError::new(ErrorKind::TypeInvalid, name, Some(value.clone()), text));
+    }
+    let fits = |n: i64| i32::try_from(n).is_ok();
+    if matches!(node.format, Format::Int32) && value.as_i64().is_some_and(|n| !fits(n)) {
+        let text = format!("Checked value must be of type integer with format int32 in {path}");
+        out.push(FieldError::invalid("<nil>", "", text));
     }
 }
 

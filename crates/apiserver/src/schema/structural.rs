@@ -286,11 +286,32 @@ pub(crate) fn validate(value: &Value, old: Option<&Value>, schema: &TypeSchema) 
 const RULE_BUDGET: u64 = 10_000_000;
 
 fn check_replicas(value: &Value, path: &str, out: &mut Vec<FieldError>) {
-    let mut found = Some(value);
+    let go_kind = |v: &Value| match v {
+        Value::String(_) => "string",
+        Value::Bool(_) => "bool",
+        Value::Int(_) | Value::UInt(_) => "int64",
+        Value::Float(_) => "float64",
+        Value::Array(_) => "[]interface {}",
+        _ => "map[string]interface {}",
+    };
+    let shown = |v: &Value| v.as_str().map_or_else(|| druse_object::json::to_string(v), str::to_string);
+    let mut found = value;
     for part in path.split('.').filter(|p| !p.is_empty()) {
-        found = found.and_then(|v| v.get(part));
+        match found {
+            Value::Map(m) => match m.get(part) {
+                Some(v) => found = v,
+                None => return,
+            },
+            Value::Null => return,
+            other => {
+                let (is, text) = (go_kind(other), shown(other));
+                let text =
+                    format!("{path} accessor error: {text} is of the type {is}, expected map[string]interface{{}}");
+                out.push(FieldError::invalid(path, 0_i64, text));
+                return;
+            }
+        }
     }
-    let Some(found) = found else { return };
     match found {
         Value::Int(n) if *n < 0 => out.push(FieldError::invalid(path, *n, "should be a non-negative integer")),
         Value::Int(n) if *n > i64::from(i32::MAX) => {
@@ -298,14 +319,7 @@ fn check_replicas(value: &Value, path: &str, out: &mut Vec<FieldError>) {
         }
         Value::Int(_) | Value::Null => {}
         other => {
-            let shown = other.as_str().map_or_else(|| druse_object::json::to_string(other), str::to_string);
-            let kind = match other {
-                Value::String(_) => "string",
-                Value::Bool(_) => "bool",
-                Value::Float(_) => "float64",
-                Value::Array(_) => "[]interface {}",
-                _ => "map[string]interface {}",
-            };
+            let (shown, kind) = (shown(other), go_kind(other));
             let text = format!("{path} accessor error: {shown} is of the type {kind}, expected int64");
             out.push(FieldError::invalid(path, 0_i64, text));
         }
@@ -329,7 +343,7 @@ fn check_embedded(value: &Value, node: &Node, path: &str, out: &mut Vec<FieldErr
             if node.embedded {
                 for key in ["apiVersion", "kind"] {
                     if map.get(key).and_then(Value::as_str).is_none_or(str::is_empty) {
-                        out.push(FieldError::required(join(path, key, true), "must not be empty"));
+                        out.push(FieldError::required(join(path, key, true), ""));
                     }
                 }
                 if let Some(meta) = map.get("metadata") {
@@ -448,7 +462,10 @@ fn check_rules(
                 let text = message
                     .or_else(|| rule.message.as_ref().map(ToString::to_string))
                     .unwrap_or_else(|| format!("failed rule: {}", rule.rule.trim()));
-                out.push(FieldError::new(kind, field, None, text));
+                // Scalars are shown, lists and maps are not.
+                let bad =
+                    Some(value).filter(|v| !matches!(v, Value::Map(_) | Value::Array(_)) && kind == Kind::Invalid);
+                out.push(FieldError::new(kind, field, bad.cloned(), text));
             }
             Verdict::Error(text) => out.push(FieldError::new(Kind::Invalid, field, None, text)),
         }

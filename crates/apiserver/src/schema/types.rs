@@ -80,6 +80,14 @@ impl TypeSchema {
         unknown
     }
 
+    /// Makes null what upstream's storage does not tell from nothing: lists and maps of built-in types that are written
+    /// even when empty.
+    pub fn forget_empty(&self, value: &mut Value) {
+        if decode::has_empty(value) {
+            decode::forget_empty(value, &self.root);
+        }
+    }
+
     /// Fills in defaults: those of the schema, and for built-in types all of [`crate::validate::default_object`].
     pub fn default(&self, value: &mut Value) {
         if self.builtin {

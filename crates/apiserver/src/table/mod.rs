@@ -48,7 +48,8 @@ pub fn of(
         .iter()
         .map(|o| {
             let mut row = Map::new();
-            row.insert("cells", cells::row(resource, &columns, o));
+            let core = (resource.group == "events.k8s.io").then(|| crate::convert::core_event(o.clone()));
+            row.insert("cells", cells::row(resource, &columns, core.as_ref().unwrap_or(o)));
             if resource.stored_as == "pods"
                 && let Some(done) = completed(o)
             {

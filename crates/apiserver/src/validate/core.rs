@@ -1,14 +1,10 @@
 //! Services, configuration, storage, access: the rules of the kinds that are no workloads.
 
-use std::collections::HashSet;
-use std::net::IpAddr;
-
 use base64::Engine as _;
 use druse_object::{Gvk, Map, Value};
 
-use super::meta::{immutable, labels, subdomain_field};
-use super::names::{config_key_errors, is_dns1123_label};
-use super::pod::{port_number, port_or_name};
+use super::meta::immutable;
+use super::names::config_key_errors;
 use crate::field::{FieldError, FieldErrorKind};
 
 type Errors = Vec<FieldError>;
@@ -24,111 +20,6 @@ fn text<'a>(v: &'a Value, path: &[&str]) -> &'a str {
 }
 
 const MAX_DATA: usize = 1024 * 1024;
-
-/// Services.
-pub(crate) fn service(new: &Value, old: Option<&Value>, out: &mut Errors) {
-    let spec = at(new, &["spec"]);
-    let kind = text(spec, &["type"]);
-    let headless = text(spec, &["clusterIP"]) == "None";
-    let ports = at(spec, &["ports"]).items();
-    match kind {
-        "LoadBalancer" | "NodePort" if headless => {
-            out.push(FieldError::invalid(
-                "spec.clusterIPs[0]",
-                "None",
-                format!("may not be set to 'None' for {kind} services"),
-            ));
-        }
-        "ExternalName" => {
-            if !text(spec, &["clusterIP"]).is_empty() {
-                out.push(FieldError::forbidden("spec.clusterIPs[0]", "may not be set for ExternalName services"));
-            }
-            let name = text(spec, &["externalName"]);
-            let name = name.strip_suffix('.').unwrap_or(name);
-            if name.is_empty() {
-                out.push(FieldError::required("spec.externalName", ""));
-            } else {
-                subdomain_field(name, "spec.externalName", out);
-            }
-        }
-        _ => {}
-    }
-    if ports.is_empty() && !headless && kind != "ExternalName" {
-        out.push(FieldError::required("spec.ports", ""));
-    }
-    let mut names = HashSet::new();
-    let mut used = HashSet::new();
-    for (i, p) in ports.iter().enumerate() {
-        let path = format!("spec.ports[{i}]");
-        let name = text(p, &["name"]);
-        if ports.len() > 1 && name.is_empty() {
-            out.push(FieldError::required(format!("{path}.name"), ""));
-        } else if !name.is_empty() {
-            for m in is_dns1123_label(name) {
-                out.push(FieldError::invalid(format!("{path}.name"), name, m));
-            }
-            if !names.insert(name) {
-                out.push(FieldError::duplicate(format!("{path}.name"), name));
-            }
-        }
-        port_number(p.get("port"), &format!("{path}.port"), out);
-        let protocol = text(p, &["protocol"]);
-        if protocol.is_empty() {
-            out.push(FieldError::required(format!("{path}.protocol"), ""));
-        } else if !["SCTP", "TCP", "UDP"].contains(&protocol) {
-            out.push(FieldError::not_supported(format!("{path}.protocol"), protocol, &["SCTP", "TCP", "UDP"]));
-        }
-        port_or_name(p.get("targetPort"), &format!("{path}.targetPort"), out);
-        let number = p.get("port").and_then(Value::as_i64).unwrap_or(0);
-        if !used.insert((protocol, number)) {
-            let mut key = Map::new();
-            key.insert("protocol", protocol);
-            key.insert("port", number);
-            out.push(FieldError::duplicate(path.as_str(), key));
-        }
-        if kind == "ClusterIP" && p.get("nodePort").and_then(Value::as_i64).is_some_and(|n| n != 0) {
-            out.push(FieldError::forbidden(format!("{path}.nodePort"), "may not be used when `type` is 'ClusterIP'"));
-        }
-    }
-    labels(spec.get("selector"), "spec.selector", out);
-    let affinity = text(spec, &["sessionAffinity"]);
-    if affinity.is_empty() {
-        out.push(FieldError::required("spec.sessionAffinity", ""));
-    } else if !["ClientIP", "None"].contains(&affinity) {
-        out.push(FieldError::not_supported("spec.sessionAffinity", affinity, &["ClientIP", "None"]));
-    }
-    for (i, ip) in at(spec, &["externalIPs"]).items().iter().enumerate() {
-        let ip = ip.as_str().unwrap_or_default();
-        if ip.parse::<IpAddr>().is_err() {
-            out.push(FieldError::invalid(
-                format!("spec.externalIPs[{i}]"),
-                ip,
-                "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
-            ));
-        }
-    }
-    let types = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
-    if !types.contains(&kind) {
-        out.push(FieldError::not_supported("spec.type", kind, &types));
-    }
-    let ip = text(spec, &["clusterIP"]);
-    if !ip.is_empty() && ip != "None" && ip.parse::<IpAddr>().is_err() {
-        out.push(FieldError::invalid(
-            "spec.clusterIPs[0]",
-            ip,
-            "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
-        ));
-    }
-    let Some(old) = old.map(|o| at(o, &["spec"])) else { return };
-    let before = text(old, &["clusterIP"]);
-    if text(old, &["type"]) != "ExternalName" && kind != "ExternalName" && !before.is_empty() && ip != before {
-        out.push(FieldError::invalid(
-            "spec.clusterIPs[0]",
-            at(spec, &["clusterIPs"]).clone(),
-            "may not change once set",
-        ));
-    }
-}
 
 fn data_size(v: &Value, keys: &[&str]) -> usize {
     keys.iter()
@@ -227,16 +118,6 @@ pub(crate) fn secret(new: &Value, old: Option<&Value>, out: &mut Errors) {
     }
 }
 
-/// Events of the older kind name an object of their own namespace.
-pub(crate) fn event(new: &Value, out: &mut Errors) {
-    let about = text(new, &["involvedObject", "namespace"]).to_owned() + text(new, &["regarding", "namespace"]);
-    let own = text(new, &["metadata", "namespace"]);
-    let fits = if about.is_empty() { matches!(own, "" | "default") } else { about == own };
-    if !fits {
-        out.push(FieldError::invalid("involvedObject.namespace", about, "does not match event.namespace"));
-    }
-}
-
 /// Roles.
 pub(crate) fn role(new: &Value, out: &mut Errors) {
     for (i, rule) in at(new, &["rules"]).items().iter().enumerate() {
@@ -280,6 +161,14 @@ pub(crate) fn role(new: &Value, out: &mut Errors) {
         let why = "at least one clusterRoleSelector required if aggregationRule is non-nil";
         out.push(FieldError::required("aggregationRule.clusterRoleSelectors", why));
     }
+    for (i, s) in at(aggregation, &["clusterRoleSelectors"]).items().iter().enumerate() {
+        let path = format!("aggregationRule.clusterRoleSelectors[{i}]");
+        let before = out.len();
+        super::meta::label_selector(s, &path, out);
+        if out.len() > before {
+            out.push(FieldError::invalid(path, Value::Null, "invalid label selector."));
+        }
+    }
 }
 
 /// Role bindings.
@@ -306,6 +195,10 @@ pub(crate) fn binding(new: &Value, old: Option<&Value>, gvk: &Gvk, out: &mut Err
             "ServiceAccount" => {
                 if !group.is_empty() {
                     out.push(FieldError::not_supported(format!("{path}.apiGroup"), group, &[""]));
+                }
+                let name = text(s, &["name"]);
+                if !name.is_empty() {
+                    super::meta::subdomain_field(name, &format!("{path}.name"), out);
                 }
                 if gvk.kind != "RoleBinding" && text(s, &["namespace"]).is_empty() {
                     out.push(FieldError::required(format!("{path}.namespace"), ""));

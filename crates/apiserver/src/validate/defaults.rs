@@ -22,6 +22,15 @@ const MAX_DEPTH: usize = 100;
 pub fn default_object(gvk: &Gvk, value: &mut Value) {
     let Some(slot) = crate::schema::builtin_slot(gvk) else { return };
     visit(value, slot.node(), 0);
+    // Stored in version 2, where one that measures nothing measures the processor.
+    let measures = value
+        .at(["metadata", "annotations"])
+        .and_then(Value::as_map)
+        .is_some_and(|a| a.keys().any(|k| k.as_str() == "autoscaling.alpha.kubernetes.io/metrics"));
+    let older = gvk.group == "autoscaling" && gvk.version == "v1" && gvk.kind == "HorizontalPodAutoscaler";
+    if let Some(spec) = value.get_mut("spec").filter(|_| older && !measures) {
+        set(spec, "targetCPUUtilizationPercentage", 80i64);
+    }
 }
 
 fn visit(value: &mut Value, node: &Node, depth: usize) {
@@ -92,6 +101,16 @@ fn pull_policy(image: &str) -> &'static str {
     }
 }
 
+/// Defaults of numbers for which Go does not tell 0 from nothing.
+fn unset_zero(value: &mut Value, defaults: &[(&str, i64)]) {
+    let Some(m) = value.as_map_mut() else { return };
+    for (key, n) in defaults {
+        if m.get(key).is_none_or(|v| v.is_null() || v.as_i64() == Some(0)) {
+            m.insert(*key, *n);
+        }
+    }
+}
+
 fn conditional(name: &str, value: &mut Value) {
     let Some(short) =
         name.strip_prefix("io.k8s.api.").or_else(|| name.strip_prefix("io.k8s.apiextensions-apiserver.pkg.apis."))
@@ -102,6 +121,10 @@ fn conditional(name: &str, value: &mut Value) {
         "core.v1.Container" | "core.v1.EphemeralContainer" => {
             let policy = pull_policy(value.str_at(["image"]).unwrap_or_default());
             set(value, "imagePullPolicy", policy);
+        }
+        "flowcontrol.v1.FlowSchemaSpec" => unset_zero(value, &[("matchingPrecedence", 1000)]),
+        "flowcontrol.v1.QueuingConfiguration" => {
+            unset_zero(value, &[("handSize", 8), ("queues", 64), ("queueLengthLimit", 50)]);
         }
         "core.v1.ImageVolumeSource" => {
             let policy = pull_policy(value.str_at(["reference"]).unwrap_or_default());

@@ -4,8 +4,8 @@ use druse_object::{Gvk, Value};
 
 use super::names::NameRule;
 use super::{
-    certificates, core, job, job_status, limits, meta, network, pod, pod_update, schema_rules, storage, table,
-    webhooks, workload,
+    certificates, core, event, flow, job, job_status, limits, meta, network, node, pod, pod_update, schema_rules,
+    service, storage, table, webhooks, workload,
 };
 use crate::field::FieldError;
 
@@ -90,14 +90,14 @@ fn rules(gvk: &Gvk, new: &Value, old: Option<&Value>, out: &mut Vec<FieldError>)
     match (gvk.group.as_str(), gvk.kind.as_str()) {
         ("", "Pod") => pod::pod(new, old, out),
         ("", "ReplicationController") => workload::replication_controller(new, out),
-        ("", "Service") => core::service(new, old, out),
+        ("", "Service") => service::service(new, old, out),
         ("", "ConfigMap") => core::config_map(new, old, out),
         ("", "Secret") => core::secret(new, old, out),
         ("", "PersistentVolumeClaim") => storage::claim(new, old, out),
         ("", "PersistentVolume") => storage::volume(new, old, out),
         ("", "ResourceQuota") => limits::quota(new, old, out),
         ("", "PodTemplate") => pod::template(&new["template"], "template", out),
-        ("" | "events.k8s.io", "Event") if old.is_none() => core::event(new, out),
+        ("" | "events.k8s.io", "Event") => event::event(gvk, new, old, out),
         ("apps", "Deployment") => workload::deployment(new, old, out),
         ("apps", "ReplicaSet") => workload::replica_set(new, old, out),
         ("apps", "DaemonSet") => workload::daemon_set(new, old, out),
@@ -105,6 +105,11 @@ fn rules(gvk: &Gvk, new: &Value, old: Option<&Value>, out: &mut Vec<FieldError>)
         ("batch", "Job") => job::job(new, old, out),
         ("batch", "CronJob") => job::cron_job(new, old, out),
         ("certificates.k8s.io", "CertificateSigningRequest") => certificates::request(new, old, out),
+        ("", "Node") => node::node(new, old, out),
+        ("", "Namespace") => node::namespace(new, out),
+        ("node.k8s.io", "RuntimeClass") => node::runtime_class(new, old, out),
+        ("flowcontrol.apiserver.k8s.io", "FlowSchema") => flow::schema(new, out),
+        ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration") => flow::level(new, out),
         ("", "LimitRange") => limits::limit_range(new, out),
         ("", "Endpoints") => network::endpoints(new, old, out),
         ("discovery.k8s.io", "EndpointSlice") => network::endpoint_slice(new, old, out),
@@ -124,6 +129,9 @@ fn rules(gvk: &Gvk, new: &Value, old: Option<&Value>, out: &mut Vec<FieldError>)
         ("storage.k8s.io", "StorageClass") => storage::storage_class(new, old, out),
         ("scheduling.k8s.io", "PriorityClass") => core::priority_class(new, old, out),
         ("policy", "PodDisruptionBudget") => limits::disruption_budget(new, out),
+        ("autoscaling", "HorizontalPodAutoscaler") if gvk.version == "v1" => {
+            limits::autoscaler(&crate::convert::second_autoscaler(new.clone()), out);
+        }
         ("autoscaling", "HorizontalPodAutoscaler") => limits::autoscaler(new, out),
         ("apiextensions.k8s.io", "CustomResourceDefinition") => out.extend(match old {
             None => crate::crd::validate_crd(new),

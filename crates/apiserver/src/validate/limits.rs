@@ -344,7 +344,17 @@ fn scope_selector(spec: &Value, out: &mut Errors) {
 pub(super) fn disruption_budget(new: &Value, out: &mut Errors) {
     let spec = &new["spec"];
     if !spec["minAvailable"].is_null() && !spec["maxUnavailable"].is_null() {
-        out.push(FieldError::invalid("spec", spec.clone(), "minAvailable and maxUnavailable cannot be both set"));
+        // Shown as the Go struct.
+        let mut shown = Map::new();
+        for (key, name) in [
+            ("minAvailable", "MinAvailable"),
+            ("selector", "Selector"),
+            ("maxUnavailable", "MaxUnavailable"),
+            ("unhealthyPodEvictionPolicy", "UnhealthyPodEvictionPolicy"),
+        ] {
+            shown.insert(name, spec[key].clone());
+        }
+        out.push(FieldError::invalid("spec", shown, "minAvailable and maxUnavailable cannot be both set"));
     }
     for key in ["minAvailable", "maxUnavailable"] {
         let v = &spec[key];
@@ -383,7 +393,7 @@ pub(super) fn autoscaler(new: &Value, out: &mut Errors) {
     if int("minReplicas").is_some_and(|min| max < min) {
         out.push(FieldError::invalid("spec.maxReplicas", max, "must be greater than or equal to `minReplicas`"));
     }
-    scaled(&spec["scaleTargetRef"], "spec.scaleTargetRef", out);
+    scaled(&spec["scaleTargetRef"], "spec.scaleTargetRef", false, out);
     for (i, metric) in spec["metrics"].items().iter().enumerate() {
         metric_spec(metric, &format!("spec.metrics[{i}]"), out);
     }
@@ -410,14 +420,15 @@ fn path_segment(value: &str, path: &str, missing: &str, out: &mut Errors) {
 }
 
 /// What is scaled or measured: an object by version, kind and name.
-fn scaled(target: &Value, path: &str, out: &mut Errors) {
+fn scaled(target: &Value, path: &str, core_too: bool, out: &mut Errors) {
     path_segment(text(target, "kind"), &format!("{path}.kind"), "", out);
     path_segment(text(target, "name"), &format!("{path}.name"), "", out);
     let version = text(target, "apiVersion");
     let at = format!("{path}.apiVersion");
     if version.split('/').count() > 2 {
         out.push(FieldError::invalid(at, version, format!("unexpected GroupVersion string: {version}")));
-    } else if !(version.contains('/') || text(target, "kind") == "ReplicationController" && version == "v1") {
+    } else if !(version.contains('/') || core_too || text(target, "kind") == "ReplicationController" && version == "v1")
+    {
         out.push(FieldError::invalid(at, version, "apiVersion must specify API group"));
     }
 }
@@ -492,7 +503,7 @@ fn metric_source(field: &str, source: &Value, path: &str, out: &mut Errors) {
                 out.extend(errors.into_iter().map(|why| FieldError::invalid(at.as_str(), container, why)));
             }
         }
-        "object" => scaled(&source["describedObject"], &format!("{path}.describedObject"), out),
+        "object" => scaled(&source["describedObject"], &format!("{path}.describedObject"), true, out),
         _ => {}
     }
     if ["object", "external", "pods"].contains(&field) {

@@ -21,9 +21,14 @@ pub enum NameRule {
     PathSegment,
 }
 
-/// `must be no more than N bytes`, or characters where upstream says so.
-pub(crate) fn max_length(n: usize) -> String {
+/// What upstream says of labels that are too long.
+fn max_bytes(n: usize) -> String {
     format!("must be no more than {n} bytes")
+}
+
+/// What upstream says of names that are too long.
+fn max_characters(n: usize) -> String {
+    format!("must be no more than {n} characters")
 }
 
 fn all(s: &str, ok: impl Fn(u8) -> bool) -> bool {
@@ -52,7 +57,7 @@ fn qualified_shape(s: &str) -> bool {
 pub fn is_dns1123_label(s: &str) -> Vec<String> {
     let mut out = Vec::new();
     if s.len() > 63 {
-        out.push(max_length(63));
+        out.push(max_characters(63));
     }
     if !is_label_shaped(s) {
         let dots = s.split('.').all(is_label_shaped);
@@ -66,7 +71,7 @@ pub fn is_dns1123_label(s: &str) -> Vec<String> {
 pub fn is_dns1123_subdomain(s: &str) -> Vec<String> {
     let mut out = Vec::new();
     if s.len() > 253 {
-        out.push(max_length(253));
+        out.push(max_characters(253));
     }
     if !s.split('.').all(is_label_shaped) {
         out.push(SUBDOMAIN.into());
@@ -78,7 +83,7 @@ pub fn is_dns1123_subdomain(s: &str) -> Vec<String> {
 pub(crate) fn is_dns1123_subdomain_with_underscore(s: &str) -> Vec<String> {
     let mut out = Vec::new();
     if s.len() > 253 {
-        out.push(max_length(253));
+        out.push(max_characters(253));
     }
     let fits = |label: &str| {
         let l = label.strip_prefix('_').unwrap_or(label);
@@ -94,7 +99,7 @@ pub(crate) fn is_dns1123_subdomain_with_underscore(s: &str) -> Vec<String> {
 pub(crate) fn is_dns1035_label(s: &str) -> Vec<String> {
     let mut out = Vec::new();
     if s.len() > 63 {
-        out.push(max_length(63));
+        out.push(max_characters(63));
     }
     if !(is_label_shaped(s) && s.bytes().next().is_some_and(|b| b.is_ascii_lowercase())) {
         out.push(LABEL1035.into());
@@ -119,14 +124,14 @@ pub fn is_qualified_name(s: &str) -> Vec<String> {
         }
         _ => {
             return vec![format!(
-                "a qualified name {QUALIFIED} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+                "a valid label key {QUALIFIED} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
             )];
         }
     };
     if name.is_empty() {
         out.push("name part must be non-empty".into());
     } else if name.len() > 63 {
-        out.push(format!("name part {}", max_length(63)));
+        out.push(format!("name part {}", max_bytes(63)));
     }
     if !qualified_shape(name) {
         out.push(format!("name part {QUALIFIED}"));
@@ -139,7 +144,7 @@ pub fn is_qualified_name(s: &str) -> Vec<String> {
 pub fn label_value_errors(s: &str) -> Vec<String> {
     let mut out = Vec::new();
     if s.len() > 63 {
-        out.push(max_length(63));
+        out.push(max_bytes(63));
     }
     if !s.is_empty() && !qualified_shape(s) {
         out.push(LABEL_VALUE.into());
@@ -151,7 +156,7 @@ pub fn label_value_errors(s: &str) -> Vec<String> {
 pub(crate) fn config_key_errors(s: &str) -> Vec<String> {
     let mut out = Vec::new();
     if s.len() > 253 {
-        out.push(max_length(253));
+        out.push(max_characters(253));
     }
     if s.is_empty() || !all(s, |b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
         out.push(CONFIG_KEY.into());

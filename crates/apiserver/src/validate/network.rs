@@ -302,7 +302,10 @@ fn slice_address(address: &str, kind: &str, list: &str, path: &str, out: &mut Er
         // Upstream names the list here, not the item.
         out.push(FieldError::invalid(list, address, word));
     }
-    ip::endpoint(address, path, out);
+    // Unlike upstream: a process on this host is named by the loopback address it listens on.
+    if !ip.is_loopback() {
+        ip::endpoint(address, path, out);
+    }
 }
 
 /// A domain name of at least two labels (upstream `IsFullyQualifiedDomainName`).
@@ -328,7 +331,7 @@ pub(super) fn ingress(new: &Value, old: Option<&Value>, out: &mut Errors) {
     let rules = spec["rules"].items();
     if rules.is_empty() && spec["defaultBackend"].is_null() {
         let why = "either `defaultBackend` or `rules` must be specified";
-        out.push(FieldError::invalid("spec", spec["rules"].clone(), why));
+        out.push(FieldError::invalid("spec", Value::Array(Vec::new()), why));
     }
     if !spec["defaultBackend"].is_null() {
         ingress_backend(&spec["defaultBackend"], "spec.defaultBackend", out);
@@ -434,7 +437,7 @@ fn ingress_backend(b: &Value, path: &str, out: &mut Errors) {
             }
             for key in ["kind", "name"] {
                 if text(r, key).is_empty() {
-                    out.push(FieldError::required(format!("{at}.{key}"), format!("{key} is required")));
+                    out.push(FieldError::required(format!("{at}.{key}"), ""));
                 }
                 each(NameRule::PathSegment.errors(text(r, key), false), &format!("{at}.{key}"), text(r, key), out);
             }
@@ -562,7 +565,10 @@ pub(super) fn service_cidr(new: &Value, old: Option<&Value>, out: &mut Errors) {
         return;
     }
     if cidrs.len() > 2 {
-        out.push(FieldError::invalid(path, new["spec"].clone(), "may only hold up to 2 values"));
+        // Shown as the Go struct.
+        let mut shown = druse_object::Map::new();
+        shown.insert("CIDRs", new["spec"]["cidrs"].clone());
+        out.push(FieldError::invalid(path, shown, "may only hold up to 2 values"));
         return;
     }
     let families: Vec<Option<bool>> = cidrs

@@ -15,7 +15,18 @@ pub(crate) fn check(gvk: &Gvk, value: &Value, old: Option<&Value>) -> Vec<FieldE
     let mut out = Vec::new();
     // Events and reviews are written by machines against looser rules.
     let loose = gvk.kind == "Event" || gvk.kind.ends_with("Review") || gvk.group == "resource.k8s.io";
-    let own = gvk.group == "apiextensions.k8s.io";
+    let own = gvk.group == "apiextensions.k8s.io"
+        || matches!(
+            gvk.kind.as_str(),
+            "FlowSchema"
+                | "PriorityLevelConfiguration"
+                | "RuntimeClass"
+                | "ResourceQuota"
+                | "Service"
+                | "EndpointSlice"
+                | "Endpoints"
+                | "Node"
+        );
     if loose || own {
         return out;
     }

@@ -79,8 +79,10 @@ mod tests {
             check(&Gvk::new(group, "v1", kind), &json::parse(text.as_bytes()).unwrap(), &mut out);
             out.iter().map(ToString::to_string).collect()
         };
-        assert_eq!(judged("node.k8s.io", "RuntimeClass", r#"{"handler":"h"}"#), [""; 0]);
-        assert_eq!(judged("node.k8s.io", "RuntimeClass", "{}"), ["handler: Required value"]);
+        let class = r#"{"driverName":"a.b","parameters":{"a":"b"}}"#;
+        assert_eq!(judged("storage.k8s.io", "VolumeAttributesClass", class), [""; 0]);
+        let less = r#"{"parameters":{"a":"b"}}"#;
+        assert_eq!(judged("storage.k8s.io", "VolumeAttributesClass", less), ["driverName: Required value"]);
         let policy = "admissionregistration.k8s.io";
         let some = r#"{"spec":{"matchConstraints":{"resourceRules":[1]},"validations":[1]}}"#;
         assert_eq!(judged(policy, "ValidatingAdmissionPolicy", some), [""; 0]);

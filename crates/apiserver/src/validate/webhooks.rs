@@ -7,7 +7,7 @@ use druse_object::Value;
 
 use super::meta::label_selector;
 use super::names::{is_dns1123_subdomain, is_qualified_name};
-use crate::cel::Program;
+use crate::cel::{Program, Ty};
 use crate::field::FieldError;
 
 type Errors = Vec<FieldError>;
@@ -127,11 +127,24 @@ fn rule(r: &Value, path: &str, out: &mut Errors) {
         let why = "if '*/*' is present, must not specify other resources";
         out.push(FieldError::invalid(&at, r["resources"].clone(), why));
     }
+    if list.contains(&"*") && list.iter().any(|w| *w != "*" && !w.contains('/')) {
+        let why = "if '*' is present, must not specify other resources without subresources";
+        out.push(FieldError::invalid(&at, r["resources"].clone(), why));
+    }
+    for (i, (resource, sub)) in list.iter().enumerate().filter_map(|(i, w)| Some((i, w.split_once('/')?))) {
+        for wide in [format!("{resource}/*"), format!("*/{sub}")] {
+            let own = format!("{resource}/{sub}");
+            if own != wide && own != "*/*" && list.contains(&wide.as_str()) {
+                let why = format!("if '{wide}' is present, must not specify {own}");
+                out.push(FieldError::invalid(format!("{at}[{i}]"), own, why));
+            }
+        }
+    }
     one_of(r, "scope", &["*", "Cluster", "Namespaced"], path, out);
 }
 
 /// Where a webhook is.
-fn client(c: &Value, path: &str, out: &mut Errors) {
+pub(crate) fn client(c: &Value, path: &str, out: &mut Errors) {
     let (url, service) = (c.get("url").and_then(Value::as_str), c.get("service"));
     match (url, service) {
         (Some(u), None) => webhook_url(u, &format!("{path}.url"), out),
@@ -158,6 +171,12 @@ fn client(c: &Value, path: &str, out: &mut Errors) {
 
 fn webhook_url(url: &str, path: &str, out: &mut Errors) {
     const FORM: &str = "; desired format: https://host[/path]";
+    if !url.contains(':') {
+        // Go reads a path with neither scheme nor host.
+        out.push(FieldError::invalid(path, "", format!("'https' is the only allowed URL scheme{FORM}")));
+        out.push(FieldError::invalid(path, "", format!("host must be specified{FORM}")));
+        return;
+    }
     let Ok(u) = reqwest::Url::parse(url) else {
         out.push(FieldError::required(path, format!("url must be a valid URL: cannot be parsed{FORM}")));
         return;
@@ -169,7 +188,8 @@ fn webhook_url(url: &str, path: &str, out: &mut Errors) {
         out.push(FieldError::invalid(path, "", format!("host must be specified{FORM}")));
     }
     if !u.username().is_empty() {
-        out.push(FieldError::invalid(path, u.username(), "user information is not permitted in the URL"));
+        let who = u.password().map_or_else(|| u.username().to_owned(), |p| format!("{}:{p}", u.username()));
+        out.push(FieldError::invalid(path, who, "user information is not permitted in the URL"));
     }
     if let Some(f) = u.fragment() {
         out.push(FieldError::invalid(path, f, "fragments are not permitted in the URL"));
@@ -203,13 +223,53 @@ fn service_path(p: &str, path: &str, out: &mut Errors) {
     }
 }
 
-/// An expression that must be there and must be readable.
-fn expression(v: &Value, path: String, missing: &str, out: &mut Errors) {
+/// The variables of admission's expressions.
+const VARIABLES: [(&str, Ty); 6] = [
+    ("object", Ty::Dyn),
+    ("oldObject", Ty::Dyn),
+    ("request", Ty::Unknown),
+    ("namespaceObject", Ty::Unknown),
+    ("authorizer", Ty::Unknown),
+    ("variables", Ty::Unknown),
+];
+
+/// What an expression is for: what its result must be, and whether it may read the policy's parameters.
+#[derive(Clone, Copy)]
+struct Wanted {
+    types: &'static [Ty],
+    words: &'static str,
+    params: bool,
+}
+
+const TRUTH: Wanted = Wanted { types: &[Ty::Bool], words: "bool", params: false };
+const MESSAGE: Wanted = Wanted { types: &[Ty::Str], words: "string", params: false };
+const NOTE: Wanted = Wanted { types: &[Ty::Str, Ty::Null], words: "one of [string null_type]", params: false };
+const ANYTHING: Wanted = Wanted { types: &[], words: "", params: false };
+
+impl Wanted {
+    fn with_params(self, params: bool) -> Self {
+        Self { params, ..self }
+    }
+}
+
+/// An expression that must be there, must be readable, and of a type.
+fn expression(v: &Value, path: String, missing: &str, wanted: Wanted, out: &mut Errors) {
     let text = v.as_str().unwrap_or_default().trim();
     if text.is_empty() {
         out.push(FieldError::required(path, missing));
-    } else if let Err(e) = Program::compile(text) {
-        out.push(FieldError::invalid(path, text, format!("compilation failed: {e}")));
+        return;
+    }
+    let mut variables = VARIABLES.to_vec();
+    if wanted.params {
+        variables.push(("params", Ty::Dyn));
+    }
+    match Program::compile(text).and_then(|p| p.check(text, &variables)) {
+        Err(e) => out.push(FieldError::invalid(path, text, format!("compilation failed: {e}"))),
+        Ok(ty) if ty != Ty::Unknown && !wanted.types.is_empty() && !wanted.types.contains(&ty) => {
+            let why = format!("must evaluate to {} but got {}", wanted.words, ty.name());
+            out.push(FieldError::invalid(path, text, why));
+        }
+        Ok(_) => {}
     }
 }
 
@@ -217,7 +277,7 @@ fn conditions(list: &Value, path: &str, out: &mut Errors) {
     let mut names = HashSet::new();
     for (i, c) in list.items().iter().enumerate() {
         let at = format!("{path}[{i}]");
-        expression(&c["expression"], format!("{at}.expression"), "", out);
+        expression(&c["expression"], format!("{at}.expression"), "", TRUTH.with_params(true), out);
         let name = text(c, "name");
         if name.is_empty() {
             out.push(FieldError::required(format!("{at}.name"), ""));
@@ -233,6 +293,7 @@ fn conditions(list: &Value, path: &str, out: &mut Errors) {
 /// A validating policy's own fields; what is missing altogether the table says.
 pub(crate) fn policy(new: &Value, out: &mut Errors) {
     let spec = &new["spec"];
+    let params = spec.get("paramKind").is_some();
     one_of(spec, "failurePolicy", &["Fail", "Ignore"], "spec", out);
     if let Some(kind) = spec.get("paramKind") {
         for key in ["apiVersion", "kind"] {
@@ -245,6 +306,11 @@ pub(crate) fn policy(new: &Value, out: &mut Errors) {
         let rules = m["resourceRules"].items();
         if rules.is_empty() {
             out.push(FieldError::required("spec.matchConstraints.resourceRules", ""));
+        }
+        for key in ["namespaceSelector", "objectSelector"] {
+            if let Some(s) = m.get(key) {
+                super::meta::label_selector(s, &format!("spec.matchConstraints.{key}"), out);
+            }
         }
         for (i, r) in rules.iter().enumerate() {
             rule(r, &format!("spec.matchConstraints.resourceRules[{i}]"), out);
@@ -262,13 +328,15 @@ pub(crate) fn policy(new: &Value, out: &mut Errors) {
             out.push(FieldError::invalid(format!("spec.variables[{i}].name"), name, why));
         }
         let at = format!("spec.variables[{i}].expression");
-        expression(&v["expression"], at, "expression is not specified", out);
+        expression(&v["expression"], at, "expression is not specified", ANYTHING.with_params(params), out);
     }
     for (i, v) in spec["validations"].items().iter().enumerate() {
         let at = format!("spec.validations[{i}]");
-        expression(&v["expression"], format!("{at}.expression"), "expression is not specified", out);
+        let truth = TRUTH.with_params(params);
+        expression(&v["expression"], format!("{at}.expression"), "expression is not specified", truth, out);
         if v.get("messageExpression").is_some_and(|m| m.as_str() != Some("")) {
-            expression(&v["messageExpression"], format!("{at}.messageExpression"), "", out);
+            let message = MESSAGE.with_params(params);
+            expression(&v["messageExpression"], format!("{at}.messageExpression"), "", message, out);
         }
         if text(v, "message").trim().contains('\n') {
             let why = "must not contain line breaks";
@@ -282,7 +350,8 @@ pub(crate) fn policy(new: &Value, out: &mut Errors) {
         let wrong = is_qualified_name(&key).into_iter();
         out.extend(wrong.map(|why| FieldError::invalid(format!("{at}.key"), key.as_str(), why)));
         let missing = "valueExpression is not specified";
-        expression(&a["valueExpression"], format!("{at}.valueExpression"), missing, out);
+        let note = NOTE.with_params(params);
+        expression(&a["valueExpression"], format!("{at}.valueExpression"), missing, note, out);
     }
 }
 
