@@ -101,9 +101,24 @@ fn first(list: Vec<Value>) -> Value {
 fn custom(shared: &Shared, mut list: Vec<Value>, resource: &Resource, version: &str) -> Result<Vec<Value>, Status> {
     let wanted = resource.api_version(version);
     let other = |v: &Value| v.str_at(["apiVersion"]) != Some(wanted.as_str());
+    if resource.mixed {
+        // What was written under another schema is read as it would be under today's.
+        for v in &mut list {
+            let own = druse_object::Gvk::of(v);
+            if let Some(Ok(schema)) = own.map(|gvk| shared.schema(&gvk)) {
+                schema.prune(v);
+                schema.default(v);
+            }
+        }
+    }
     if !list.iter().any(other) {
         return Ok(list);
     }
+    let pruned = |v: &mut Value| {
+        if let Ok(schema) = shared.schema(&resource.gvk(version)) {
+            schema.prune(v);
+        }
+    };
     if let Some(c) = &resource.conversion {
         let target = shared.webhook_target(&c.config);
         shared.callouts.note(crate::controllers::CRDS, &c.crd, target == Ok(Target::Simulated));
@@ -120,6 +135,7 @@ fn custom(shared: &Shared, mut list: Vec<Value>, resource: &Resource, version: &
             for v in list.iter_mut().filter(|v| other(v)) {
                 if let Some(m) = made.next() {
                     *v = m;
+                    pruned(v);
                 }
             }
             return Ok(list);
@@ -129,6 +145,7 @@ fn custom(shared: &Shared, mut list: Vec<Value>, resource: &Resource, version: &
         if let Some(m) = v.as_map_mut() {
             m.insert("apiVersion", wanted.as_str());
         }
+        pruned(v);
     }
     Ok(list)
 }
@@ -277,6 +294,9 @@ fn hpa_to_v1(m: &mut Map) {
     if let Some(status) = m.get_mut("status").and_then(Value::as_map_mut) {
         status.remove("currentMetrics");
         status.remove("conditions");
+        if status.get("currentReplicas").is_none() {
+            status.insert("currentReplicas", 0i64);
+        }
     }
     if !kept.is_empty()
         && let Some(annotations) = m.entry_or_null("metadata").make_map_at(["annotations"])
@@ -290,7 +310,8 @@ fn hpa_to_v1(m: &mut Map) {
 fn hpa_from_v1(m: &mut Map) {
     let mut metrics = Vec::new();
     let mut behavior = None;
-    if let Some(annotations) = m.entry_or_null("metadata").make_map_at(["annotations"]) {
+    let meta = m.get_mut("metadata").and_then(Value::as_map_mut);
+    if let Some(annotations) = meta.and_then(|m| m.get_mut("annotations")).and_then(Value::as_map_mut) {
         let mut take = |k: &str| {
             let v = annotations.remove(k)?;
             json::parse(v.as_str()?.as_bytes()).ok()
@@ -299,6 +320,12 @@ fn hpa_from_v1(m: &mut Map) {
             metrics = list;
         }
         behavior = take(BEHAVIOR);
+    }
+    if let Some(status) = m.get_mut("status").and_then(Value::as_map_mut) {
+        status.entry_or_null("currentMetrics");
+        if status.get("currentReplicas").and_then(Value::as_i64) == Some(0) {
+            status.remove("currentReplicas");
+        }
     }
     if let Some(spec) = m.entry_or_null("spec").make_map() {
         if let Some(cpu) = spec.remove("targetCPUUtilizationPercentage").filter(|c| !c.is_null()) {

@@ -297,8 +297,9 @@ pub fn apply(
     };
     if let Some(owned) = managed.take(&me) {
         let set = owned.set.difference(&unowned());
+        // Who changes nothing gets no new time, and none at all when first met.
         let time = if object == base { owned.time } else { Some(now.into()) };
-        managed.put(Owned { set, time: time.or_else(|| Some(now.into())), ..owned });
+        managed.put(Owned { set, time, ..owned });
     }
     if object != base {
         schema.decode(&mut object).map_err(|e| ApplyError::BadRequest(e.0))?;

@@ -6,7 +6,7 @@
 
 use druse_object::value::Str;
 
-use super::parse::{Expr, Lit, Macro, Op};
+use super::parse::{Expr, Lit, Macro, Op, shown};
 
 /// A type as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,14 +89,7 @@ pub(super) fn check(root: &Expr, text: &str, declared: &[(&str, Ty)]) -> Result<
 impl Checker<'_> {
     fn fail(&mut self, at: Option<usize>, why: &str) {
         let Some(at) = at else { return };
-        let before = self.text.get(..at).unwrap_or_default();
-        let start = before.rfind('\n').map_or(0, |i| i + 1);
-        let line = before.matches('\n').count() + 1;
-        let shown = self.text.get(start..).unwrap_or_default().lines().next().unwrap_or_default();
-        let column = before.get(start..).unwrap_or_default().chars().count();
-        self.error.get_or_insert_with(|| {
-            format!("ERROR: <input>:{line}:{}: {why}\n | {shown}\n | {}^", column + 1, ".".repeat(column))
-        });
+        self.error.get_or_insert_with(|| shown(self.text, at, why));
     }
 
     /// Where a name first stands as a variable.

@@ -102,16 +102,36 @@ enum Token {
     End,
 }
 
-fn fail<T>(at: usize, text: impl std::fmt::Display) -> Result<T, CelError> {
-    Err(CelError(format!("ERROR: <input>:1:{}: Syntax error: {text}", at + 1)))
+/// What cannot be read, and where, in bytes.
+struct Fault {
+    at: usize,
+    why: String,
 }
+
+fn fail<T>(at: usize, why: impl std::fmt::Display) -> Result<T, Fault> {
+    Err(Fault { at, why: why.to_string() })
+}
+
+/// An error as cel-go shows it: its place, the line, and a mark below it.
+pub(super) fn shown(text: &str, at: usize, why: &str) -> String {
+    let before = text.get(..at).unwrap_or(text);
+    let start = before.rfind('\n').map_or(0, |i| i + 1);
+    let number = before.matches('\n').count() + 1;
+    let line = text.get(start..).unwrap_or_default().lines().next().unwrap_or_default();
+    let column = before.get(start..).unwrap_or_default().chars().count();
+    format!("ERROR: <input>:{number}:{}: {why}\n | {line}\n | {}^", column + 1, ".".repeat(column))
+}
+
+/// What may begin an expression.
+const BEGINNINGS: &str =
+    "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}";
 
 const PUNCT: [&str; 28] = [
     "==", "!=", "<=", ">=", "&&", "||", ".?", "[?", "(", ")", "[", "]", "{", "}", ".", ",", "?", ":", "!", "<", ">",
     "+", "-", "*", "/", "%", "=", "&",
 ];
 
-fn lex(text: &str) -> Result<Vec<(usize, Token)>, CelError> {
+fn lex(text: &str) -> Result<Vec<(usize, Token)>, Fault> {
     let bytes = text.as_bytes();
     let mut out = Vec::new();
     let mut i = 0;
@@ -161,7 +181,7 @@ fn lex(text: &str) -> Result<Vec<(usize, Token)>, CelError> {
     Ok(out)
 }
 
-fn lex_number(rest: &str, at: usize) -> Result<(Lit, usize), CelError> {
+fn lex_number(rest: &str, at: usize) -> Result<(Lit, usize), Fault> {
     if let Some(hex) = rest.strip_prefix("0x").or_else(|| rest.strip_prefix("0X")) {
         let n = hex.bytes().take_while(u8::is_ascii_hexdigit).count();
         let digits = hex.get(..n).unwrap_or_default();
@@ -205,7 +225,7 @@ fn lex_number(rest: &str, at: usize) -> Result<(Lit, usize), CelError> {
 }
 
 /// A string or bytes literal at the start of the text, with its length.
-fn lex_string(rest: &str, at: usize) -> Result<Option<(Lit, usize)>, CelError> {
+fn lex_string(rest: &str, at: usize) -> Result<Option<(Lit, usize)>, Fault> {
     let prefix = rest.bytes().take_while(|b| matches!(b, b'r' | b'R' | b'b' | b'B')).count();
     if prefix > 2 {
         return Ok(None);
@@ -266,6 +286,8 @@ fn lex_string(rest: &str, at: usize) -> Result<Option<(Lit, usize)>, CelError> {
 }
 
 struct Parser {
+    /// Where the text ends.
+    end: usize,
     tokens: Vec<(usize, Token)>,
     at: usize,
     depth: usize,
@@ -273,10 +295,14 @@ struct Parser {
 
 /// Parses a whole expression.
 pub(crate) fn parse(text: &str) -> Result<Expr, CelError> {
+    read(text).map_err(|f| CelError(shown(text, f.at, &format!("Syntax error: {}", f.why))))
+}
+
+fn read(text: &str) -> Result<Expr, Fault> {
     if text.len() > MAX_LENGTH {
         return fail(0, "expression code point size exceeds limit");
     }
-    let mut p = Parser { tokens: lex(text)?, at: 0, depth: 0 };
+    let mut p = Parser { tokens: lex(text)?, at: 0, depth: 0, end: text.len() };
     let e = p.expr()?;
     match p.peek() {
         Token::End => Ok(e),
@@ -290,7 +316,7 @@ impl Parser {
     }
 
     fn position(&self) -> usize {
-        self.tokens.get(self.at).map_or(0, |(at, _)| *at)
+        self.tokens.get(self.at).map_or(self.end, |(at, _)| *at)
     }
 
     fn next(&mut self) -> Token {
@@ -305,11 +331,11 @@ impl Parser {
         yes
     }
 
-    fn expect(&mut self, p: &str) -> Result<(), CelError> {
+    fn expect(&mut self, p: &str) -> Result<(), Fault> {
         if self.accept(p) { Ok(()) } else { fail(self.position(), format!("missing '{p}'")) }
     }
 
-    fn expr(&mut self) -> Result<Expr, CelError> {
+    fn expr(&mut self) -> Result<Expr, Fault> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
             return fail(self.position(), "expression recursion limit exceeded");
@@ -327,7 +353,7 @@ impl Parser {
         Ok(e)
     }
 
-    fn or(&mut self) -> Result<Expr, CelError> {
+    fn or(&mut self) -> Result<Expr, Fault> {
         let mut e = self.and()?;
         while self.accept("||") {
             e = Expr::Or(Box::new(e), Box::new(self.and()?));
@@ -335,7 +361,7 @@ impl Parser {
         Ok(e)
     }
 
-    fn and(&mut self) -> Result<Expr, CelError> {
+    fn and(&mut self) -> Result<Expr, Fault> {
         let mut e = self.relation()?;
         while self.accept("&&") {
             e = Expr::And(Box::new(e), Box::new(self.relation()?));
@@ -343,7 +369,7 @@ impl Parser {
         Ok(e)
     }
 
-    fn relation(&mut self) -> Result<Expr, CelError> {
+    fn relation(&mut self) -> Result<Expr, Fault> {
         let mut e = self.sum()?;
         loop {
             let op = match self.peek() {
@@ -361,7 +387,7 @@ impl Parser {
         }
     }
 
-    fn sum(&mut self) -> Result<Expr, CelError> {
+    fn sum(&mut self) -> Result<Expr, Fault> {
         let mut e = self.product()?;
         loop {
             let op = match self.peek() {
@@ -374,7 +400,7 @@ impl Parser {
         }
     }
 
-    fn product(&mut self) -> Result<Expr, CelError> {
+    fn product(&mut self) -> Result<Expr, Fault> {
         let mut e = self.unary()?;
         loop {
             let op = match self.peek() {
@@ -388,7 +414,7 @@ impl Parser {
         }
     }
 
-    fn unary(&mut self) -> Result<Expr, CelError> {
+    fn unary(&mut self) -> Result<Expr, Fault> {
         let (mut nots, mut negs) = (0, 0);
         while self.accept("!") {
             nots += 1;
@@ -414,7 +440,7 @@ impl Parser {
         Ok(e)
     }
 
-    fn member(&mut self) -> Result<Expr, CelError> {
+    fn member(&mut self) -> Result<Expr, Fault> {
         let mut e = self.primary()?;
         let mut length = 0;
         loop {
@@ -447,7 +473,7 @@ impl Parser {
         }
     }
 
-    fn args(&mut self, end: &str) -> Result<Vec<Expr>, CelError> {
+    fn args(&mut self, end: &str) -> Result<Vec<Expr>, Fault> {
         let mut out = Vec::new();
         while !self.accept(end) {
             if !out.is_empty() {
@@ -461,7 +487,7 @@ impl Parser {
         Ok(out)
     }
 
-    fn primary(&mut self) -> Result<Expr, CelError> {
+    fn primary(&mut self) -> Result<Expr, Fault> {
         let at = self.position();
         match self.next() {
             Token::Lit(l) => Ok(Expr::Lit(l)),
@@ -510,8 +536,8 @@ impl Parser {
                     Ok(Expr::Ident(name))
                 }
             }
-            Token::End => fail(at, "mismatched input '<EOF>'"),
-            Token::Punct(p) => fail(at, format!("mismatched input '{p}'")),
+            Token::End => fail(at, format!("mismatched input '<EOF>' expecting {BEGINNINGS}")),
+            Token::Punct(p) => fail(at, format!("mismatched input '{p}' expecting {BEGINNINGS}")),
         }
     }
 }
@@ -555,7 +581,7 @@ fn unescape(name: &str) -> Str {
 }
 
 /// A call, or the macro it stands for.
-fn make_call(target: Option<Expr>, name: Str, mut args: Vec<Expr>, at: usize) -> Result<Expr, CelError> {
+fn make_call(target: Option<Expr>, name: Str, mut args: Vec<Expr>, at: usize) -> Result<Expr, Fault> {
     let ident = |e: &Expr| match e {
         Expr::Ident(n) => Ok(n.clone()),
         _ => fail(at, "argument must be a simple name"),

@@ -80,7 +80,7 @@ async fn settle(shared: &Arc<Shared>, name: &str) -> bool {
         .filter(|c| c.str_at(["metadata", "name"]) != Some(name) && c["spec"]["group"] == crd["spec"]["group"])
         .collect();
     let taken = taken(&others);
-    change(&call, name, "status", Mode::System, false, &mut |old, _| {
+    change(&call, name, "status", Mode::Admitted("kube-apiserver"), false, &mut |old, _| {
         let mut new = old.clone();
         crd::update_status(&mut new, &taken, &now());
         // Served before it is said to be: who sees the condition may use the kind at once.

@@ -114,7 +114,8 @@ pub fn resource(crd: &Value) -> Option<Resource> {
         storage_version: storage.map(|v| text(v, &["name"])).unwrap_or_default().into(),
         stored_as: format!("{}.{group}", text(names, &["plural"])).into(),
         conversion: conversion(crd),
-        mixed: crd.at(["status", "storedVersions"]).is_some_and(|v| v.items().len() > 1),
+        mixed: crd.at(["status", "storedVersions"]).is_some_and(|v| v.items().len() > 1)
+            || crd.at(["metadata", "generation"]).and_then(Value::as_i64).is_some_and(|g| g > 1),
         custom: true,
         group,
         kind,
@@ -279,14 +280,15 @@ pub fn update_status(crd: &mut Value, taken: &TakenNames, now: &str) -> bool {
     ] {
         let name = text(&wanted, &[key]);
         if !name.is_empty() && list.iter().any(|t| t == name) {
-            conflict.get_or_insert((reason, format!("{name:?} is already in use")));
+            // The last one found is the one that is told.
+            conflict = Some((reason, format!("{name:?} is already in use")));
         } else {
             accepted.insert(key, name);
         }
     }
     let short = words(wanted.get("shortNames"));
     if let Some(used) = short.iter().find(|s| taken.resources.contains(s)) {
-        conflict.get_or_insert(("ShortNamesConflict", format!("{:?} is already in use", used.as_str())));
+        conflict = Some(("ShortNamesConflict", format!("{:?} is already in use", used.as_str())));
     } else if !short.is_empty() {
         accepted.insert("shortNames", short.into_iter().collect::<Value>());
     } else {

@@ -112,7 +112,7 @@ pub struct Resource {
     pub storage_hash: Str,
     /// Who converts custom objects between versions; without one only `apiVersion` changes.
     pub conversion: Option<Conversion>,
-    /// Whether objects may still be stored in another version than [`Self::storage_version`].
+    /// Whether objects may still be stored in another version than [`Self::storage_version`], or under an older schema.
     pub mixed: bool,
     /// Whether a CRD declared it. Lists of custom resources repeat `apiVersion` and `kind` in each item.
     pub custom: bool,

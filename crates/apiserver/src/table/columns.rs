@@ -59,6 +59,11 @@ pub fn of(resource: &Resource, version: &str) -> Vec<PrinterColumn> {
             c.description = format!("Custom resource definition column (in JSONPath format): {}", c.json_path).into();
         }
         let mut out = vec![name];
+        if own.is_empty() {
+            let age = named("default", "Created At");
+            let path = ".metadata.creationTimestamp".into();
+            own.push(PrinterColumn { json_path: path, ..plain("Age", "date", "", &age) });
+        }
         out.extend(own);
         return out;
     }

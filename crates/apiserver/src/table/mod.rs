@@ -48,7 +48,12 @@ pub fn of(
         .iter()
         .map(|o| {
             let mut row = Map::new();
-            let core = (resource.group == "events.k8s.io").then(|| crate::convert::core_event(o.clone()));
+            // Cells are made of the version that says most.
+            let core = match resource.group.as_str() {
+                "events.k8s.io" => Some(crate::convert::core_event(o.clone())),
+                "autoscaling" if version == "v1" => Some(crate::convert::second_autoscaler(o.clone())),
+                _ => None,
+            };
             row.insert("cells", cells::row(resource, &columns, core.as_ref().unwrap_or(o)));
             if resource.stored_as == "pods"
                 && let Some(done) = completed(o)
