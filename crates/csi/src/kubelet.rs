@@ -1,10 +1,13 @@
 //! The kubelet's side of a volume: which volumes of a pod are the driver's, and the request that publishes one. For whoever
 //! does its work: [`crate::rotate`] where it does not renew, and kubelets that are simulated.
 
-use druse_object::{Map, Value, json};
+use std::collections::BTreeMap;
+
+use druse_object::Value;
 use druse_runtime::{Api, Resource};
 
 use crate::class::strings;
+use crate::sealed::to_json_text;
 use crate::wire::csi::{AccessType, MountVolume, NodePublishVolumeRequest, TOKENS, VolumeCapability};
 
 /// The driver's name.
@@ -72,7 +75,7 @@ pub async fn publish_request(
             request.volume_context.insert(key.into(), value.into());
         }
     }
-    let mut tokens = Map::new();
+    let mut tokens = BTreeMap::new();
     for wanted in driver["spec"]["tokenRequests"].items() {
         let audience = wanted["audience"].as_str().unwrap_or_default();
         let seconds = wanted["expirationSeconds"].as_i64().unwrap_or(TOKEN_SECONDS);
@@ -80,7 +83,13 @@ pub async fn publish_request(
         tokens.insert(audience, made.map_err(|e| format!("no token for ServiceAccount {namespace}/{account}: {e}"))?);
     }
     if !tokens.is_empty() {
-        request.volume_context.insert(TOKENS.into(), json::to_string(&Value::Map(tokens)));
+        let text: BTreeMap<&str, BTreeMap<&str, &str>> = tokens
+            .iter()
+            .map(|(audience, t)| (*audience, [("token", t.token.as_str()), ("expirationTimestamp", &t.expires)].into()))
+            .collect();
+        let mut text = to_json_text(&text).ok_or("its tokens are no JSON")?;
+        // Zeroed with the request.
+        request.volume_context.insert(TOKENS.into(), std::mem::take(&mut *text));
     }
     Ok(request)
 }

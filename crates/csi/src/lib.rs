@@ -16,6 +16,7 @@ pub mod mount;
 pub mod node;
 pub mod providers;
 pub mod rotate;
+mod sealed;
 pub mod sync;
 pub mod volume;
 pub mod wire;

@@ -11,14 +11,16 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use druse_object::{Map, Value};
+use druse_object::{Map, Value, json};
 use druse_runtime::{Caches, Key, Manager, Next, Reconciler, Resource};
+use http::Method;
 use zeroize::Zeroizing;
 
 use crate::class::{NODE_LABEL, PodStatus, classes, pods, statuses, strings};
 use crate::kubelet::volume_of;
 use crate::mount::pod_and_volume;
 use crate::node::Node;
+use crate::sealed::to_json;
 use crate::volume::Volume;
 
 /// On Secrets that the driver made.
@@ -119,36 +121,47 @@ impl Sync {
             return Err("type is not set; Opaque is the usual one".into());
         }
         let data = read(wanted, kind, target)?;
-        // Somebody else may change the Secret meanwhile, another node's driver above all.
+        // Somebody else may change the Secret meanwhile, another node's driver above all. Its data is never asked for: what
+        // it should be is written, and the API keeps an object's version where nothing changes.
         for _ in 0..5 {
-            let current = api.get(&self.secrets, namespace, name).await.map_err(|e| explain(&e))?;
-            let done = match current {
-                None => {
-                    let object = secret(namespace, name, kind, wanted, &data, owners, None);
-                    api.create(&self.secrets, namespace, &object).await
-                }
-                Some(current) => {
-                    if current.str_at(["metadata", "labels", MANAGED_LABEL]) != Some("true") {
-                        return Err(format!(
-                            "there is a Secret of this name that the driver did not make; it is left alone. Rename either, \
-                             or label it {MANAGED_LABEL}=true"
-                        ));
-                    }
-                    let object = secret(namespace, name, kind, wanted, &data, owners, Some(&current));
-                    if object == current {
-                        return Ok(false);
-                    }
-                    api.replace(&self.secrets, "", &object).await
-                }
+            let current = api.metadata(&self.secrets, namespace, name).await.map_err(|e| explain(&e))?;
+            let managed = |c: &Value| c.str_at(["metadata", "labels", MANAGED_LABEL]) == Some("true");
+            if current.as_ref().is_some_and(|c| !managed(c)) {
+                return Err(format!(
+                    "there is a Secret of this name that the driver did not make; it is left alone. Rename either, or \
+                     label it {MANAGED_LABEL}=true"
+                ));
+            }
+            let object = secret(namespace, name, kind, wanted, owners, current.as_ref());
+            let json = with_data(&object, &data).ok_or("it cannot be written as JSON")?;
+            let (method, path) = match current {
+                None => (Method::POST, self.secrets.path(namespace, "", "")),
+                Some(_) => (Method::PUT, self.secrets.path(namespace, name, "")),
             };
-            match done {
+            match api.write_sealed(method, &path, json).await {
                 Err(e) if e.is_conflict() => {}
                 Err(e) => return Err(explain(&e)),
-                Ok(_) => return Ok(true),
+                Ok(now) => {
+                    let version = |o: &Value| o.str_at(["metadata", "resourceVersion"]).map(str::to_owned);
+                    return Ok(current.as_ref().and_then(version) != version(&now));
+                }
             }
         }
         Err("others keep changing it".into())
     }
+}
+
+/// An object as JSON, with a Secret's data: in text that is zeroed.
+fn with_data(object: &Value, data: &BTreeMap<String, Zeroizing<String>>) -> Option<Zeroizing<Vec<u8>>> {
+    let data: BTreeMap<&str, &str> = data.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    let (head, data) = (json::to_string(object), to_json(&data).ok()?);
+    let head = head.strip_suffix('}')?;
+    let key = ",\"data\":";
+    let mut out = Zeroizing::new(Vec::with_capacity(head.len() + key.len() + data.len() + 1));
+    for part in [head.as_bytes(), key.as_bytes(), &data, b"}"] {
+        out.extend_from_slice(part);
+    }
+    Some(out)
 }
 
 /// Who keeps the Secret alive: what owns the pod, so that it outlives a pod that is replaced; of a pod nobody owns, its
@@ -169,7 +182,7 @@ fn owners(pod: &Value, status: &Value) -> Vec<Value> {
 }
 
 /// The Secret's data: of each file that is asked for, its content; of TLS Secrets, the part that belongs under the key.
-fn read(wanted: &Value, kind: &str, target: &Path) -> Result<BTreeMap<String, String>, String> {
+fn read(wanted: &Value, kind: &str, target: &Path) -> Result<BTreeMap<String, Zeroizing<String>>, String> {
     let entries = wanted["data"].items();
     if entries.is_empty() {
         return Err("data is empty".into());
@@ -189,7 +202,7 @@ fn read(wanted: &Value, kind: &str, target: &Path) -> Result<BTreeMap<String, St
             _ => e.to_string(),
         })?;
         let content = if kind == "kubernetes.io/tls" { tls_part(&content, file, key)? } else { content };
-        data.insert(key.to_owned(), BASE64_STANDARD.encode(&*content));
+        data.insert(key.to_owned(), Zeroizing::new(BASE64_STANDARD.encode(&*content)));
     }
     Ok(data)
 }
@@ -223,23 +236,14 @@ fn tls_part(content: &[u8], file: &str, key: &str) -> Result<Zeroizing<Vec<u8>>,
     Ok(out)
 }
 
-/// The Secret as it should be, over what it is now: its data, type, labels and annotations are the class's, owners are
-/// only added.
-fn secret(
-    namespace: &str,
-    name: &str,
-    kind: &str,
-    wanted: &Value,
-    data: &BTreeMap<String, String>,
-    owners: &[Value],
-    current: Option<&Value>,
-) -> Value {
+/// The Secret as it should be but for its data, over what its metadata is now: type, labels and annotations are the class's,
+/// owners are only added.
+fn secret(namespace: &str, name: &str, kind: &str, wanted: &Value, owners: &[Value], current: Option<&Value>) -> Value {
     let mut object = current.cloned().unwrap_or_default();
     if let Some(m) = object.make_map() {
         m.insert("apiVersion", "v1");
         m.insert("kind", "Secret");
         m.insert("type", kind);
-        m.insert("data", data.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect::<Map>());
     }
     let mut all = object["metadata"]["ownerReferences"].items().to_vec();
     for owner in owners {

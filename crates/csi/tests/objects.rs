@@ -57,6 +57,16 @@ async fn a_secret_appears_after_the_mount_follows_it_and_goes_with_the_last_pod(
     assert_eq!(made.str_at(["metadata", "labels", "app"]), Some("web"));
     assert_eq!(made.str_at(["metadata", "annotations", "note"]), Some("x"));
     assert_eq!(made["metadata"]["ownerReferences"].items()[0]["kind"].as_str(), Some("SecretProviderClassPodStatus"));
+    // What the driver itself sees of it, when it asks and when it writes, holds no value.
+    let secrets = Resource::new("", "v1", "Secret", "secrets", true);
+    let seen = world.api.metadata(&secrets, "default", "login").await.unwrap().unwrap();
+    let text = zeroize::Zeroizing::new(druse_object::json::to_string(&made).into_bytes());
+    let path = secrets.path("default", "login", "");
+    let told = world.api.write_sealed(http::Method::PUT, &path, text).await.unwrap();
+    for v in [&seen, &told] {
+        assert!(v["data"].is_null() && v.str_at(["metadata", "name"]) == Some("login"), "{v:?}");
+    }
+    assert_eq!(seen["metadata"]["resourceVersion"], told["metadata"]["resourceVersion"], "nothing has changed");
 
     node.publish(two.publish()).await.unwrap();
     world

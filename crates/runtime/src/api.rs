@@ -221,40 +221,6 @@ impl Api {
         hit.ok_or_else(|| ApiError::NoMatch(gvk.clone()))
     }
 
-    /// A token of a ServiceAccount for an audience (the API's own where that is empty), bound to a pod by its name and UID:
-    /// the answer's status, with `token` and `expirationTimestamp`.
-    ///
-    /// # Errors
-    /// What the API answered.
-    pub async fn pod_token(
-        &self,
-        namespace: &str,
-        account: &str,
-        audience: &str,
-        seconds: i64,
-        pod: (&str, &str),
-    ) -> Result<Value, ApiError> {
-        let mut request = Value::default();
-        if let Some(m) = request.make_map() {
-            m.insert("apiVersion", "authentication.k8s.io/v1");
-            m.insert("kind", "TokenRequest");
-        }
-        if let Some(m) = request.make_map_at(["spec"]) {
-            m.insert("audiences", [audience].into_iter().filter(|a| !a.is_empty()).collect::<Value>());
-            m.insert("expirationSeconds", seconds);
-        }
-        if let Some(m) = request.make_map_at(["spec", "boundObjectRef"]) {
-            m.insert("apiVersion", "v1");
-            m.insert("kind", "Pod");
-            m.insert("name", pod.0);
-            m.insert("uid", pod.1);
-        }
-        let accounts = Resource::new("", "v1", "ServiceAccount", "serviceaccounts", true);
-        let path = accounts.path(namespace, account, "token");
-        let answer = self.request(Method::POST, &path, Some("application/json"), Some(&request)).await?;
-        Ok(answer["status"].clone())
-    }
-
     /// Forgets what discovery said about a group (after its CRDs changed).
     pub fn forget_group(&self, group: &str) {
         self.discovered.write().retain(|(g, _), _| g != group);
@@ -421,24 +387,35 @@ impl Api {
         druse_object::json::parse(&bytes).map_err(|e| ApiError::Transport(format!("answer to {path} is not JSON: {e}")))
     }
 
-    async fn send(
+    pub(crate) async fn send(
         &self,
         method: Method,
         path: &str,
         content_type: Option<&str>,
         body: Option<&Value>,
     ) -> Result<Response<Body>, ApiError> {
-        let mut request = Request::builder().method(method).uri(path).header("accept", "application/json, */*");
+        let body = match body {
+            Some(v) => serde_json::to_vec(v).map_err(|e| ApiError::Transport(e.to_string()))?,
+            None => Vec::new(),
+        };
+        self.send_as(method, path, "application/json, */*", content_type, body.into()).await
+    }
+
+    pub(crate) async fn send_as(
+        &self,
+        method: Method,
+        path: &str,
+        accept: &str,
+        content_type: Option<&str>,
+        body: Bytes,
+    ) -> Result<Response<Body>, ApiError> {
+        let mut request = Request::builder().method(method).uri(path).header("accept", accept);
         if let Some(t) = content_type {
             request = request.header("content-type", t);
         }
         if let Some(user) = &self.acts_as {
             request = request.header("impersonate-user", user.as_str());
         }
-        let body = match body {
-            Some(v) => serde_json::to_vec(v).map_err(|e| ApiError::Transport(e.to_string()))?,
-            None => Vec::new(),
-        };
         let request = request
             .body(Body::from(body))
             .map_err(|e| ApiError::Transport(format!("request to {path} cannot be made: {e}")))?;
@@ -494,12 +471,12 @@ fn percent(s: &str) -> String {
     out
 }
 
-async fn collect(response: Response<Body>) -> Result<Bytes, ApiError> {
+pub(crate) async fn collect(response: Response<Body>) -> Result<Bytes, ApiError> {
     let body = response.into_body().collect().await.map_err(|e| ApiError::Transport(e.to_string()))?;
     Ok(body.to_bytes())
 }
 
-async fn failure(response: Response<Body>) -> ApiError {
+pub(crate) async fn failure(response: Response<Body>) -> ApiError {
     let code = response.status().as_u16();
     let bytes = match collect(response).await {
         Ok(b) => b,

@@ -10,8 +10,10 @@ pub mod cache;
 pub mod clock;
 pub mod events;
 pub mod queue;
+mod sealed;
 
 pub use api::{Api, ApiError, DeleteOptions, ListOptions, Patch, Resource};
 pub use cache::{Cache, Caches, Change, Key};
 pub use events::Recorder;
 pub use queue::{Manager, Next, Queue, Reconciler};
+pub use sealed::PodToken;

@@ -1,7 +1,6 @@
 //! What the kubelet asks for, read out of its request, and what the provider is told.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::PathBuf;
 
 use zeroize::Zeroizing;
@@ -9,6 +8,7 @@ use zeroize::Zeroizing;
 use super::PublishError;
 use crate::class::Pod;
 use crate::mount::pod_and_volume;
+use crate::sealed::to_json_text;
 use crate::wire::csi::{AccessType, NodePublishVolumeRequest, TOKENS};
 use crate::wire::provider::{MountRequest, ObjectVersion};
 
@@ -85,10 +85,10 @@ impl Wanted {
         let secrets: BTreeMap<&str, &str> =
             r.secrets.iter().filter(|(k, _)| *k != TOKENS).map(|(k, v)| (k.as_str(), v.as_str())).collect();
         let mut mount = MountRequest::default();
-        mount.attributes = std::mem::take(&mut *json_object(&attributes)?);
+        mount.attributes = std::mem::take(&mut *json(&attributes)?);
         mount.secrets = match secrets.is_empty() {
             true => "null".into(), // as Go writes a map that was never made
-            false => std::mem::take(&mut *json_object(&secrets)?),
+            false => std::mem::take(&mut *json(&secrets)?),
         };
         mount.target_path.clone_from(&r.target_path);
         mount.permission = PERMISSION.into();
@@ -97,22 +97,6 @@ impl Wanted {
     }
 }
 
-/// A JSON object of strings, in a buffer that never grows: growing would leave copies of tokens behind.
-fn json_object(entries: &BTreeMap<&str, &str>) -> Result<Zeroizing<String>, PublishError> {
-    struct Counter(usize);
-    impl io::Write for Counter {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut size = Counter(0);
-    let counted = serde_json::to_writer(&mut size, entries);
-    let mut bytes = Zeroizing::new(Vec::with_capacity(size.0));
-    let written = counted.and_then(|()| serde_json::to_writer(&mut *bytes, entries));
-    let text = written.ok().and_then(|()| String::from_utf8(std::mem::take(&mut *bytes)).ok());
-    text.map(Zeroizing::new).ok_or(PublishError::Bug)
+fn json(entries: &BTreeMap<&str, &str>) -> Result<Zeroizing<String>, PublishError> {
+    to_json_text(entries).ok_or(PublishError::Bug)
 }

@@ -48,8 +48,6 @@ impl Cluster for ApiCluster {
     async fn token(&self, pod: &Pod, audience: &str, seconds: i64) -> Result<Zeroizing<String>, String> {
         let bound = (pod.name.as_str(), pod.uid.as_str());
         let answer = self.0.pod_token(&pod.namespace, &pod.account, audience, seconds, bound).await;
-        let answer = answer.map_err(|e| e.to_string())?;
-        let token = answer.str_at(["token"]).ok_or("its answer holds no token")?;
-        Ok(Zeroizing::new(token.to_string()))
+        Ok(answer.map_err(|e| e.to_string())?.token)
     }
 }
