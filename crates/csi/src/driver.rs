@@ -9,7 +9,6 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
@@ -156,31 +155,11 @@ impl Registrar {
 
 /// Serves `GET /metrics` (Prometheus) and `GET /healthz` until `stop` turns true.
 pub async fn metrics(listener: TcpListener, node: Node, stop: watch::Receiver<bool>) {
-    let stop = stopped(stop);
-    tokio::pin!(stop);
-    loop {
-        let accepted = tokio::select! {
-            a = listener.accept() => a,
-            () = &mut stop => return,
-        };
-        let Ok((stream, _)) = accepted else {
-            // Out of file descriptors, most likely: let some go.
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            continue;
-        };
-        let node = node.clone();
-        tokio::spawn(async move {
-            let service = service_fn(move |r| {
-                let answer = answer(&r, &node);
-                async move { Ok::<_, Infallible>(answer) }
-            });
-            // A connection's end is the client's affair.
-            let _ = hyper::server::conn::http1::Builder::new()
-                .timer(hyper_util::rt::TokioTimer::new())
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-        });
-    }
+    let service = service_fn(move |r| {
+        let answer = answer(&r, &node);
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    druse_accept::http1(listener, stopped(stop), service).await;
 }
 
 fn answer(request: &Request<Incoming>, node: &Node) -> Response<Full<Bytes>> {

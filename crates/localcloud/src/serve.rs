@@ -2,13 +2,11 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
 use crate::{Cloud, Request};
@@ -19,29 +17,7 @@ const MAX_BODY: usize = 8 << 20;
 /// Serves until `stop` is done. Plain HTTP: it is meant for this machine, and says so to whoever asks from elsewhere by
 /// not being there.
 pub async fn serve(cloud: Arc<Cloud>, listener: TcpListener, stop: impl Future<Output = ()>) {
-    tokio::pin!(stop);
-    loop {
-        let accepted = tokio::select! {
-            a = listener.accept() => a,
-            () = &mut stop => return,
-        };
-        let Ok((stream, _)) = accepted else {
-            // Out of file descriptors, most likely: let some go.
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            continue;
-        };
-        let _ = stream.set_nodelay(true);
-        let cloud = cloud.clone();
-        tokio::spawn(async move {
-            let service = service_fn(move |r| answer(cloud.clone(), r));
-            // A connection's end is the client's affair.
-            let _ = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(Duration::from_secs(60))
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-        });
-    }
+    druse_accept::http1(listener, stop, service_fn(move |r| answer(cloud.clone(), r))).await;
 }
 
 async fn answer(

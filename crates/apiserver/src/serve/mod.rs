@@ -39,17 +39,9 @@ where
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(certificates.server_config()?));
     let slots = Arc::new(tokio::sync::Semaphore::new(HANDSHAKES));
     let graceful = hyper_util::server::graceful::GracefulShutdown::new();
-    loop {
-        let accepted = tokio::select! {
-            a = listener.accept() => a,
-            _ = stop.wait_for(|s| *s) => break,
-        };
-        let Ok((stream, _)) = accepted else {
-            // Out of file descriptors, most likely: let some go.
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            continue;
-        };
-        let _ = stream.set_nodelay(true);
+    let stop = stop.wait_for(|s| *s);
+    tokio::pin!(stop);
+    while let Some(stream) = druse_accept::next(&listener, stop.as_mut()).await {
         let Ok(slot) = slots.clone().acquire_owned().await else { break };
         let (acceptor, service, watcher) = (acceptor.clone(), service.clone(), graceful.watcher());
         tokio::spawn(async move {

@@ -158,16 +158,7 @@ pub async fn serve(socket: Socket, services: Vec<Service>, stop: impl Future<Out
     let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     http.timer(TokioTimer::new());
     tokio::pin!(stop);
-    loop {
-        let accepted = tokio::select! {
-            a = socket.listener.accept() => a,
-            () = &mut stop => break,
-        };
-        let Ok((stream, _)) = accepted else {
-            // Out of file descriptors, most likely: let some go.
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            continue;
-        };
+    while let Some(stream) = druse_accept::next(&socket.listener, stop.as_mut()).await {
         let services = services.clone();
         let service = service_fn(move |r| route(services.clone(), r));
         let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));

@@ -114,16 +114,7 @@ pub async fn serve(
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     let settings = Arc::new(settings);
     tokio::pin!(stop);
-    loop {
-        let accepted = tokio::select! {
-            a = listener.accept() => a,
-            () = &mut stop => return Ok(()),
-        };
-        let Ok((stream, _)) = accepted else {
-            // Out of file descriptors, most likely: let some go.
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            continue;
-        };
+    while let Some(stream) = druse_accept::next(&listener, stop.as_mut()).await {
         let (acceptor, settings, accounts) = (acceptor.clone(), settings.clone(), accounts.clone());
         tokio::spawn(async move {
             let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_secs(10), acceptor.accept(stream)).await else {
@@ -136,6 +127,7 @@ pub async fn serve(
                 .await;
         });
     }
+    Ok(())
 }
 
 async fn answer(
