@@ -40,10 +40,10 @@ struct Sync {
 /// Keeps the Secrets of this node's volumes, until `manager` is dropped.
 pub fn start(manager: &Manager, caches: &Caches, node: &Node) {
     let queue = manager.queue();
-    let name = node.settings().node.clone();
-    manager.watch_mapped(&queue, &caches.of(&statuses()), move |change| match &change.new {
-        Some(v) if v.str_at(["metadata", "labels", NODE_LABEL]) == Some(&name) => vec![change.key.clone()],
-        _ => Vec::new(),
+    // Of this node alone: what others mount is theirs, and would only take memory.
+    let own = format!("{NODE_LABEL}={}", node.settings().node);
+    manager.watch_mapped(&queue, &caches.labelled(&statuses(), &own), |change| {
+        change.new.as_ref().map(|_| change.key.clone()).into_iter().collect()
     });
     let secrets = Resource::new("", "v1", "Secret", "secrets", true);
     manager.run("secret-sync", &queue, Arc::new(Sync { node: node.clone(), secrets, _caches: caches.clone() }), 4);

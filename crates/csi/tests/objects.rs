@@ -256,3 +256,25 @@ async fn a_status_object_cannot_have_another_pods_volume_renewed_or_read() {
     assert!(world.secret("login").await.is_none());
     assert_eq!(world.fake.asked(), asked);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_the_statuses_only_this_nodes_own_are_kept() {
+    let world = World::new().await;
+    let caches = Caches::new(world.api.clone());
+    let label = "internal.secrets-store.csi.k8s.io/node-name";
+    let own = caches.labelled(&druse_csi::class::statuses(), &format!("{label}=node-a"));
+    let status = |name: &str, node: &str| {
+        format!(
+            "{{apiVersion: secrets-store.csi.x-k8s.io/v1, kind: SecretProviderClassPodStatus, metadata: {{name: {name}, \
+             namespace: default, labels: {{{label}: {node}}}}}, status: {{podName: p}}}}"
+        )
+    };
+    world.create(&status("theirs", "node-b")).await;
+    world.create(&status("ours", "node-a")).await;
+    let found = world.until("ours is seen", async |_| own.all().first().cloned()).await;
+    assert_eq!(found.str_at(["metadata", "name"]), Some("ours"));
+    assert_eq!(
+        (own.len(), caches.of(&druse_csi::class::statuses()).resource().plural.as_str()),
+        (1, "secretproviderclasspodstatuses")
+    );
+}

@@ -67,6 +67,8 @@ struct State {
 /// without their schemas).
 pub struct Cache {
     resource: Resource,
+    /// The label selector; empty for all objects.
+    labels: String,
     state: RwLock<State>,
     synced: watch::Sender<bool>,
 }
@@ -186,8 +188,8 @@ fn tell(subscribers: &mut Vec<mpsc::UnboundedSender<Change>>, change: &Change) {
     subscribers.retain(|s| s.send(change.clone()).is_ok());
 }
 
-/// Each kind's cache, and the task that keeps it current.
-type Running = Arc<Mutex<HashMap<Resource, (Arc<Cache>, tokio::task::AbortHandle)>>>;
+/// The cache of each kind and label selector, and the task that keeps it current.
+type Running = Arc<Mutex<HashMap<(Resource, String), (Arc<Cache>, tokio::task::AbortHandle)>>>;
 
 /// The caches of a process: each kind is watched once. Cheap to clone; the watches end with the last clone.
 #[derive(Clone)]
@@ -223,14 +225,25 @@ impl Caches {
     /// The cache of a kind, started when it is the first to ask. A kind not served yet is waited for.
     #[must_use]
     pub fn of(&self, resource: &Resource) -> Arc<Cache> {
+        self.labelled(resource, "")
+    }
+
+    /// As [`Self::of`], of the objects alone that a label selector chooses (`app=web`).
+    #[must_use]
+    pub fn labelled(&self, resource: &Resource, labels: &str) -> Arc<Cache> {
         let mut running = self.running.lock();
-        if let Some((cache, _)) = running.get(resource) {
+        let wanted = (resource.clone(), labels.to_owned());
+        if let Some((cache, _)) = running.get(&wanted) {
             return cache.clone();
         }
-        let cache =
-            Arc::new(Cache { resource: resource.clone(), state: RwLock::default(), synced: watch::Sender::new(false) });
+        let cache = Arc::new(Cache {
+            resource: resource.clone(),
+            labels: labels.to_owned(),
+            state: RwLock::default(),
+            synced: watch::Sender::new(false),
+        });
         let task = tokio::spawn(keep_current(self.api.clone(), cache.clone(), self.retry.clone()));
-        running.insert(resource.clone(), (cache.clone(), task.abort_handle()));
+        running.insert(wanted, (cache.clone(), task.abort_handle()));
         cache
     }
 
@@ -277,11 +290,11 @@ async fn keep_current(api: Api, cache: Arc<Cache>, retry: Arc<Notify>) {
 }
 
 async fn list_and_watch(api: &Api, cache: &Cache) -> Result<(), ApiError> {
-    let everything = ListOptions::default();
-    let (items, mut from) = api.list(&cache.resource, "", &everything).await?;
+    let chosen = ListOptions { labels: cache.labels.clone(), ..ListOptions::default() };
+    let (items, mut from) = api.list(&cache.resource, "", &chosen).await?;
     cache.replace(items);
     loop {
-        let mut body = match api.watch(&cache.resource, &everything, &from).await {
+        let mut body = match api.watch(&cache.resource, &chosen, &from).await {
             Ok(r) => r.into_body(),
             Err(e) if e.code() == 410 => return Ok(()),
             Err(e) => return Err(e),
