@@ -93,6 +93,25 @@ impl Endpoints {
         Self { all: Some(url.into()), ..Self::default() }
     }
 
+    /// Where to read what everybody may read: at its URL, or, where that is a bucket's and the environment says where S3
+    /// answers, there. STS does the same with an issuer's documents when it is a cloud on this machine.
+    #[must_use]
+    pub fn public_url(&self, url: &str) -> String {
+        let own = self.own.iter().find(|(s, _)| *s == Service::S3).map(|(_, url)| url).or(self.all.as_ref());
+        let bucket = url.strip_prefix("https://").and_then(|rest| {
+            let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+            let (bucket, of) = host.split_once(".s3.")?;
+            let of = of.strip_suffix(".cn").unwrap_or(of).strip_suffix("amazonaws.com")?;
+            // `bucket.s3.amazonaws.com`, or with the region between.
+            let region = of.strip_suffix('.').unwrap_or(of);
+            (!region.contains('.') && !bucket.is_empty()).then_some((bucket, path))
+        });
+        match (own, bucket) {
+            (Some(endpoint), Some((bucket, path))) => format!("{}/{bucket}/{path}", endpoint.trim_end_matches('/')),
+            _ => url.to_string(),
+        }
+    }
+
     /// The URL of a service in a region, without a slash at its end.
     #[must_use]
     pub fn url(&self, service: Service, region: &str) -> String {
@@ -143,6 +162,18 @@ mod tests {
         let e = Endpoints::from_environment(ignored);
         assert_eq!(e.url(Service::Ssm, "us-west-2"), "https://ssm.us-west-2.amazonaws.com");
         assert_eq!(e.url(Service::Sts, "cn-north-1"), "https://sts.cn-north-1.amazonaws.com.cn");
+    }
+
+    #[test]
+    fn a_buckets_documents_are_read_where_s3_answers() {
+        let documents = "https://home-oidc.s3.us-west-2.amazonaws.com/openid/v1/jwks";
+        let here = Endpoints::all("http://127.0.0.1:1/");
+        assert_eq!(here.public_url(documents), "http://127.0.0.1:1/home-oidc/openid/v1/jwks");
+        assert_eq!(here.public_url("https://a.b.s3.amazonaws.com/x"), "http://127.0.0.1:1/a.b/x");
+        for other in ["https://oidc.example.org/x", "https://a.s3.example.org/x", "https://a.s3.x.y.amazonaws.com/x"] {
+            assert_eq!(here.public_url(other), other);
+        }
+        assert_eq!(Endpoints::default().public_url(documents), documents);
     }
 
     #[test]

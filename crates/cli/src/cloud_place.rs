@@ -48,13 +48,18 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
+/// Where AWS answers, by the standard variables.
+pub fn endpoints() -> Endpoints {
+    Endpoints::from_environment(variable)
+}
+
 /// A client for AWS, with the endpoints of the standard variables.
 ///
 /// # Errors
 /// When the network's options are unusable.
 pub fn client(region: &str) -> Result<Client, CliError> {
     let http = druse_source::net::plain_client(&crate::network::options()).map_err(CliError::new)?;
-    Ok(Client::new(http, Endpoints::from_environment(variable), region))
+    Ok(Client::new(http, endpoints(), region))
 }
 
 /// How the secrets path reaches AWS, as the standard variables say.
@@ -69,7 +74,7 @@ pub fn provider_settings() -> Result<Settings, CliError> {
         network.extra_roots = Some(roots);
     }
     let http = druse_source::net::plain_client(&network).map_err(CliError::new)?;
-    let mut settings = Settings::new(http, Endpoints::from_environment(variable));
+    let mut settings = Settings::new(http, endpoints());
     settings.region = region();
     settings.retries = retries(variable);
     Ok(settings)

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use druse_aws::Credentials;
 use druse_aws::iam::{HOLE, Policy};
-use druse_identity::PublicKey;
 use druse_identity::file::write_private;
+use druse_identity::{IssuerUrl, PublicKey};
 use druse_terraform::{Declared, Document};
 use parking_lot::Mutex;
 use zeroize::Zeroizing;
@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::answer::{Fault, Form, Response};
 use crate::auth::{Session, random_text};
 use crate::request::{Request, Target};
-use crate::store::{Parameter, Secret, Store, Version};
+use crate::store::{Parameter, Secret, Store, Stored, Version};
 use crate::{CloudError, s3, secretsmanager, ssm, sts};
 
 /// What the local cloud is made of.
@@ -207,6 +207,24 @@ impl Cloud {
     /// Takes these keys for an issuer's (host and path) without reading documents: for an API in the same process.
     pub fn trust(&self, issuer: &str, keys: Vec<PublicKey>) {
         self.keys.lock().insert(host_path(issuer).to_string(), keys);
+    }
+
+    /// Publishes an issuer's documents in its bucket, as its administrator would; false where the bucket is none of this cloud's.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn publish(&self, issuer: &IssuerUrl, keys: &[PublicKey]) -> Result<bool, CloudError> {
+        let (host, prefix) = issuer.host_path().split_once('/').unwrap_or((issuer.host_path(), ""));
+        let Some((bucket, _)) = self.buckets.iter().find(|(_, h)| h == host) else { return Ok(false) };
+        let mut state = self.state.lock();
+        for d in druse_identity::documents::documents(issuer, keys) {
+            let key = if prefix.is_empty() { d.path } else { format!("{prefix}/{}", d.path) };
+            let (content_type, cache_control) = (d.content_type.to_string(), d.cache_control.to_string());
+            let stored = Stored { body: d.text.into_bytes(), content_type, cache_control, at: self.now() };
+            state.store.objects.insert((bucket.clone(), key), stored);
+        }
+        state.store.save()?;
+        Ok(true)
     }
 
     /// The keys of an issuer: those given, else those of its documents in a bucket here or in a folder.

@@ -3,6 +3,7 @@
 //! The same code as the provider's asks, one step at a time and for one object at a time; no value is kept, and neither
 //! a value nor a token is in what it tells. The pod identity webhook is not on this way.
 
+use druse_aws::endpoint::Endpoints;
 use druse_csi::class::{classes, pods, statuses};
 use druse_csi::kubelet::{drivers, volumes};
 use druse_object::Value;
@@ -109,6 +110,7 @@ pub struct Tracer {
     api: Api,
     provider: Provider<ApiCluster>,
     http: reqwest::Client,
+    endpoints: Endpoints,
     prefix: String,
 }
 
@@ -117,7 +119,8 @@ impl Tracer {
     #[must_use]
     pub fn new(api: Api, settings: Settings) -> Self {
         let (http, prefix) = (settings.http.clone(), settings.annotation_prefix.clone());
-        Self { provider: Provider::new(ApiCluster(api.clone()), settings), api, http, prefix }
+        let endpoints = settings.endpoints.clone();
+        Self { provider: Provider::new(ApiCluster(api.clone()), settings), api, http, endpoints, prefix }
     }
 
     /// Walks the way of a pod.
@@ -281,7 +284,8 @@ impl Tracer {
 
     async fn document(&self, url: &str) -> Result<Vec<u8>, String> {
         const LARGEST: usize = 1 << 20;
-        let url: reqwest::Url = url.parse().map_err(|_| "the issuer is no URL".to_string())?;
+        let url: reqwest::Url =
+            self.endpoints.public_url(url).parse().map_err(|_| "the issuer is no URL".to_string())?;
         let answer = self.http.get(url).send().await.map_err(|_| "it cannot be reached from here".to_string())?;
         if !answer.status().is_success() {
             return Err(format!("HTTP {}", answer.status().as_u16()));

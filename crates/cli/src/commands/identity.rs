@@ -300,6 +300,7 @@ fn verify(args: &Verify, globals: &Globals) -> Result<ExitCode, CliError> {
     let issuer = IssuerUrl::parse(&args.issuer).map_err(wrong)?;
     let runtime = crate::threads::few()?;
     let http = druse_source::net::plain_client(&crate::network::options()).map_err(CliError::new)?;
+    let endpoints = crate::cloud_place::endpoints();
     let get = |url: String| -> Result<Vec<u8>, CliError> {
         runtime.block_on(async {
             let fail = |e: String| {
@@ -307,7 +308,7 @@ fn verify(args: &Verify, globals: &Globals) -> Result<ExitCode, CliError> {
                     .help("STS reads this address from the internet: the documents must be there for everybody")
             };
             let broken = |e: reqwest::Error| fail(druse_source::net::chain(&e.without_url()));
-            let answer = http.get(&url).send().await.map_err(broken)?;
+            let answer = http.get(endpoints.public_url(&url)).send().await.map_err(broken)?;
             if !answer.status().is_success() {
                 return Err(fail(format!("HTTP {}", answer.status())));
             }

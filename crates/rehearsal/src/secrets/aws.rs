@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use druse_aws::iam::HOLE;
-use druse_identity::PublicKey;
+use druse_identity::{IssuerUrl, PublicKey};
 use druse_kustomize::tree::FileTree;
 use druse_localcloud::{Cloud, Config};
 use druse_secrets::class::{Class, Descriptor, Encoding, Kind};
@@ -79,7 +79,14 @@ impl Aws {
             ..Config::default()
         })
         .map_err(internal)?;
-        cloud.trust(issuer, keys);
+        // Read at the issuer, as STS does, where its bucket is the tree's; else taken as they are.
+        let published = match IssuerUrl::parse(issuer) {
+            Ok(url) => cloud.publish(&url, &keys).map_err(internal)?,
+            Err(_) => false,
+        };
+        if !published {
+            cloud.trust(issuer, keys);
+        }
         let (mut parameters, mut secrets) = (Vec::new(), Vec::new());
         for d in classes.iter().flat_map(|c| &c.objects).filter(|d| self.makes(d)) {
             let value = (d.name.clone(), made_up(d));
