@@ -13,36 +13,17 @@ use druse_identity::{SigningKey, jwt};
 use druse_object::json;
 
 const ISSUER: &str = "https://home-oidc.s3.us-west-2.amazonaws.com";
-const TERRAFORM: &str = r#"
-provider "aws" {
-  region              = "us-west-2"
-  allowed_account_ids = ["111122223333"]
-}
-resource "aws_s3_bucket" "oidc" { bucket = "home-oidc" }
-resource "aws_iam_openid_connect_provider" "cluster" {
-  url            = "https://${aws_s3_bucket.oidc.bucket_regional_domain_name}"
-  client_id_list = ["sts.amazonaws.com"]
-}
-resource "aws_iam_role" "app" {
-  name = "app"
-  assume_role_policy = jsonencode({ Statement = [{
-    Effect    = "Allow"
-    Action    = "sts:AssumeRoleWithWebIdentity"
-    Principal = { Federated = aws_iam_openid_connect_provider.cluster.arn }
-    Condition = { StringEquals = {
-      "${aws_iam_openid_connect_provider.cluster.url}:sub" = "system:serviceaccount:ns:app"
-      "${aws_iam_openid_connect_provider.cluster.url}:aud" = "sts.amazonaws.com"
-    } }
-  }] })
-}
-resource "aws_iam_role_policy" "app" {
+const TERRAFORM: &str = concat!(
+    include_str!("../../terraform/tests/identity.tf.txt"),
+    r#"resource "aws_iam_role_policy" "app" {
   role = aws_iam_role.app.name
   policy = jsonencode({ Statement = [
     { Effect = "Allow", Action = "ssm:GetParameters", Resource = "arn:aws:ssm:us-west-2:111122223333:parameter/home/app/*" },
     { Effect = "Allow", Action = "secretsmanager:*", Resource = "arn:aws:secretsmanager:*:*:secret:app-*" },
   ] })
 }
-"#;
+"#
+);
 
 fn ok(mut c: Command) -> String {
     let out = c.output().unwrap();
@@ -117,7 +98,7 @@ impl Drop for Cloud {
 fn token(key: &Path, expires_in: i64) -> String {
     let now = jiff::Timestamp::now().as_second();
     let claims = format!(
-        r#"{{"iss":"{ISSUER}","aud":["sts.amazonaws.com"],"sub":"system:serviceaccount:ns:app","exp":{},"iat":{}}}"#,
+        r#"{{"iss":"{ISSUER}","aud":["sts.amazonaws.com"],"sub":"system:serviceaccount:default:app","exp":{},"iat":{}}}"#,
         now + expires_in,
         now - 1000
     );

@@ -12,29 +12,9 @@ use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
 use common::{Lab, Running, remote_release};
 
-const TERRAFORM: &str = r#"
-provider "aws" {
-  region              = "us-west-2"
-  allowed_account_ids = ["111122223333"]
-}
-resource "aws_s3_bucket" "oidc" { bucket = "home-oidc" }
-resource "aws_iam_openid_connect_provider" "cluster" {
-  url            = "https://${aws_s3_bucket.oidc.bucket_regional_domain_name}"
-  client_id_list = ["sts.amazonaws.com"]
-}
-resource "aws_iam_role" "app" {
-  name = "app"
-  assume_role_policy = jsonencode({ Statement = [{
-    Effect    = "Allow"
-    Action    = "sts:AssumeRoleWithWebIdentity"
-    Principal = { Federated = aws_iam_openid_connect_provider.cluster.arn }
-    Condition = { StringEquals = {
-      "${aws_iam_openid_connect_provider.cluster.url}:sub" = "system:serviceaccount:default:app"
-      "${aws_iam_openid_connect_provider.cluster.url}:aud" = "sts.amazonaws.com"
-    } }
-  }] })
-}
-resource "aws_iam_role_policy" "app" {
+const TERRAFORM: &str = concat!(
+    include_str!("../../terraform/tests/identity.tf.txt"),
+    r#"resource "aws_iam_role_policy" "app" {
   role   = aws_iam_role.app.name
   policy = jsonencode({ Statement = [{
     Effect = "Allow", Action = "ssm:GetParameters", Resource = "arn:aws:ssm:us-west-2:111122223333:parameter/home/app/*"
@@ -45,7 +25,8 @@ resource "aws_ssm_parameter" "app" {
   name     = each.key
   type     = "SecureString"
 }
-"#;
+"#
+);
 const APP: &str = r#"---
 apiVersion: v1
 kind: ServiceAccount
@@ -133,6 +114,8 @@ fn values_are_in_the_mounts_and_nowhere_else() {
         said.push_str(&ran.stderr);
         if args[1] == "trace" {
             assert!(ran.status.success(), "{args:?}: {ran}");
+            // The issuer's documents are in its bucket, and read there.
+            assert!(ran.stdout.contains("is among the 1 published"), "{ran}");
         }
     }
     let logged = up.stderr() + &up.stdout();

@@ -61,29 +61,9 @@ spec:
         - name: s
           csi: {driver: secrets-store.csi.k8s.io, readOnly: true, volumeAttributes: {secretProviderClass: app}}
 ";
-const TERRAFORM: &str = r#"
-provider "aws" {
-  region              = "us-west-2"
-  allowed_account_ids = ["111122223333"]
-}
-resource "aws_s3_bucket" "oidc" { bucket = "home-oidc" }
-resource "aws_iam_openid_connect_provider" "cluster" {
-  url            = "https://${aws_s3_bucket.oidc.bucket_regional_domain_name}"
-  client_id_list = ["sts.amazonaws.com"]
-}
-resource "aws_iam_role" "app" {
-  name = "app"
-  assume_role_policy = jsonencode({ Statement = [{
-    Effect    = "Allow"
-    Action    = "sts:AssumeRoleWithWebIdentity"
-    Principal = { Federated = aws_iam_openid_connect_provider.cluster.arn }
-    Condition = { StringEquals = {
-      "${aws_iam_openid_connect_provider.cluster.url}:sub" = "system:serviceaccount:default:app"
-      "${aws_iam_openid_connect_provider.cluster.url}:aud" = "sts.amazonaws.com"
-    } }
-  }] })
-}
-resource "aws_iam_role_policy" "app" {
+const TERRAFORM: &str = concat!(
+    include_str!("../../terraform/tests/identity.tf.txt"),
+    r#"resource "aws_iam_role_policy" "app" {
   role   = aws_iam_role.app.name
   policy = jsonencode({ Statement = [{
     Effect = "Allow", Action = "ssm:GetParameters", Resource = "arn:aws:ssm:us-west-2:111122223333:parameter/home/app/*"
@@ -94,7 +74,8 @@ resource "aws_ssm_parameter" "app" {
   name     = each.key
   type     = "SecureString"
 }
-"#;
+"#
+);
 
 async fn start(data: Option<&Path>, files: &[(&str, &str)]) -> (Rehearsal, Report, Api) {
     let sync = [("cluster/sync.yaml", SYNC), ("cluster/chart.yaml", CHART)];

@@ -41,7 +41,7 @@ refused("InvalidIdentityToken", sts.assume_role_with_web_identity, WebIdentityTo
 refused("ExpiredTokenException", sts.assume_role_with_web_identity, WebIdentityToken=expired, **assume)
 refused("AccessDenied", sts.assume_role_with_web_identity, WebIdentityToken=token, RoleArn=role + "x", RoleSessionName="boto")
 answer = sts.assume_role_with_web_identity(WebIdentityToken=token, **assume)
-assert answer["SubjectFromWebIdentityToken"] == "system:serviceaccount:ns:app"
+assert answer["SubjectFromWebIdentityToken"] == "system:serviceaccount:default:app"
 keys = answer["Credentials"]
 session = boto3.Session(
     aws_access_key_id=keys["AccessKeyId"],
