@@ -14,6 +14,7 @@ pub fn create(resource: &Resource, o: &mut Value) {
     match resource.stored_as.as_str() {
         "pods" => {
             gated(o);
+            apparmor(o);
             match_label_keys(o);
         }
         "persistentvolumeclaims" => data_sources(o, None),
@@ -32,8 +33,15 @@ pub fn update(resource: &Resource, subresource: &str, old: &Value, new: &mut Val
     old_fields(resource, Some(old), new);
     match (resource.stored_as.as_str(), subresource) {
         ("persistentvolumeclaims", "") => data_sources(new, Some(old)),
+        ("csidrivers.storage.k8s.io", "") if old.get("spec") != new.get("spec") => {
+            let generation = old.at(["metadata", "generation"]).and_then(Value::as_i64).unwrap_or(0);
+            if let Some(m) = new.make_map_at(["metadata"]) {
+                m.insert("generation", generation + 1);
+            }
+        }
         ("persistentvolumes", "status") => phase_time(old, new),
         ("pods", "status") => pod_status(old, new),
+        ("pods", "resize") => resize(old, new),
         ("pods", "ephemeralcontainers") => only_ephemeral_containers(old, new),
         _ => {}
     }
@@ -165,6 +173,43 @@ fn gated(pod: &mut Value) {
     }
 }
 
+/// The profile that an annotation of old names, at the container it is for.
+fn apparmor(pod: &mut Value) {
+    const PREFIX: &str = "container.apparmor.security.beta.kubernetes.io/";
+    if pod.str_at(["spec", "os", "name"]) == Some("windows") {
+        return;
+    }
+    let annotations = pod.at(["metadata", "annotations"]).cloned().unwrap_or_default();
+    let of_pod = pod.at(["spec", "securityContext", "appArmorProfile"]).cloned();
+    let Some(spec) = pod.get_mut("spec") else { return };
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
+        for c in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            let key = format!("{PREFIX}{}", c.str_at(["name"]).unwrap_or_default());
+            let Some(said) = annotations.get(&key).and_then(Value::as_str) else { continue };
+            if c.at(["securityContext", "appArmorProfile"]).is_some_and(|p| !p.is_null()) {
+                continue;
+            }
+            let (kind, local) = match (said, said.strip_prefix("localhost/")) {
+                ("unconfined", _) => ("Unconfined", None),
+                ("runtime/default", _) => ("RuntimeDefault", None),
+                (_, Some(name)) if !name.is_empty() && name.trim() == name => ("Localhost", Some(name)),
+                _ => continue,
+            };
+            let mut profile = Map::new();
+            profile.insert("type", kind);
+            if let Some(name) = local {
+                profile.insert("localhostProfile", name);
+            }
+            let profile = Value::Map(profile);
+            if Some(&profile) != of_pod.as_ref()
+                && let Some(m) = c.make_map_at(["securityContext"])
+            {
+                m.insert("appArmorProfile", profile);
+            }
+        }
+    }
+}
+
 /// Selectors that take values from the pod's own labels get them.
 fn match_label_keys(pod: &mut Value) {
     const LISTS: [&str; 2] =
@@ -290,6 +335,46 @@ fn only_ephemeral_containers(old: &Value, new: &mut Value) {
         match added {
             Some(list) => _ = m.insert(KEY, list),
             None => _ = m.remove(KEY),
+        }
+    }
+    if let Some(m) = new.as_map_mut() {
+        m.insert("spec", spec);
+        m.insert("status", old["status"].clone());
+    }
+    keep_metadata(old, new);
+}
+
+/// Keeps of a changed pod what resizing is about: the resources of its containers and its own. Other containers than
+/// there were are left for the rules to refuse.
+fn resize(old: &Value, new: &mut Value) {
+    let names =
+        |v: &Value, list: &str| -> Vec<Value> { v["spec"][list].items().iter().map(|c| c["name"].clone()).collect() };
+    if ["containers", "initContainers"].iter().any(|l| old["spec"][*l].items().len() != new["spec"][*l].items().len()) {
+        return;
+    }
+    let mut spec = old["spec"].clone();
+    for list in ["containers", "initContainers"] {
+        if names(old, list) != names(new, list) {
+            if let Some(m) = spec.as_map_mut() {
+                m.insert(list, new["spec"][list].clone());
+            }
+            continue;
+        }
+        let wanted = new["spec"][list].items().to_vec();
+        for (c, w) in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten().zip(&wanted) {
+            for key in ["resources", "resizePolicy"] {
+                match (w.get(key), c.as_map_mut()) {
+                    (Some(v), Some(m)) => _ = m.insert(key, v.clone()),
+                    (None, Some(m)) => _ = m.remove(key),
+                    (_, None) => {}
+                }
+            }
+        }
+    }
+    if let Some(m) = spec.as_map_mut() {
+        match new["spec"].get("resources") {
+            Some(r) => _ = m.insert("resources", r.clone()),
+            None => _ = m.remove("resources"),
         }
     }
     if let Some(m) = new.as_map_mut() {

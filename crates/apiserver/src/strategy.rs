@@ -341,7 +341,6 @@ pub fn reset_fields(resource: &Resource, version: &str, subresource: &str, old: 
         count_template(new, was + i64::from(changed));
     }
     match subresource {
-        "resize" => resize(old, new),
         "" if has_status(resource, version) => restore(new, "status"),
         "status" => {
             let keys: Vec<String> = [old, &*new]
@@ -355,7 +354,7 @@ pub fn reset_fields(resource: &Resource, version: &str, subresource: &str, old: 
             }
             let fixed: &[&str] = if resource.custom {
                 &["labels", "annotations", "finalizers", "ownerReferences", "generateName"]
-            } else if resource.group == "apps" || resource.group == "batch" {
+            } else if resource.stored_as == "deployments.apps" {
                 &["labels"]
             } else if resource.stored_as == "pods" {
                 &["ownerReferences"]
@@ -378,46 +377,6 @@ pub fn reset_fields(resource: &Resource, version: &str, subresource: &str, old: 
         }
         _ => {}
     }
-}
-
-/// Keeps of a changed pod what resizing is about: the resources of its containers and its own. Other containers than
-/// there were are left for the rules to refuse.
-fn resize(old: &Value, new: &mut Value) {
-    let names =
-        |v: &Value, list: &str| -> Vec<Value> { v["spec"][list].items().iter().map(|c| c["name"].clone()).collect() };
-    if ["containers", "initContainers"].iter().any(|l| old["spec"][*l].items().len() != new["spec"][*l].items().len()) {
-        return;
-    }
-    let mut spec = old["spec"].clone();
-    for list in ["containers", "initContainers"] {
-        if names(old, list) != names(new, list) {
-            if let Some(m) = spec.as_map_mut() {
-                m.insert(list, new["spec"][list].clone());
-            }
-            continue;
-        }
-        let wanted = new["spec"][list].items().to_vec();
-        for (c, w) in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten().zip(&wanted) {
-            for key in ["resources", "resizePolicy"] {
-                match (w.get(key), c.as_map_mut()) {
-                    (Some(v), Some(m)) => _ = m.insert(key, v.clone()),
-                    (None, Some(m)) => _ = m.remove(key),
-                    (_, None) => {}
-                }
-            }
-        }
-    }
-    if let Some(m) = spec.as_map_mut() {
-        match new["spec"].get("resources") {
-            Some(r) => _ = m.insert("resources", r.clone()),
-            None => _ = m.remove("resources"),
-        }
-    }
-    if let Some(m) = new.as_map_mut() {
-        m.insert("spec", spec);
-        m.insert("status", old["status"].clone());
-    }
-    crate::prepare::keep_metadata(old, new);
 }
 
 /// Endpoint slices.

@@ -101,7 +101,7 @@ fn reset_fields(schema: &TypeSchema, subresource: &str) -> Set {
         "" if schema.resets_status() => add(&["status"]),
         "status" if schema.is_builtin() => {
             add(&["spec"]);
-            if schema.gvk.group == "apps" {
+            if schema.gvk.group == "apps" && schema.gvk.kind == "Deployment" {
                 add(&["metadata", "labels"]);
             }
         }

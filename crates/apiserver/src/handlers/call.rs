@@ -450,7 +450,7 @@ impl Call {
         if !registered && !self.resource.custom {
             return Err(Status::bad_request(format!(
                 "{said} in version \"{}\" cannot be handled as a {kind}: no kind \"{said}\" is registered for version \"{}\" in scheme \"pkg/runtime/scheme.go:111\"",
-                self.version,
+                gvk.version,
                 gvk.api_version()
             )));
         }

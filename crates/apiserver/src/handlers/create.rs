@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use druse_object::{Str, Value};
+use druse_object::{Map, Str, Value};
 
 use super::{Answer, Call};
 use crate::admission::Operation;
@@ -87,6 +87,9 @@ pub async fn insert(call: &Call, mut object: Value, manager: Option<&str>, dry: 
             m.insert("resourceVersion", rv.clone());
         }
         strategy::prepare_create(&call.resource, &mut new);
+        if call.resource.stored_as == "jobs.batch" {
+            share_labels(call, &mut new);
+        }
         let mut errors = meta::validate_create(&call.resource, &new);
         if !call.resource.custom {
             errors.extend(crate::validate::validate_create(&call.gvk(), &new));
@@ -142,5 +145,21 @@ pub async fn insert(call: &Call, mut object: Value, manager: Option<&str>, dry: 
                 return Err(e.into());
             }
         }
+    }
+}
+
+/// A job that says no labels has those of its template, the ones that its selector adds among them: upstream lets both
+/// be one map.
+fn share_labels(call: &Call, job: &mut Value) {
+    let said = call.body_value("Job").unwrap_or_default();
+    let says = said.at(["metadata", "labels"]).and_then(Value::as_map).is_some_and(|m| !m.is_empty());
+    let theirs = said.at(["spec", "template", "metadata", "labels"]).and_then(Value::as_map);
+    if says || theirs.is_none_or(Map::is_empty) {
+        return;
+    }
+    if let (Some(labels), Some(m)) =
+        (job.at(["spec", "template", "metadata", "labels"]).cloned(), job.make_map_at(["metadata"]))
+    {
+        m.insert("labels", labels);
     }
 }

@@ -50,6 +50,10 @@ impl Options {
             (Some(p), _) => Some(p.to_owned()),
             (None, Some(true)) => Some("Orphan".to_owned()),
             (None, Some(false)) => Some("Background".to_owned()),
+            // Their dependents outlive these kinds unless somebody says otherwise.
+            (None, None) if matches!(&*call.resource.stored_as, "jobs.batch" | "replicationcontrollers") => {
+                Some("Orphan".to_owned())
+            }
             (None, None) => None,
         };
         let mut errors = Vec::new();
@@ -124,7 +128,8 @@ fn returns_object(call: &Call) -> bool {
             | "persistentvolumeclaims"
             | "resourcequotas"
             | "podtemplates"
-    )
+    ) || matches!(call.resource.group.as_str(), "storage.k8s.io" | "resource.k8s.io")
+        && call.resource.plural != "csistoragecapacities"
 }
 
 /// DELETE on a collection.
@@ -222,14 +227,16 @@ pub async fn remove(call: &Call, name: &str, options: &Options) -> Result<Remove
                 begin = grace < had;
             }
             // A pod that waited already is shown with how the wait ended.
-            if begin && (!at_once || deleting) {
+            let pod = resource.stored_as == "pods";
+            if begin && (!at_once || deleting || pod) {
                 let now = jiff::Timestamp::now().as_second();
                 meta.insert("deletionTimestamp", timestamp(now + grace));
                 meta.insert("deletionGracePeriodSeconds", if namespace { Value::Null } else { Value::Int(grace) });
                 if namespace {
                     meta.remove("deletionGracePeriodSeconds");
                 }
-                if !at_once
+                if !deleting
+                    && (!at_once || pod)
                     && meta.get("generation").and_then(Value::as_i64).is_some_and(|g| g > 0)
                     && let Some(Value::Int(g)) = meta.get_mut("generation")
                 {
@@ -269,7 +276,14 @@ pub async fn remove(call: &Call, name: &str, options: &Options) -> Result<Remove
     }
 }
 
-fn check_preconditions(call: &Call, name: &str, options: &Options, old: &Value, rv: u64) -> Result<(), Status> {
+/// Whether an object is the one, and in the state, that a deletion asks for.
+pub(super) fn check_preconditions(
+    call: &Call,
+    name: &str,
+    options: &Options,
+    old: &Value,
+    rv: u64,
+) -> Result<(), Status> {
     // Upstream names the kind here, not the resource.
     let n = Named { group: &call.resource.group, resource: &call.resource.kind, name };
     let uid = old.str_at(["metadata", "uid"]).unwrap_or_default();

@@ -4,6 +4,7 @@ mod call;
 mod create;
 mod delete;
 mod discovery;
+mod evict;
 mod info;
 mod patch;
 mod pods;

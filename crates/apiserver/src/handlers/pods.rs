@@ -2,7 +2,6 @@
 
 use druse_object::{Map, Value};
 
-use super::delete::{Options, Removed, remove};
 use super::update::{Mode, change};
 use super::{Answer, Call};
 use crate::admission::Operation;
@@ -67,14 +66,15 @@ pub async fn bind(call: &Call) -> Answer {
                 m.insert(k.clone(), v.clone());
             }
         }
-        set_condition(&mut new, "PodScheduled");
+        set_condition(&mut new, "PodScheduled", &[]);
         Ok(new)
     })
     .await?;
     Ok(response::status(&Status::success(201, None)))
 }
 
-fn set_condition(pod: &mut Value, kind: &str) {
+/// Sets a condition of a pod to true; `more` are its reason and message.
+pub(super) fn set_condition(pod: &mut Value, kind: &str, more: &[(&str, &str)]) {
     let Some(status) = pod.make_map_at(["status"]) else { return };
     let list = status.entry_or_null("conditions");
     if list.is_null() {
@@ -86,61 +86,11 @@ fn set_condition(pod: &mut Value, kind: &str) {
     c.insert("status", "True");
     c.insert("lastProbeTime", Value::Null);
     c.insert("lastTransitionTime", now());
+    for (key, text) in more {
+        c.insert(*key, *text);
+    }
     list.retain(|c| c.str_at(["type"]) != Some(kind));
     list.push(Value::Map(c));
-}
-
-/// Deletes a pod unless a disruption budget forbids it.
-pub async fn evict(call: &Call) -> Answer {
-    let name = call.info.name.as_str();
-    let pod = call.shared.object("pods", call.namespace(), name).ok_or_else(|| Status::not_found(call.named(name)))?;
-    let mut body = call.body_value("Eviction")?;
-    if body.str_at(["metadata", "name"]).unwrap_or_default() != name {
-        return Err(Status::bad_request("name in URL does not match name in Eviction object"));
-    }
-    let dry = call.dry_run()?;
-    call.admit(Operation::Create, &mut body, None, dry).await?;
-    let ended = matches!(pod.str_at(["status", "phase"]), Some("Succeeded" | "Failed" | "Pending"));
-    if !ended {
-        let budgets = call.shared.objects("poddisruptionbudgets.policy", call.namespace());
-        let matching: Vec<&Value> = budgets
-            .iter()
-            .filter(|b| druse_object::selector::selects(&b["spec"]["selector"], &pod["metadata"]["labels"]))
-            .collect();
-        if matching.len() > 1 {
-            return Err(Status::internal(
-                "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
-            ));
-        }
-        for b in matching {
-            let allowed = b.at(["status", "disruptionsAllowed"]).and_then(Value::as_i64).unwrap_or(0);
-            if allowed <= 0 {
-                let budget = b.str_at(["metadata", "name"]).unwrap_or_default();
-                let healthy = b.at(["status", "currentHealthy"]).and_then(Value::as_i64).unwrap_or(0);
-                let needed = b.at(["status", "desiredHealthy"]).and_then(Value::as_i64).unwrap_or(0);
-                let mut cause = Map::new();
-                cause.insert("reason", "DisruptionBudget");
-                cause.insert(
-                    "message",
-                    format!("The disruption budget {budget} needs {needed} healthy pods and has {healthy} currently"),
-                );
-                return Err(Status::new(
-                    429,
-                    "TooManyRequests",
-                    "Cannot evict pod as it would violate the pod's disruption budget.",
-                )
-                .with_causes(vec![Value::Map(cause)]));
-            }
-        }
-    }
-    let options = Options {
-        grace: body.at(["deleteOptions", "gracePeriodSeconds"]).and_then(Value::as_i64),
-        dry_run: dry,
-        ..Options::default()
-    };
-    match remove(call, name, &options).await? {
-        Removed::Gone(_) | Removed::Waits(_) => Ok(response::status(&Status::success(201, None))),
-    }
 }
 
 /// Judges what is asked of a log.

@@ -42,7 +42,7 @@ pub async fn dispatch(call: &Call, sub: &str) -> Answer {
         (_, "scale") => scale(call).await,
         ("serviceaccounts", "token") => reviews::token(call).await,
         ("pods", "binding") => pods::bind(call).await,
-        ("pods", "eviction") => pods::evict(call).await,
+        ("pods", "eviction") => super::evict::evict(call).await,
         ("pods", "log") => pods::log(call),
         ("pods" | "services" | "nodes", "exec" | "attach" | "portforward" | "proxy") => pods::connect(call, sub).await,
         (_, _) => match call.info.verb {
@@ -209,8 +209,12 @@ async fn scale(call: &Call) -> Answer {
             let mut new = old.clone();
             set_path(&mut new, &paths.spec_replicas, Value::Int(replicas));
             let rv = scale.str_at(["metadata", "resourceVersion"]).unwrap_or_default().to_owned();
+            let uid = scale.at(["metadata", "uid"]).filter(|u| u.as_str() != Some("")).cloned();
             if let Some(m) = new.make_map_at(["metadata"]) {
                 m.insert("resourceVersion", rv);
+                if let Some(uid) = uid {
+                    m.insert("uid", uid);
+                }
             }
             Ok(new)
         })
@@ -240,8 +244,9 @@ fn scale_body(call: &Call) -> Result<Value, Status> {
     let text = |key: &str| body.str_at([key]).unwrap_or_default().to_owned();
     let (version, kind) = (text("apiVersion"), text("kind"));
     let kind = if kind.is_empty() { "Scale".to_owned() } else { kind };
+    let shown = version.rsplit('/').next().filter(|v| !v.is_empty()).unwrap_or("v1");
     let refuse =
-        |why: String| Status::bad_request(format!("{kind} in version \"v1\" cannot be handled as a Scale: {why}"));
+        |why: String| Status::bad_request(format!("{kind} in version \"{shown}\" cannot be handled as a Scale: {why}"));
     if kind != "Scale" || !matches!(version.as_str(), "" | "autoscaling/v1") {
         return Err(refuse(format!(
             "no kind \"{kind}\" is registered for version \"{version}\" in scheme \"pkg/runtime/scheme.go:111\""

@@ -104,10 +104,14 @@ pub async fn change(
             && call.method != http::Method::PATCH
         {
             let group = if resource.custom { format!("{}/", resource.group) } else { String::new() };
-            let place = [resource.plural.as_str(), call.namespace(), name];
+            // Where upstream keeps these is older than their name.
+            let plural = if resource.stored_as == "replicationcontrollers" { "controllers" } else { &resource.plural };
+            // A dry run asks no store, and knows no place in one.
+            let prefix = if dry { "" } else { "/registry" };
+            let place = [plural, call.namespace(), name];
             let place: Vec<&str> = place.into_iter().filter(|p| !p.is_empty()).collect();
             let why = format!(
-                "StorageError: invalid object, Code: 4, Key: /{group}{}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {is}",
+                "StorageError: invalid object, Code: 4, Key: {prefix}/{group}{}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {is}",
                 place.join("/")
             );
             return Err(Status::conflict(call.named(name), why));

@@ -321,7 +321,10 @@ fn keep(value: &mut Value, slot: &Slot) -> bool {
         Value::Float(f) => *f != 0.0,
         Value::String(s) => !s.is_empty(),
         Value::Array(a) => !a.is_empty(),
-        Value::Map(m) => !m.is_empty() || slot.node().is_struct() || slot.node().preserve,
+        Value::Map(m) => {
+            let node = slot.node();
+            !m.is_empty() || node.is_struct() || node.preserve || node.shape == Shape::Any
+        }
         _ => true,
     }
 }

@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 
 use druse_object::{Gvk, Map, Value};
 
+use super::resources::{names_in, total};
 use crate::schema::{Node, Shape, Slot};
 
 static TABLE: LazyLock<HashMap<String, Map>> = LazyLock::new(|| {
@@ -282,6 +283,43 @@ fn pod(value: &mut Value) {
                     }
                 }
             }
+        }
+    }
+    pod_requests(value);
+}
+
+/// A pod that asks for something as a whole asks for what its containers do, or what it is limited to.
+fn pod_requests(value: &mut Value) {
+    let Some(spec) = value.get("spec") else { return };
+    let Some(own) = spec.get("resources").filter(|r| !r.is_null()) else { return };
+    let amounts = |what: &str| own.get(what).and_then(Value::as_map).cloned().unwrap_or_default();
+    let (mut limits, mut requests) = (amounts("limits"), amounts("requests"));
+    let huge = |name: &str| name.starts_with("hugepages-");
+    if limits.is_empty() && requests.is_empty() {
+        return;
+    }
+    for name in names_in(spec, "limits").into_iter().filter(|n| huge(n)) {
+        if let Some(sum) = total(spec, "limits", name).filter(|_| !requests.contains_key(name))
+            && !limits.contains_key(name)
+        {
+            limits.insert(name, sum.to_string());
+        }
+    }
+    if !limits.is_empty() {
+        for name in names_in(spec, "requests").into_iter().filter(|n| matches!(*n, "cpu" | "memory")) {
+            if let Some(sum) = total(spec, "requests", name).filter(|_| !requests.contains_key(name)) {
+                requests.insert(name, sum.to_string());
+            }
+        }
+        for (name, limit) in limits.iter() {
+            if (huge(name) || matches!(&**name, "cpu" | "memory")) && !requests.contains_key(name) {
+                requests.insert(name.clone(), limit.clone());
+            }
+        }
+    }
+    for (what, list) in [("limits", limits), ("requests", requests)] {
+        if let Some(m) = value.make_map_at(["spec", "resources"]).filter(|_| !list.is_empty()) {
+            m.insert(what, list);
         }
     }
 }

@@ -178,15 +178,12 @@ pub fn validate_metadata_update(new: &Value, old: &Value, core: bool) -> Vec<Fie
     for key in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
         immutable(&at(new, key), &at(old, key), &format!("metadata.{key}"), &mut changed);
     }
-    let mut said = Vec::new();
-    common(new, core, &mut said);
-    // Built-in kinds are judged by the generic registry and by their own, there twice.
+    // Built-in kinds are judged by the generic registry and by their own; labels, annotations and finalizers by each as
+    // often as `kinds` says.
     for _ in 0..if core { 2 } else { 1 } {
         out.extend(changed.iter().cloned());
     }
-    for _ in 0..if core { 3 } else { 1 } {
-        out.extend(said.iter().cloned());
-    }
+    common(new, core, &mut out);
     out
 }
 

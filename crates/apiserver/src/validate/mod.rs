@@ -24,6 +24,7 @@ mod network;
 mod node;
 mod pod;
 mod pod_update;
+mod resources;
 mod schedule;
 mod scheduling;
 mod schema_rules;

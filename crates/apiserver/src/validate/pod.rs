@@ -5,9 +5,10 @@ use std::collections::{HashMap, HashSet};
 use druse_object::{Map, Quantity, Value};
 
 use super::at::{At, Errors};
-use super::containers::{self, container_requirements, names_in, pod_requirements, total, trimmed_image};
+use super::containers::{self, trimmed_image};
 use super::meta::{annotations, labels};
 use super::names::{NameRule, is_dns1123_subdomain_with_underscore, is_qualified_name};
+use super::resources::{container_requirements, names_in, pod_requirements, total};
 use super::{ip, scheduling, security, volumes};
 use crate::field::FieldError;
 
@@ -109,7 +110,7 @@ fn pod_spec(at: &At, meta: Option<&Value>, out: &mut Errors) {
     containers::containers(&at.child("containers"), &spec, out);
     containers::init_containers(&at.child("initContainers"), &spec, out);
     containers::ephemeral_containers(&at.child("ephemeralContainers"), &spec, out);
-    own_resources(at, out);
+    own_resources(at, &spec.claims, out);
     host_network_ports(at, meta.is_some(), out);
     at.child("restartPolicy").one_of(&["Always", "OnFailure", "Never"], out);
     at.child("dnsPolicy").one_of(&["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"], out);
@@ -152,7 +153,7 @@ fn pod_spec(at: &At, meta: Option<&Value>, out: &mut Errors) {
     if let Some(overhead) = at.get("overhead") {
         let mut limits = Map::new();
         limits.insert("limits", overhead.value().clone());
-        container_requirements(&At::new(&Value::Map(limits), &overhead.path()), out);
+        container_requirements(&At::new(&Value::Map(limits), &overhead.path()), &[], out);
     }
     security::operating_system(at, out);
     file_volumes(at, out);
@@ -186,12 +187,12 @@ fn resource_claims(list: &At, out: &mut Errors) {
 }
 
 /// Resources of the pod as a whole: no less than its containers ask for together.
-fn own_resources(spec: &At, out: &mut Errors) {
+fn own_resources(spec: &At, claims: &[&str], out: &mut Errors) {
     let Some(r) = spec.get("resources") else { return };
     if spec.value().str_at(["os", "name"]) == Some("windows") {
         return r.forbidden("may not be set for a windows pod", out);
     }
-    pod_requirements(&r, out);
+    pod_requirements(&r, claims, out);
     let compare = |what: &'static str, only_huge: bool, out: &mut Errors| {
         let list = r.child(what);
         for name in names_in(spec.value(), what) {

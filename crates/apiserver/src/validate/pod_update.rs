@@ -382,6 +382,54 @@ pub(crate) fn status(new: &Value, old: &Value, out: &mut Errors) {
             linux.child("supplementalGroups").items().for_each(|g| g.within(0, i64::from(i32::MAX), out));
         }
     }
+    for (list, containers) in [("containerStatuses", "containers"), ("initContainerStatuses", "initContainers")] {
+        let all = part(part(new, "spec"), containers).items();
+        for c in s.child(list).items() {
+            let container = all.iter().find(|k| k.get("name") == c.value().get("name"));
+            allocated(&c.child("allocatedResourcesStatus"), container, out);
+        }
+    }
+    for c in s.child("ephemeralContainerStatuses").items().filter(|c| c.child("allocatedResourcesStatus").len() > 0) {
+        c.child("allocatedResourcesStatus").forbidden("must not be specified in container status", out);
+    }
+}
+
+/// What devices a container has: ones that it asked for, each told once.
+fn allocated(list: &At, container: Option<&Value>, out: &mut Errors) {
+    const LONGEST: usize = 1024;
+    const CLAIM: &str = "must match one of the container's resource claims in a format 'claim:<claimName>/<request>' or 'claim:<claimName>' if request is empty";
+    for a in list.items() {
+        let name = a.text_of("name");
+        let claim = name.strip_prefix("claim:");
+        let fits = |c: &Value| match claim {
+            Some(claim) => part(part(c, "resources"), "claims").items().iter().any(|k| {
+                let request = k.str_at(["request"]).filter(|r| !r.is_empty());
+                let whole = k.str_at(["name"]).unwrap_or_default().to_owned();
+                claim == request.map_or(whole.clone(), |r| format!("{whole}/{r}"))
+            }),
+            None => c.at(["resources", "requests", name]).is_some(),
+        };
+        if container.is_some_and(|c| !fits(c)) {
+            let why = if claim.is_some() { CLAIM } else { "must match one of the container's resource requests" };
+            a.child("name").invalid(why, out);
+        }
+        let mut seen = Vec::new();
+        for r in a.child("resources").items() {
+            r.child("health").any_of(&["Healthy", "Unhealthy", "Unknown"], out);
+            if let Some(m) = r.get("message") {
+                match m.text().len() {
+                    0 => m.required("must be non-empty if specified", out),
+                    n if n > LONGEST => m.too_long(LONGEST, out),
+                    _ => {}
+                }
+            }
+            let id = r.text_of("resourceID");
+            if seen.contains(&id) {
+                r.child("resourceID").duplicate(id, out);
+            }
+            seen.push(id);
+        }
+    }
 }
 
 /// What has ended stays ended, unless its pod starts such containers again.

@@ -10,6 +10,7 @@ use super::containers::{PULL_POLICIES, field_ref, resource_ref};
 use super::meta::{label_selector, template_metadata};
 use super::names::NameRule;
 use super::storage::claim_spec;
+use crate::field::FieldError;
 
 /// Sources of a pod's volumes, in the order in which they are looked at: the first is judged, the others are too many.
 const POD_SOURCES: [&str; 30] = [
@@ -162,7 +163,7 @@ pub(crate) fn sources(v: &At, known: &[&'static str], place: &Place, out: &mut E
 }
 
 const LONG_PORTAL: &str = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is specified.";
-const PARTITION: &str = "must be between 0 and 255 (inclusive); 0 means the whole volume (unpartitioned)";
+const PARTITION: &str = "must be between 1 and 255, inclusive";
 
 fn source(kind: &str, at: &At, place: &Place, out: &mut Errors) {
     let persistent = matches!(place, Place::Persistent(_));
@@ -236,7 +237,7 @@ fn source(kind: &str, at: &At, place: &Place, out: &mut Errors) {
         "flexVolume" => {
             for (k, _) in at.child("options").entries() {
                 let namespace = format!(".{}", k.split('/').next().unwrap_or_default().to_lowercase());
-                if k.contains('/') && (namespace.ends_with(".kubernetes.io") || namespace.ends_with(".k8s.io")) {
+                if namespace.ends_with(".kubernetes.io") || namespace.ends_with(".k8s.io") {
                     at.child("options").entry(k).bad(k, "kubernetes.io and k8s.io namespaces are reserved", out);
                 }
             }
@@ -268,9 +269,11 @@ fn source(kind: &str, at: &At, place: &Place, out: &mut Errors) {
                     && !volume.is_empty()
                 {
                     let claim = format!("{pod}-{volume}");
+                    let path = at.path();
+                    let path = path.strip_suffix("ephemeral").unwrap_or(&path);
                     for why in NameRule::Subdomain.errors(&claim, false) {
-                        let quoted = crate::field::go_quote(&claim);
-                        at.child("name").bad(*volume, format!("PVC name {quoted}: {why}"), out);
+                        let why = format!("PVC name {}: {why}", crate::field::go_quote(&claim));
+                        out.push(FieldError::invalid(format!("{path}name"), *volume, why));
                     }
                 }
             }
@@ -418,22 +421,26 @@ pub(crate) fn token_lifetime(at: &At, out: &mut Errors) {
     }
 }
 
+/// Whether a name is one of its kind: a dated domain with a suffix, or letters and digits of a fixed number.
 fn iscsi_name_fits(name: &str) -> bool {
-    let hex = |s: &str, n: usize| s.len() == n && s.bytes().all(|b| b.is_ascii_hexdigit());
+    let plain = |s: &str, n: usize| s.len() == n && s.bytes().all(|b| b.is_ascii_alphanumeric());
     if let Some(rest) = name.strip_prefix("iqn.") {
         let digits =
             |s: Option<&str>, n: usize| s.is_some_and(|s| s.len() == n && s.bytes().all(|b| b.is_ascii_digit()));
         let dated = digits(rest.get(..4), 4) && rest.get(4..5) == Some("-") && digits(rest.get(5..7), 2);
-        let named = rest.get(7..).and_then(|r| r.strip_prefix('.')).is_some_and(|r| {
-            let (domain, tail) = r.split_once(':').map_or((r, None), |(d, t)| (d, Some(t)));
-            let word = |s: &str| !s.is_empty() && s.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
-            domain.split('.').all(word) && tail.is_none_or(|t| !t.is_empty() && !t.contains([',', ' ']))
-        });
-        return dated && named;
+        let named = rest.get(7..).and_then(|r| r.strip_prefix('.')).and_then(|r| r.split_once(':'));
+        return dated
+            && named.is_some_and(|(domain, tail)| {
+                let barred = |c: char| ",;*&$|".contains(c) || c.is_ascii_whitespace();
+                !domain.is_empty()
+                    && domain.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c))
+                    && !tail.is_empty()
+                    && !tail.contains(barred)
+            });
     }
     match (name.strip_prefix("eui."), name.strip_prefix("naa.")) {
-        (Some(id), _) => hex(id, 16),
-        (_, Some(id)) => hex(id, 32),
+        (Some(id), _) => plain(id, 16),
+        (_, Some(id)) => plain(id, 32),
         _ => false,
     }
 }

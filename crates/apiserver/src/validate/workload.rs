@@ -458,3 +458,52 @@ pub(crate) fn revision(new: &Value, old: Option<&Value>, out: &mut Errors) {
         (None, _) => data.required("data must be a valid JSON object", out),
     }
 }
+
+/// Conditions of a disruption budget are whole, its counts no less than nothing.
+pub(super) fn budget_status(new: &Value, out: &mut Errors) {
+    let root = At::new(new, "");
+    let status = root.child("status");
+    conditions(&status.child("conditions"), out);
+    for key in ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"] {
+        status.child(key).nonnegative(out);
+    }
+}
+
+/// Conditions in the form that newer kinds share.
+fn conditions(list: &At, out: &mut Errors) {
+    const LONGEST_REASON: usize = 1024;
+    const LONGEST_MESSAGE: usize = 32 * 1024;
+    const REASON: &str = "a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric characters or '_,:', and must end with an alphanumeric character or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName',  or 'ReasonA,ReasonB',  or 'ReasonA:ReasonB', regex used for validation is '[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?')";
+    let mut seen = Vec::new();
+    for c in list.items() {
+        let kind = c.child("type");
+        if seen.contains(&kind.text()) {
+            kind.duplicate(kind.text(), out);
+        }
+        seen.push(kind.text());
+        kind.qualified(out);
+        c.child("status").any_of(&["False", "True", "Unknown"], out);
+        if c.int_of("observedGeneration") < 0 {
+            c.child("observedGeneration").invalid("must be greater than or equal to zero", out);
+        }
+        if !c.child("lastTransitionTime").is_given() {
+            c.child("lastTransitionTime").required("", out);
+        }
+        let reason = c.child("reason");
+        let text = reason.text();
+        if reason.need(out) {
+            let inner = |b: u8| b.is_ascii_alphanumeric() || b"_,:".contains(&b);
+            let last = text.bytes().last().is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_');
+            let first = text.bytes().next().is_some_and(|b| b.is_ascii_alphabetic());
+            if !(first && last && text.bytes().all(inner)) {
+                reason.invalid(REASON, out);
+            }
+            if text.len() > LONGEST_REASON {
+                reason.too_long(LONGEST_REASON, out);
+            }
+        }
+        if c.text_of("message").len() > LONGEST_MESSAGE {
+            c.child("message").too_long(LONGEST_MESSAGE, out);
+        }
+    }
+}

@@ -64,6 +64,10 @@ impl Masks {
 
     fn value(&self, v: &Value, key: &str) -> Value {
         match v {
+            // By pod, when each was evicted.
+            Value::Map(m) if key == "disruptedPods" => {
+                Value::Map(m.keys().map(|k| (k.clone(), Value::from("<time>"))).collect())
+            }
             Value::Map(m) => {
                 let sorted: BTreeMap<_, _> = m.iter().map(|(k, v)| (k.clone(), self.value(v, k))).collect();
                 Value::Map(sorted.into_iter().collect())
