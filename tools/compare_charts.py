@@ -5,7 +5,8 @@
 
 A PATH is a chart (a folder with Chart.yaml, or a .tgz) or a folder in which charts are looked for. Each chart is
 rendered with its default values and once with each values file it carries for its own tests (ci/*.yaml and
-values-*.yaml); --variants adds runs with other flags, --flags with values on the command line and other outputs.
+values-*.yaml); --variants adds runs with other flags, --flags with values on the command line and other outputs, and
+--branches with values made of the chart's own (branch_values.py) that reach the branches of its templates.
 
 A comparison ends in one of these:
 
@@ -26,6 +27,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+import branch_values
 
 VARIANTS = [
     ["--include-crds"],
@@ -86,7 +89,13 @@ def cases(options):
                 for flags in FLAGS:
                     filled = fill(flags, chart, options.scratch)
                     if filled:
-                        yield [*args, *filled]
+                        named = "--name-template" in filled
+                        yield [args[0], *args[2 if named else 1 :], *filled]
+            if options.branches:
+                # A folder of a fixed name, so that what helm printed can be kept.
+                folder = hashlib.sha256(chart.encode()).hexdigest()[:16]
+                for path in branch_values.write(chart, os.path.join(options.branches, folder)):
+                    yield [*args, "--values", path]
 
 
 def fill(flags, chart, scratch):
@@ -220,6 +229,7 @@ def main():
     parser.add_argument("--defaults-only", action="store_true", help="no values files")
     parser.add_argument("--variants", action="store_true", help="with other flags too")
     parser.add_argument("--flags", action="store_true", help="with values on the command line and other outputs, too")
+    parser.add_argument("--branches", metavar="DIR", help="with values for its branches too, which are written there")
     parser.add_argument("--show", default="reason,DIFFERENT,object", help="which endings to print in full")
     options = parser.parse_args()
     if options.cache:
@@ -235,7 +245,7 @@ def main():
         todo = list(cases(options))
         for args, (ending, detail) in zip(todo, pool.map(lambda a: compare(options, a), todo)):
             counts[ending] += 1
-            seen.add(args[2])
+            seen.add(next(a for a in args[1:] if os.path.exists(a)))
             if ending in shown:
                 print(f"{ending}: {' '.join(args[2:])}\n{detail}", flush=True)
     print(f"{len(seen)} charts, {len(todo)} renders: " + ", ".join(f"{counts[e]} {e}" for e in ORDER))
