@@ -27,6 +27,9 @@ pub enum FluxError {
         /// What is known.
         known: String,
     },
+    /// A chart makes the same object twice.
+    #[error("error while running post render on files: may not add resource with an already registered id: {0}")]
+    RenderedTwice(String),
     /// A variable's name is not one.
     #[error("'{0}' var name is invalid, must match '^[_[:alpha:]][_[:alpha:][:digit:]]*$'")]
     VarName(String),

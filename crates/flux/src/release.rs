@@ -92,10 +92,11 @@ impl CrdsPolicy {
         Self::parse(spec.install.as_ref().and_then(|a| a.crds.as_deref()), Self::Create)
     }
 
-    /// The policy on upgrade: `Skip` unless said otherwise. `None` when it is not one.
+    /// The policy on upgrade: `Create`, too, unless said otherwise (the documentation says `Skip`, helm-controller does
+    /// this). `None` when it is not one.
     #[must_use]
     pub fn on_upgrade(spec: &HelmReleaseSpec) -> Option<Self> {
-        Self::parse(spec.upgrade.as_ref().and_then(|a| a.crds.as_deref()), Self::Skip)
+        Self::parse(spec.upgrade.as_ref().and_then(|a| a.crds.as_deref()), Self::Create)
     }
 
     fn parse(text: Option<&str>, default: Self) -> Option<Self> {
@@ -378,6 +379,20 @@ pub fn render(
     let mut objects: Vec<Object> =
         rendered.manifests.into_iter().flat_map(druse_helm::Manifest::into_objects).collect();
     let mut hooks: Vec<Object> = rendered.hooks.into_iter().flat_map(|h| h.manifest.into_objects()).collect();
+    // Everything goes through kustomize, if only for its labels.
+    objects.retain(|o| !is_local(o));
+    if let Some(twice) = first_twice(objects.iter()) {
+        return Err(FluxError::RenderedTwice(twice));
+    }
+    let strategy = hr.spec.post_render_strategy.as_deref().unwrap_or_default();
+    if !matches!(strategy, "nohooks" | "separate")
+        && let Some(twice) = first_twice(objects.iter().chain(&hooks))
+    {
+        warnings.push(format!(
+            "{twice} is both a hook and an object, or two hooks: Flux 2.8 and later refuse that unless \
+             spec.postRenderStrategy is separate or nohooks"
+        ));
+    }
     if hr.spec.post_render_strategy.as_deref() == Some("nohooks") {
         objects = post_render(hr, objects)?;
     } else if hr.spec.post_render_strategy.as_deref() == Some("separate") {
@@ -400,6 +415,24 @@ pub fn render(
         manifest,
         asked_api_versions: rendered.asked_api_versions,
     })
+}
+
+/// What kustomize takes for its own and drops.
+fn is_local(o: &Object) -> bool {
+    o.annotation("config.kubernetes.io/local-config").is_some_and(|v| v != "false")
+}
+
+/// The first object that is there twice, as kustomize names it.
+fn first_twice<'a>(mut objects: impl Iterator<Item = &'a Object>) -> Option<String> {
+    let mut seen = std::collections::HashSet::new();
+    let twice = objects.find(|o| {
+        let namespace = Some(o.namespace()).filter(|n| !n.is_empty()).unwrap_or("default");
+        !o.name().is_empty() && !seen.insert((o.api_version(), o.kind(), namespace, o.name()))
+    })?;
+    let gvk = twice.gvk();
+    let group = if gvk.group.is_empty() { "[noGrp]" } else { &gvk.group };
+    let namespace = if twice.namespace().is_empty() { "[noNs]" } else { twice.namespace() };
+    Some(format!("{}.{}.{group}/{}.{namespace}", gvk.kind, gvk.version, twice.name()))
 }
 
 /// Whether all that a schema check has to say is that schemas at URLs were not fetched. Such a chart is rendered
@@ -536,10 +569,23 @@ mod tests {
     }
 
     #[test]
-    fn crds_are_created_on_install_and_skipped_on_upgrade() {
+    fn an_object_twice_is_named_as_kustomize_does() {
+        let object = |text: &str| Object::new(yaml::parse(text, yaml::Dialect::Sigs).unwrap());
+        let one = object("apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: a}\n");
+        let same = object("apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: a, namespace: default}\n");
+        let other = object("apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: a, namespace: b}\n");
+        assert_eq!(first_twice([&one, &other].into_iter()), None);
+        assert_eq!(
+            first_twice([&other, &same, &one].into_iter()).as_deref(),
+            Some("ServiceAccount.v1.[noGrp]/a.[noNs]")
+        );
+    }
+
+    #[test]
+    fn crds_are_created_on_install_and_on_upgrade() {
         let spec = release("a", "{}").spec;
         assert_eq!(CrdsPolicy::on_install(&spec), Some(CrdsPolicy::Create));
-        assert_eq!(CrdsPolicy::on_upgrade(&spec), Some(CrdsPolicy::Skip));
+        assert_eq!(CrdsPolicy::on_upgrade(&spec), Some(CrdsPolicy::Create));
         let spec = release("a", r#"{"install":{"crds":"Sometimes"}}"#).spec;
         assert_eq!(CrdsPolicy::on_install(&spec), None);
     }

@@ -307,6 +307,12 @@ impl Sources {
         }
         let packed: BTreeSet<&str> = chart.dependencies.iter().map(|d| d.name()).collect();
         let mut added = Vec::new();
+        // What the chart was locked to is what Flux builds it with.
+        let locked = |name: &str| {
+            let lock = chart.lock.as_ref()?.get("dependencies")?;
+            let entry = lock.items().iter().find(|d| d.str_at(["name"]) == Some(name))?;
+            entry.str_at(["version"]).map(str::to_string)
+        };
         for dependency in chart.metadata.dependencies.iter().flatten().filter(|d| !packed.contains(d.name.as_str())) {
             if let Some(path) = dependency.repository.strip_prefix("file://") {
                 let beside = druse_kustomize::tree::join(dir, path)
@@ -319,7 +325,7 @@ impl Sources {
             let request = ChartRequest {
                 repository: dependency.repository.clone(),
                 name: dependency.name.clone(),
-                version: dependency.version.clone(),
+                version: locked(&dependency.name).unwrap_or_else(|| dependency.version.clone()),
                 ..ChartRequest::default()
             };
             let found = self.fetcher.chart(&request).map_err(|e| format!("dependency {}: {e}", dependency.name))?;
