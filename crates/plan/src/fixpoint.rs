@@ -16,6 +16,7 @@ use rayon::prelude::*;
 
 use crate::clusters::{self, Rivals};
 use crate::finish::{self, DEFAULT_NAMESPACE};
+use crate::instance;
 use crate::kinds::Kinds;
 use crate::locate::TreeInput;
 use crate::model::{Plan, PlanOptions, SecretValues, ServedKind, Unit, UnitId, UnitKind, UnitState};
@@ -66,6 +67,7 @@ pub fn plan_with(sources: &Sources, options: &PlanOptions) -> Plan {
         warnings.push(format!("units still change each other after {MAX_ROUNDS} rounds; the plan is the last one"));
     }
     warnings.extend(unread_releases(scan, &[read, state.files_of_units()]));
+    warnings.extend(state.resource_sets());
     let mut plan = state.finish();
     warnings.append(&mut plan.warnings);
     plan.warnings = warnings;
@@ -105,6 +107,7 @@ impl State<'_> {
         let focus = self.context.sources.input().focus.as_str();
         let sources = self.context.sources;
         let objects = clusters::nearest_first(&scan.objects, focus, |o| sources.nearness(o));
+        let (made, objects): (Vec<_>, Vec<_>) = objects.into_iter().partition(|o| instance::is_made(o));
         let mut rivals = Rivals::default();
         for o in &objects {
             // What names no source is a patch of one that does.
@@ -119,10 +122,18 @@ impl State<'_> {
             }
         }
         let mut all_sources: HashMap<Name, Arc<Object>> = HashMap::new();
-        for o in objects.iter().filter(|o| World::keeps(o)) {
+        for o in objects.iter().chain(&made).filter(|o| World::keeps(o)) {
             all_sources.entry(name_of(o, DEFAULT_NAMESPACE)).or_insert_with(|| Arc::clone(o));
         }
+        let made: Vec<_> = made.into_iter().filter(|o| Kustomization::is(o)).collect();
         if candidates.is_empty() {
+            if let Some(o) = made.first()
+                && let Some(id) = unit_id(o, DEFAULT_NAMESPACE)
+            {
+                self.roots.insert(id, Arc::clone(o));
+                self.scanned = all_sources;
+                return;
+            }
             for o in objects.iter().filter(|o| HelmRelease::is(o)) {
                 if let Some(id) = unit_id(o, DEFAULT_NAMESPACE) {
                     self.roots.entry(id).or_insert_with(|| Arc::clone(o));
@@ -138,7 +149,7 @@ impl State<'_> {
             api_versions: Arc::new(kinds.api_versions(&self.context.options.api_versions)),
             kinds,
         };
-        let outputs: BTreeMap<UnitId, Done> =
+        let mut outputs: BTreeMap<UnitId, Done> =
             candidates.par_iter().map(|(id, def)| (id.clone(), self.render(id, def, &world))).collect();
         // Who renders whom: by id, or by place where the id changes on the way (a namespace or prefix set).
         let by_place: HashMap<(&str, &str), &UnitId> =
@@ -196,13 +207,40 @@ impl State<'_> {
             let rendered_by_outsider = reach.iter().any(|(other, reached)| {
                 *other != id && reached.contains(id) && !reach.get(id).is_some_and(|r| r.contains(*other))
             });
-            if !rendered_by_outsider && !passed_over.contains(id) {
+            // What the API would refuse by itself gets the rest from a parent, which here is not in use.
+            let part =
+                candidates.len() > 1 && ["interval", "prune"].iter().all(|f| definition.value["spec"].get(f).is_none());
+            if !rendered_by_outsider && !passed_over.contains(id) && !part {
                 self.roots.insert(id.clone(), Arc::clone(definition));
             }
         }
         rivals.narrow(&mut self.roots, focus, warnings);
+        // What an operator makes of an instance is above the roots that it renders; that of another cluster renders none.
+        let mut above: BTreeMap<UnitId, Done> = BTreeMap::new();
+        for o in &made {
+            let Some(id) =
+                unit_id(o, DEFAULT_NAMESPACE).filter(|id| !outputs.contains_key(id) && !above.contains_key(id))
+            else {
+                continue;
+            };
+            let done = self.render(&id, o, &world);
+            let renders = |root: &UnitId, definition: &Object| {
+                let file = definition.provenance.file.as_deref();
+                done.output.units.iter().any(|(made, by)| {
+                    made == root || by.name() == definition.name() && by.provenance.file.as_deref() == file
+                })
+            };
+            let before = self.roots.len();
+            self.roots.retain(|root, definition| !renders(root, definition));
+            if self.roots.len() < before {
+                self.roots.insert(id.clone(), Arc::clone(o));
+                above.insert(id, done);
+            }
+        }
         for root in self.roots.keys() {
-            for name in outputs.get(root).into_iter().flat_map(|o| o.output.reads.named.keys()) {
+            for name in
+                outputs.get(root).or_else(|| above.get(root)).into_iter().flat_map(|o| o.output.reads.named.keys())
+            {
                 if let Some(o) = all_sources.get(name) {
                     self.scanned.insert(name.clone(), Arc::clone(o));
                 }
@@ -218,7 +256,33 @@ impl State<'_> {
         if !lost.is_empty() {
             warnings.push(format!("Kustomizations in files that no unit reads are never applied: {}", lost.join(", ")));
         }
+        outputs.extend(above);
         self.outputs = outputs;
+    }
+
+    /// Whether a unit renders another, or one that does.
+    fn outputs_reach(&self, from: &UnitId, to: &UnitId) -> bool {
+        let mut queue = vec![from];
+        let mut seen: BTreeSet<&UnitId> = BTreeSet::from([from]);
+        while let Some(id) = queue.pop() {
+            if id == to {
+                return true;
+            }
+            let made = self.outputs.get(id).into_iter().flat_map(|done| &done.output.units).map(|(made, _)| made);
+            queue.extend(made.filter(|id| seen.insert(id)));
+        }
+        false
+    }
+
+    /// What is to be said of ResourceSets: a Flux Operator makes objects of them, which are in no plan.
+    fn resource_sets(&self) -> Option<String> {
+        let heads = self.outputs.values().flat_map(|done| &done.output.heads);
+        let sets = heads.filter(|h| h.gvk.kind == "ResourceSet" && h.gvk.group == instance::GROUP);
+        let names: BTreeSet<String> = sets.map(|h| format!("{} ({})", h.name, h.provenance)).collect();
+        let names: Vec<String> = names.into_iter().collect();
+        (!names.is_empty()).then(|| {
+            format!("what a Flux Operator makes of ResourceSets is not rendered by this version: {}", names.join(", "))
+        })
     }
 
     /// The files that the units rendered so far make units of.
@@ -395,7 +459,10 @@ impl State<'_> {
             }
             keys.push((id, finish::keys(&done.output, &finish.fixes)));
             let fixes = finish.fixes.clone();
-            units.insert(id.clone(), finish::unit(id, definition, made_by, self.roots.contains_key(id), &done, finish));
+            // What came up as a root before others could be rendered is none when one of those renders it.
+            let is_root =
+                self.roots.contains_key(id) && made_by.iter().all(|by| by == id || self.outputs_reach(id, by));
+            units.insert(id.clone(), finish::unit(id, definition, made_by, is_root, &done, finish));
             done.keep(self.context.sources.memo(), id, Some(fixes));
         }
         finish::check_dependencies(&mut units);

@@ -1,5 +1,6 @@
 //! Reads a whole tree for Flux objects, whoever applies them: the candidates for roots, and the sources they name.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,13 +9,14 @@ use druse_kustomize::tree::{FileTree, Kind};
 use druse_object::{Object, Provenance, yaml};
 use rayon::prelude::*;
 
+use crate::instance;
 use crate::memo::Memo;
 
 /// How deep folders are looked into.
 const MAX_DEPTH: usize = 64;
 
 /// The groups of the objects that say what is rendered, and of what.
-const GROUPS: [&str; 4] = [KUSTOMIZE_GROUP, HELM_GROUP, SOURCE_GROUP, "source.extensions.fluxcd.io"];
+const GROUPS: [&str; 5] = [KUSTOMIZE_GROUP, HELM_GROUP, SOURCE_GROUP, "source.extensions.fluxcd.io", instance::GROUP];
 
 /// What a tree's files hold.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +36,14 @@ pub fn scan(tree: &dyn FileTree, root: &Path, memo: &Memo) -> Scan {
     walk(tree, "", 0, &mut paths);
     let objects: Vec<Scanned> = paths.par_iter().filter_map(|path| read(tree, root, path, memo)).collect();
     memo.keep_scans(root);
-    Scan { objects: objects.iter().flat_map(|o| o.iter().cloned()).collect(), files: paths.len() }
+    let mut objects: Vec<Arc<Object>> = objects.iter().flat_map(|o| o.iter().cloned()).collect();
+    // What is written down is what somebody applied when bootstrapping; an operator takes it over.
+    let id = |o: &Object| (o.kind().to_string(), o.namespace().to_string(), o.name().to_string());
+    if objects.iter().any(|o| instance::is_made(o)) {
+        let written: BTreeSet<_> = objects.iter().filter(|o| !instance::is_made(o)).map(|o| id(o)).collect();
+        objects.retain(|o| !instance::is_made(o) || !written.contains(&id(o)));
+    }
+    Scan { objects, files: paths.len() }
 }
 
 /// The Flux objects of one file.
@@ -79,7 +88,9 @@ fn flux_objects(text: &str, path: &str) -> Vec<Arc<Object>> {
         };
         let group = object.gvk().group;
         if GROUPS.contains(&group.as_str()) && !object.name().is_empty() {
+            let made = instance::made_by(&object);
             out.push(Arc::new(object));
+            out.extend(made.into_iter().map(Arc::new));
         }
     }
     out

@@ -99,7 +99,8 @@ fn stand_in<'k>(
 }
 
 /// ConfigMaps and Secrets of these names that lie in the tree without any unit applying them, as those that a person
-/// applies when bootstrapping: ConfigMaps with their values, Secrets with placeholders.
+/// applies when bootstrapping: ConfigMaps with their values, Secrets with placeholders. Also those that an operator makes
+/// of an object in a folder that only the unit which reads the Secret applies: then a person made the first one.
 pub(crate) fn in_files(tree: &dyn FileTree, wanted: &BTreeSet<Name>) -> BTreeMap<Name, Arc<Object>> {
     let mut out = BTreeMap::new();
     walk(tree, "", 0, wanted, &mut out);
@@ -131,9 +132,11 @@ fn read(tree: &dyn FileTree, path: &str, wanted: &BTreeSet<Name>, out: &mut BTre
     for doc in yaml::documents(text, yaml::Dialect::Sigs).into_iter().flatten() {
         let provenance = Provenance { file: Some(path.into()), line: doc.line, ..Provenance::default() };
         let object = Object { value: doc.value, provenance };
-        if object.api_version() != "v1" {
+        let made = Some(&object).filter(|o| may_make(&o.gvk())).and_then(made_by);
+        if object.api_version() != "v1" && made.is_none() {
             continue;
         }
+        let object = made.unwrap_or(object);
         for name in wanted {
             let (kind, namespace, own) = name;
             let fits = object.namespace().is_empty() || object.namespace() == namespace;
@@ -141,12 +144,13 @@ fn read(tree: &dyn FileTree, path: &str, wanted: &BTreeSet<Name>, out: &mut BTre
                 continue;
             }
             let found = if kind == "Secret" || object.value.get("sops").is_some() {
-                let keys: BTreeSet<&str> = ["data", "stringData"]
+                let mut keys: BTreeSet<&str> = ["data", "stringData"]
                     .iter()
                     .filter_map(|f| object.value[*f].as_map())
                     .flat_map(|m| m.keys().map(|k| k.as_str()))
                     .collect();
-                stand_in(kind, namespace, own, keys.into_iter(), false, &object.provenance)
+                let any = keys.remove(ANY_ENTRY);
+                stand_in(kind, namespace, own, keys.into_iter(), any, &object.provenance)
             } else {
                 object.clone()
             };
@@ -216,5 +220,24 @@ mod tests {
         let secret = &found[&name("Secret", "s")];
         assert_eq!(secret.value.str_at(["stringData", "token"]), Some("..PLACEHOLDER_token.."));
         assert_eq!(secret.namespace(), "ns");
+    }
+
+    #[test]
+    fn what_an_operator_makes_of_an_object_that_waits_for_it_was_first_made_by_hand() {
+        let tree: druse_kustomize::tree::MemoryTree = [(
+            "apps/secret.yaml",
+            "apiVersion: external-secrets.io/v1\nkind: ExternalSecret\nmetadata: {name: e}\n\
+             spec: {target: {name: all}, dataFrom: [{extract: {key: k}}]}\n---\n\
+             apiVersion: external-secrets.io/v1\nkind: ExternalSecret\nmetadata: {name: some}\n\
+             spec: {data: [{secretKey: x}]}\n",
+        )]
+        .into_iter()
+        .collect();
+        let name = |name: &str| ("Secret".to_string(), "ns".to_string(), name.to_string());
+        let found = in_files(&tree, &BTreeSet::from([name("all"), name("some"), name("e")]));
+        assert_eq!(found.keys().map(|n| n.2.as_str()).collect::<Vec<_>>(), ["all", "some"]);
+        assert!(found[&name("all")].value.at(["stringData", ANY_ENTRY]).is_some());
+        assert_eq!(found[&name("some")].value.str_at(["stringData", "x"]), Some("..PLACEHOLDER_x.."));
+        assert_eq!(found[&name("some")].namespace(), "ns");
     }
 }

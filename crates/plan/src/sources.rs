@@ -15,7 +15,9 @@ use druse_object::{Object, Value};
 use druse_source::mirror::source_folder;
 use druse_source::{Auth, Fetcher, GitReference, GitRequest, OciReference, OciRequest, SourceError, TreeArtifact};
 
+use crate::clusters::is_put_aside;
 use crate::copied::{self, CopiedTree, Subtree};
+use crate::instance;
 use crate::locate::TreeInput;
 use crate::memo::{Cells, Memo, once};
 use crate::model::{ChartInfo, Fault, SourceInfo, TreeSource, UnitError};
@@ -127,7 +129,9 @@ pub(crate) fn identify_tree(input: &TreeInput, scan: &Scan) -> TreeUrls {
     // many Kustomizations there are.
     let mut votes: BTreeMap<(String, String, String), (usize, usize, usize)> = BTreeMap::new();
     let mut paths: BTreeMap<(String, String, String), BTreeSet<String>> = BTreeMap::new();
-    for k in scan.objects.iter().filter(|o| Kustomization::is(o)) {
+    // What was put aside may have been written for other folders.
+    let in_use = |o: &Object| !is_put_aside(o.provenance.file.as_deref().unwrap_or_default(), &input.focus);
+    for k in scan.objects.iter().filter(|o| Kustomization::is(o) && in_use(o)) {
         let reference = |field| k.value.str_at(["spec", "sourceRef", field]).unwrap_or_default();
         let namespace = if reference("namespace").is_empty() { k.namespace() } else { reference("namespace") };
         let id = (reference("kind").to_string(), namespace.to_string(), reference("name").to_string());
@@ -177,7 +181,7 @@ pub(crate) fn identify_tree(input: &TreeInput, scan: &Scan) -> TreeUrls {
     let most = votes.values().map(|v| v.1).max().unwrap_or_default();
     let mut sure = BTreeSet::new();
     for (id, (found, named, all)) in votes.iter().filter(|(_, v)| v.1 > 0) {
-        let defined = sources.contains_key(id);
+        let defined = sources.get(id).is_some_and(|o| !instance::is_made(o));
         // One that few name is more likely misspelt.
         let usual = id.2 == "flux-system" || *named == most;
         if !defined && usual {
@@ -190,7 +194,9 @@ pub(crate) fn identify_tree(input: &TreeInput, scan: &Scan) -> TreeUrls {
         sure.insert(id.clone());
     }
     // An artifact may be pushed from a folder of the tree, and its paths are those in that.
-    let others = paths.iter().filter(|(id, all)| !sources.contains_key(*id) && !sure.contains(*id) && all.len() > 1);
+    let others = paths.iter().filter(|(id, all)| {
+        sources.get(*id).is_none_or(|o| instance::is_made(o)) && !sure.contains(*id) && all.len() > 1
+    });
     let pushed: Vec<_> = others.filter_map(|(id, all)| Some((id, folder_with(&*input.tree, all)?))).collect();
     if !matched && sure.is_empty() && pushed.is_empty() {
         let best = votes.iter().filter(|(_, v)| v.0 > 0).max_by(|a, b| {
@@ -322,8 +328,10 @@ impl Sources {
     pub fn tree(&self, lookup: &dyn Lookup, reference: &SourceRef, namespace: &str) -> Result<SourceTree> {
         let namespace = reference.namespace.as_deref().filter(|n| !n.is_empty()).unwrap_or(namespace);
         let id = format!("{}/{namespace}/{}", reference.kind, reference.name);
-        let Some(object) = lookup.get(&reference.kind, namespace, &reference.name) else {
-            let key = (reference.kind.to_string(), namespace.to_string(), reference.name.to_string());
+        let key = (reference.kind.to_string(), namespace.to_string(), reference.name.to_string());
+        // What an operator makes is the tree, or a folder of it, where that was found out.
+        let own = |o: &Arc<Object>| instance::is_made(o) && self.is_tree.undefined.contains_key(&key);
+        let Some(object) = lookup.get(&reference.kind, namespace, &reference.name).filter(|o| !own(o)) else {
             match self.is_tree.undefined.get(&key) {
                 Some(folder) if folder.is_empty() => return Ok(self.own(id, String::new(), None)),
                 Some(folder) => {
