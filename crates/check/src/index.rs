@@ -232,14 +232,24 @@ impl<'a> Index<'a> {
                 return match (o.namespace, brings_definitions(spec), o.is_foreign()) {
                     (_, true, _) => kind == "CustomResourceDefinition",
                     (Some(target), ..) if kind == "Namespace" => target == name,
+                    (_, _, true) if kind == "CustomResourceDefinition" => {
+                        [&o.unit.id.name, &o.unit.id.namespace].iter().any(|of| begins_a_word(of, name))
+                    }
                     (_, _, true) => [&o.unit.id.name, &o.unit.id.namespace].iter().any(|of| shares_a_word(of, name)),
                     _ => true,
                 };
             }
             let chart =
                 spec.str_at(["chart", "spec", "chart"]).or(spec.str_at(["chartRef", "name"])).unwrap_or_default();
+            let fetched = o.unit.chart.as_ref().map_or("", |c| c.name.as_str());
+            if [chart, fetched].iter().any(|c| tables::get().bring_anything.iter().any(|b| paths::matches(b, c))) {
+                return true;
+            }
             match charts {
-                Some(charts) => charts.iter().any(|c| paths::matches(c, chart)),
+                Some(charts) => charts.iter().any(|c| paths::matches(c, chart) || paths::matches(c, fetched)),
+                None if kind == "CustomResourceDefinition" => {
+                    [chart, fetched, &o.unit.id.name, &o.unit.id.namespace].iter().any(|of| begins_a_word(of, name))
+                }
                 None => [chart, &o.unit.id.name, &o.unit.id.namespace].iter().any(|of| shares_a_word(of, name)),
             }
         })
@@ -278,6 +288,13 @@ impl<'a> Index<'a> {
 fn brings_definitions(spec: &Value) -> bool {
     let path = spec.str_at(["path"]).unwrap_or_default();
     path.split(['/', '-', '_']).any(|part| matches!(part, "crd" | "crds"))
+}
+
+/// Whether a word of a name begins one of a definition's, as `external-dns` does in `dnsendpoints.externaldns.k8s.io`.
+fn begins_a_word(of: &str, definition: &str) -> bool {
+    of.split(['-', '.'])
+        .filter(|w| w.len() > 2 && !matches!(*w, "operator" | "system" | "controller" | "crds"))
+        .any(|w| definition.split('.').any(|part| part.starts_with(w)))
 }
 
 /// Whether two names have a part in common, as those of what a chart brings have with the chart's or the release's.

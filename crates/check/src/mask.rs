@@ -18,7 +18,7 @@ pub(crate) fn apply(findings: &mut [Finding], plan: &Plan) {
         .flat_map(|o| config_data(&o.value).into_values())
         .filter_map(|bytes| String::from_utf8(bytes).ok())
         .map(|text| text.trim().to_string())
-        .filter(|text| text.len() >= SHORTEST && !is_name(text))
+        .filter(|text| text.len() >= SHORTEST && !is_name(text) && !text.starts_with(druse_sops::PLACEHOLDER_PREFIX))
         .collect();
     values.sort_by_key(|v| std::cmp::Reverse(v.len()));
     values.dedup();

@@ -117,6 +117,8 @@ pub struct Tables {
     pub makes_nothing: BTreeSet<String>,
     /// Charts that bring cluster-scoped objects, by their kind; any chart may where a kind is not listed.
     pub brought_by: BTreeMap<String, Vec<String>>,
+    /// Charts that bring objects of any kind, which their values say.
+    pub bring_anything: Vec<String>,
     /// Versions that the API stops serving.
     pub deprecations: Vec<Deprecation>,
 }
@@ -137,6 +139,7 @@ fn read() -> Result<Tables, String> {
         always: typed(&producers["always"])?,
         makes_nothing: typed(&producers["makesNothing"])?,
         brought_by: typed(&producers["broughtBy"])?,
+        bring_anything: typed(&producers["bringAnything"])?,
         deprecations: typed(&file(include_str!("../data/deprecations.yaml"))?)?,
     })
 }

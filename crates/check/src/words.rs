@@ -1,5 +1,11 @@
 //! Words that may have been meant.
 
+/// Whether a text holds what stands for a value that is not known, as it is or as a substitution changed it
+/// (`${DOMAIN//./-}`).
+pub(crate) fn is_placeholder(text: &str) -> bool {
+    text.contains(druse_sops::PLACEHOLDER_PREFIX.trim_start_matches('.'))
+}
+
 /// The word most like another, when it is like enough to be meant.
 pub(crate) fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
     let limit = match word.chars().count() {

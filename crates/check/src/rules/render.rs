@@ -200,6 +200,11 @@ fn named_in(cx: &Context<'_>, file: &str, message: &str) -> Option<u32> {
 
 fn finished(mut finding: Finding, e: &UnitError) -> Finding {
     finding.remedy = e.remedy.clone().or(finding.remedy);
+    if crate::words::is_placeholder(&e.message) {
+        return finding
+            .severity(Severity::Warning)
+            .help("a value is not known here and this stands for it: give the key that opens it (SOPS_AGE_KEY_FILE)");
+    }
     finding
 }
 
@@ -219,7 +224,9 @@ fn build(cx: &Context<'_>, unit: &Unit, finding: Finding, message: &str) -> Find
     // A source that somebody else makes may have other rules.
     let reference = &unit.definition.value["spec"]["sourceRef"];
     let text = |k: &str| reference.str_at([k]).unwrap_or_default();
-    let known = cx.sources.scanned().iter().any(|o| o.kind() == text("kind") && o.name() == text("name"));
+    let by_operator = |o: &druse_object::Object| o.label("fluxcd.controlplane.io/name").is_some();
+    let mut scanned = cx.sources.scanned().iter().filter(|o| !by_operator(o));
+    let known = scanned.any(|o| o.kind() == text("kind") && o.name() == text("name"));
     if known { finding } else { finding.severity(Severity::Warning) }
 }
 

@@ -111,13 +111,34 @@ fn scalar(v: &Value) -> String {
     }
 }
 
+/// Whether something stands where a value is not known, as that of a Secret that no key opens.
+fn is_unknown(v: &Value) -> bool {
+    v.as_str().is_some_and(crate::words::is_placeholder)
+}
+
+/// Whether such a thing stands anywhere in a value.
+fn holds_unknown(v: &Value) -> bool {
+    match v {
+        Value::Map(m) => m.iter().any(|(_, v)| holds_unknown(v)),
+        Value::Array(items) => items.iter().any(holds_unknown),
+        v => is_unknown(v),
+    }
+}
+
 /// What the API would say about a new object.
 fn values(cx: &Context<'_>, schema: &Arc<TypeSchema>, entry: &Entry<'_>, secret: bool, out: &mut Vec<Finding>) {
+    let unknown = |bytes: &[u8]| std::str::from_utf8(bytes).is_ok_and(crate::words::is_placeholder);
+    if secret && druse_flux::config::config_data(&entry.object.value).values().any(|v| unknown(v)) {
+        return;
+    }
     let mut value = entry.object.value.clone();
     if let Some(m) = value.as_map_mut() {
         m.remove("status");
     }
     if let Err(e) = schema.decode(&mut value) {
+        if holds_unknown(&value) {
+            return;
+        }
         let message =
             if secret { "the Secret cannot be read: its data is not base64".to_string() } else { e.to_string() };
         out.push(cx.at(entry, &[], &[], "DR011", message));
@@ -132,6 +153,9 @@ fn values(cx: &Context<'_>, schema: &Arc<TypeSchema>, entry: &Entry<'_>, secret:
     errors.extend(schema.validate(&value, None));
     let fields: Vec<String> = errors.iter().map(|e| e.field.clone()).collect();
     for e in errors {
+        if e.bad_value.as_ref().is_some_and(is_unknown) {
+            continue;
+        }
         // What is said of an item is not said of its list again.
         let inner = |f: &String| f.strip_prefix(&e.field).is_some_and(|rest| rest.starts_with(['[', '.']));
         if e.field == "<nil>" || fields.iter().any(inner) {
@@ -198,7 +222,7 @@ impl Walk {
     }
 
     fn node(&mut self, value: &Value, node: &Node, depth: usize) {
-        if depth > MAX_DEPTH || value.is_null() {
+        if depth > MAX_DEPTH || value.is_null() || is_unknown(value) {
             return;
         }
         match node.format {

@@ -185,14 +185,28 @@ fn tokens(file: &File, out: &mut Vec<Finding>) {
     if !TOKEN.is_match(file.text()) {
         return;
     }
-    for (i, text) in file.text().lines().enumerate() {
+    let lines: Vec<&str> = file.text().lines().collect();
+    for (i, text) in lines.iter().enumerate() {
         let Some(which) = TOKEN.matches(text).iter().next().and_then(|i| TOKENS.get(i)) else { continue };
         let line = u32::try_from(i + 1).unwrap_or(0);
-        let example = ["EXAMPLE", "example", "xxxx", "XXXX"].iter().any(|e| text.contains(e));
+        let example = ["EXAMPLE", "example", "xxxx", "XXXX"].iter().any(|e| text.contains(e))
+            || !has_body(text, lines.get(i + 1..).unwrap_or_default());
         if !example && !in_secret(file, line) {
             out.push(Finding::new("DR061", Place::new(&file.path, line), format!("this is {} in plain text", which.1)));
         }
     }
+}
+
+/// Whether a key follows where one begins, on the same line or the next: in what only shows how one is written, dots or
+/// words do.
+fn has_body(text: &str, below: &[&str]) -> bool {
+    let Some((_, rest)) = text.split_once("PRIVATE KEY-----") else { return true };
+    let rest = rest.replace("\\n", "\n");
+    let mut lines =
+        rest.lines().chain(below.iter().copied()).map(|l| l.trim().trim_matches(['"', '\'', ',', '\\', '+']));
+    let Some(first) = lines.find(|l| !l.is_empty()) else { return true };
+    // Keys that a passphrase protects begin with headers.
+    first.contains(": ") || first.len() >= 16 && first.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(&b))
 }
 
 /// Fields whose name says what they hold.
@@ -253,6 +267,11 @@ mod tests {
         assert_eq!(kind("key: -----BEGIN OPENSSH PRIVATE KEY-----"), Some("a private key"));
         assert_eq!(kind(&format!("token: ghp_{}", "a1".repeat(18))), Some("a GitHub token"));
         assert_eq!(kind("-----BEGIN CERTIFICATE-----"), None);
+        let begin = "key: -----BEGIN RSA PRIVATE KEY-----";
+        assert!(has_body(begin, &["  MIIEpAIBAAKCAQEA7lxR"]));
+        assert!(has_body(&format!("{begin}\\nMIIEpAIBAAKCAQEA7lxR\\n"), &[]));
+        assert!(!has_body(begin, &["  <your SSH private key>"]));
+        assert!(!has_body(&format!("`{begin}\\n...\\n...\\n-----END RSA PRIVATE KEY-----`"), &["next"]));
         let named = |text: &str| NAMED.captures(text).map(|c| c[1].to_string());
         assert_eq!(named("  adminPassword: s3cretpassw0rd").as_deref(), Some("s3cretpassw0rd"));
         assert_eq!(named("  DB_PASSWORD: 'hunter2hunter2'").as_deref(), Some("hunter2hunter2"));
