@@ -518,3 +518,48 @@ fn remote_resources_that_nobody_has_are_named_and_the_rest_renders() {
     assert!(apps.unresolved.iter().any(|u| u.starts_with("remote resource https://example.org/crds.yaml: ")));
     assert!(apps.unresolved.iter().any(|u| u.starts_with("remote resource github.com/o/r//config?ref=v1: ")));
 }
+
+#[test]
+fn an_object_that_a_chart_makes_twice_is_refused_as_flux_refuses_it() {
+    let twice = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n---\n\
+                 apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n";
+    let hook = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: b}\n---\n\
+                apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: b, annotations: {helm.sh/hook: pre-install}}\n";
+    let local = "apiVersion: v1\nkind: ConfigMap\n\
+                 metadata: {name: c, annotations: {config.kubernetes.io/local-config: 'true'}}\n";
+    let with = |template: &str| {
+        let plan = cluster(
+            &release("one", "./charts/web", ""),
+            vec![chart_yaml(), ("charts/web/templates/all.yaml", template.to_string())],
+        );
+        let unit = unit(&plan, "HelmRelease/apps/one");
+        (errors(unit), unit.warnings.join("\n"), unit.objects.len())
+    };
+    assert!(with(twice).0.contains("already registered id: ConfigMap.v1.[noGrp]/a.[noNs]"), "{}", with(twice).0);
+    // Only newer versions refuse what is a hook besides.
+    let (errors, warnings, objects) = with(hook);
+    assert!(errors.is_empty() && warnings.contains("postRenderStrategy") && objects == 1, "{errors} {warnings}");
+    assert_eq!(with(local).2, 0);
+}
+
+#[test]
+fn labels_that_are_not_all_text_are_lost_as_flux_loses_them() {
+    let odd = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: apps, labels: {x: true, y: z}}\n";
+    let plan = cluster("", vec![("cluster/odd.yaml", odd.to_string())]);
+    let object = object(unit(&plan, "Kustomization/flux-system/cluster"), "ConfigMap", "a");
+    assert_eq!(object.label("y"), None);
+    assert_eq!(object.label("kustomize.toolkit.fluxcd.io/name"), Some("cluster"));
+}
+
+#[test]
+fn a_chart_is_built_with_the_dependencies_it_was_locked_to() {
+    let head = "apiVersion: v2\nname: demo\nversion: 1.0.0\ndependencies:\n\
+                - {name: other, version: '>=1.0.0', repository: 'https://charts.example.org'}\n";
+    let lock = "dependencies:\n- {name: other, version: 1.2.3, repository: 'https://charts.example.org'}\n";
+    let plan = cluster(
+        &release("one", "./charts/demo", ""),
+        vec![("charts/demo/Chart.yaml", head.to_string()), ("charts/demo/Chart.lock", lock.to_string())],
+    );
+    let said = errors(unit(&plan, "HelmRelease/apps/one"));
+    assert!(said.contains("chart other 1.2.3"), "{said}");
+}
