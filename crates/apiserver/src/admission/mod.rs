@@ -1,6 +1,6 @@
 //! Admission: what may change or refuse a write after it has been read and before it is stored.
 //!
-//! Plugins run in upstream's order, all mutating ones first, then the mutating webhooks. A plugin is asynchronous
+//! Plugins run in upstream's order, all mutating ones first, then the mutating policies and the mutating webhooks. A plugin is asynchronous
 //! because webhooks are.
 
 mod authorizer;
@@ -8,6 +8,7 @@ mod certificates;
 mod escalation;
 mod limits;
 pub(crate) mod matching;
+mod mutations;
 mod namespace;
 mod nodes;
 mod pod_security;
@@ -97,6 +98,7 @@ pub trait Plugin: Send + Sync {
 #[derive(Default)]
 pub struct Chain {
     plugins: Vec<Box<dyn Plugin>>,
+    mutations: mutations::Mutations,
     webhooks: webhooks::Mutating,
 }
 
@@ -123,6 +125,7 @@ impl Chain {
                 Box::new(webhooks::Validating::default()),
                 Box::new(quotas::ResourceQuota),
             ],
+            mutations: mutations::Mutations::default(),
             webhooks: webhooks::Mutating::default(),
         }
     }
@@ -142,6 +145,7 @@ impl Chain {
             for p in &self.plugins {
                 p.mutate(shared, review).await?;
             }
+            self.mutations.round(shared, review, second)?;
             if !self.webhooks.round(shared, review, &mut rounds, second).await? {
                 break;
             }

@@ -30,16 +30,21 @@ struct Validation {
     reason: String,
 }
 
-struct Policy {
-    name: String,
-    spec: Value,
+/// What validating and mutating policies have alike.
+pub(super) struct Common {
+    pub name: String,
+    pub spec: Value,
     conditions: Vec<Expression>,
     variables: Vec<(String, Expression)>,
+    pub fails_closed: bool,
+    /// Name and spec of each binding that counts.
+    pub bindings: Vec<(String, Value)>,
+}
+
+struct Policy {
+    common: Common,
     validations: Vec<Validation>,
     annotations: Vec<Expression>,
-    fails_closed: bool,
-    /// Name and spec of each binding that denies or warns.
-    bindings: Vec<(String, Value)>,
 }
 
 /// The policies as they were at these changes of their kinds.
@@ -64,24 +69,92 @@ fn acts(spec: &Value, action: &str) -> bool {
     spec["validationActions"].items().iter().any(|a| a.as_str() == Some(action))
 }
 
+impl Common {
+    /// Reads a policy; `counts` says which of its bindings do anything.
+    pub(super) fn read(policy: &Value, bindings: &[Value], counts: impl Fn(&Value) -> bool) -> Self {
+        let name = |v: &Value| v.str_at(["metadata", "name"]).unwrap_or_default().to_owned();
+        let spec = policy["spec"].clone();
+        let named = |v: &Value| (v.str_at(["name"]).unwrap_or_default().to_owned(), Expression::new(&v["expression"]));
+        let own = bindings
+            .iter()
+            .filter(|b| b.str_at(["spec", "policyName"]) == policy.str_at(["metadata", "name"]) && counts(&b["spec"]));
+        Self {
+            name: name(policy),
+            conditions: spec["matchConditions"].items().iter().map(|c| named(c).1).collect(),
+            variables: spec["variables"].items().iter().map(named).collect(),
+            fails_closed: spec.str_at(["failurePolicy"]) != Some("Ignore"),
+            bindings: own.map(|b| (name(b), b["spec"].clone())).collect(),
+            spec,
+        }
+    }
+
+    /// The specs of the bindings by which this policy is about a write.
+    pub(super) fn bound<'a>(
+        &'a self,
+        shared: &'a Shared,
+        review: &'a Review<'_>,
+    ) -> impl Iterator<Item = &'a (String, Value)> {
+        let about = !self.bindings.is_empty() && matches(shared, review, &self.spec["matchConstraints"], true);
+        let bindings = if about { self.bindings.as_slice() } else { &[] };
+        bindings.iter().filter(|(_, spec)| matches(shared, review, &spec["matchResources"], false))
+    }
+
+    /// What the expressions read, when the conditions hold.
+    ///
+    /// # Errors
+    /// A condition that has no value, unless that is ignored.
+    pub(super) fn facts<'a>(
+        &self,
+        shared: &Shared,
+        review: &'a Review<'_>,
+        object: &'a Value,
+        params: Value,
+        budget: &mut u64,
+    ) -> Result<Option<Facts<'a>>, String> {
+        static NULL: Value = Value::Null;
+        let mut facts = Facts {
+            object,
+            old: review.old.unwrap_or(&NULL),
+            request: Value::Map(request(review, review.version)),
+            params,
+            namespace: shared.object("namespaces", "", review.namespace).unwrap_or_default(),
+            variables: Value::Map(Map::new()),
+            authorizer: authorizer(shared, review),
+        };
+        for c in &self.conditions {
+            match facts.truth(c, budget) {
+                Ok(true) => {}
+                Ok(false) => return Ok(None),
+                Err(e) if self.fails_closed => return Err(failed(c, &e)),
+                Err(_) => return Ok(None),
+            }
+        }
+        for (name, e) in &self.variables {
+            // One that has no value only matters to expressions that read it.
+            if let Ok(v) = facts.value(e, budget)
+                && let Some(m) = facts.variables.as_map_mut()
+            {
+                m.insert(name.as_str(), v);
+            }
+        }
+        Ok(Some(facts))
+    }
+}
+
+/// What is said of an expression that has no value.
+pub(super) fn failed(e: &Expression, why: &str) -> String {
+    format!("expression '{}' resulted in error: {why}", e.text)
+}
+
 fn read(shared: &Shared) -> Vec<Policy> {
     let bindings = shared.objects(BINDINGS, "");
-    let name = |v: &Value| v.str_at(["metadata", "name"]).unwrap_or_default().to_owned();
     shared
         .objects(POLICIES, "")
         .into_iter()
         .map(|p| {
-            let spec = p["spec"].clone();
-            let named =
-                |v: &Value| (v.str_at(["name"]).unwrap_or_default().to_owned(), Expression::new(&v["expression"]));
-            let own = bindings.iter().filter(|b| {
-                b.str_at(["spec", "policyName"]) == p.str_at(["metadata", "name"])
-                    && (acts(&b["spec"], "Deny") || acts(&b["spec"], "Warn"))
-            });
+            let common = Common::read(&p, &bindings, |spec| acts(spec, "Deny") || acts(spec, "Warn"));
+            let spec = &common.spec;
             Policy {
-                name: name(&p),
-                conditions: spec["matchConditions"].items().iter().map(|c| named(c).1).collect(),
-                variables: spec["variables"].items().iter().map(named).collect(),
                 validations: spec["validations"]
                     .items()
                     .iter()
@@ -97,9 +170,7 @@ fn read(shared: &Shared) -> Vec<Policy> {
                     .iter()
                     .map(|a| Expression::new(&a["valueExpression"]))
                     .collect(),
-                fails_closed: spec.str_at(["failurePolicy"]) != Some("Ignore"),
-                bindings: own.map(|b| (name(b), b["spec"].clone())).collect(),
-                spec,
+                common,
             }
         })
         .collect()
@@ -121,14 +192,8 @@ impl Policies {
             return Ok(());
         }
         let policies = self.current(shared);
-        for p in policies.iter().filter(|p| !p.bindings.is_empty()) {
-            if !matches(shared, review, &p.spec["matchConstraints"], true) {
-                continue;
-            }
-            for (binding, spec) in &p.bindings {
-                if !matches(shared, review, &spec["matchResources"], false) {
-                    continue;
-                }
+        for p in policies.iter() {
+            for (binding, spec) in p.common.bound(shared, review) {
                 let Err(refusal) = p.judge(shared, review, binding, spec) else { continue };
                 if acts(spec, "Deny") {
                     return Err(refusal);
@@ -154,7 +219,7 @@ fn matches(shared: &Shared, review: &Review<'_>, m: &Value, rules_needed: bool) 
 }
 
 /// What the expressions of one policy read.
-struct Facts<'a> {
+pub(super) struct Facts<'a> {
     object: &'a Value,
     old: &'a Value,
     request: Value,
@@ -181,17 +246,19 @@ impl Facts<'_> {
         e.truth(&self.list(), budget)
     }
 
-    fn value(&self, e: &Expression, budget: &mut u64) -> Result<Value, String> {
+    pub(super) fn value(&self, e: &Expression, budget: &mut u64) -> Result<Value, String> {
         e.value(&self.list(), budget)
     }
 }
 
 impl Policy {
     fn judge(&self, shared: &Shared, review: &Review<'_>, binding: &str, spec: &Value) -> Result<(), Status> {
-        let deny = |message: &str, reason: &str| Err(denied(review, &self.name, binding, message, reason));
-        let all = match self.params(shared, review, spec) {
+        let deny = |message: &str, reason: &str| Err(denied(review, &self.common.name, binding, message, reason));
+        let all = match self.common.params(shared, review, spec) {
             Ok(p) => p,
-            Err(why) if self.fails_closed => return deny(&format!("failed to configure binding: {why}"), "Invalid"),
+            Err(why) if self.common.fails_closed => {
+                return deny(&format!("failed to configure binding: {why}"), "Invalid");
+            }
             Err(_) => return Ok(()),
         };
         for params in all {
@@ -205,35 +272,12 @@ impl Policy {
     /// Judges with one object of parameters; a refusal is its message and reason.
     fn judge_with(&self, shared: &Shared, review: &Review<'_>, params: Value) -> Result<(), (String, String)> {
         let null = Value::Null;
-        let failed = |e: &Expression, why: &str| {
-            (format!("expression '{}' resulted in error: {why}", e.text), "Invalid".to_owned())
-        };
-        let mut facts = Facts {
-            object: review.object.as_deref().unwrap_or(&null),
-            old: review.old.unwrap_or(&null),
-            request: Value::Map(request(review, review.version)),
-            params,
-            namespace: shared.object("namespaces", "", review.namespace).unwrap_or_default(),
-            variables: Value::Map(Map::new()),
-            authorizer: authorizer(shared, review),
-        };
+        let failed = |e: &Expression, why: &str| (failed(e, why), "Invalid".to_owned());
         let mut budget = BUDGET;
-        for c in &self.conditions {
-            match facts.truth(c, &mut budget) {
-                Ok(true) => {}
-                Ok(false) => return Ok(()),
-                Err(e) if self.fails_closed => return Err(failed(c, &e)),
-                Err(_) => return Ok(()),
-            }
-        }
-        for (name, e) in &self.variables {
-            // One that has no value only matters to expressions that read it.
-            if let Ok(v) = facts.value(e, &mut budget)
-                && let Some(m) = facts.variables.as_map_mut()
-            {
-                m.insert(name.as_str(), v);
-            }
-        }
+        let object = review.object.as_deref().unwrap_or(&null);
+        let fails_closed = self.common.fails_closed;
+        let facts = self.common.facts(shared, review, object, params, &mut budget);
+        let Some(facts) = facts.map_err(|why| (why, "Invalid".to_owned()))? else { return Ok(()) };
         for v in &self.validations {
             match facts.truth(&v.expression, &mut budget) {
                 Ok(true) => {}
@@ -245,27 +289,29 @@ impl Policy {
                     let message = made.unwrap_or(if v.message.is_empty() { &fallback } else { &v.message });
                     return Err((message.to_owned(), v.reason.clone()));
                 }
-                Err(e) if self.fails_closed => return Err(failed(&v.expression, &e)),
+                Err(e) if fails_closed => return Err(failed(&v.expression, &e)),
                 Err(_) => {}
             }
         }
         for a in &self.annotations {
             match facts.value(a, &mut budget) {
                 Ok(Value::String(_) | Value::Null) => {}
-                Ok(_) if self.fails_closed => {
+                Ok(_) if fails_closed => {
                     let why = "valueExpression must evaluate to a string or null";
                     return Err(failed(a, why));
                 }
-                Err(e) if self.fails_closed => return Err(failed(a, &e)),
+                Err(e) if fails_closed => return Err(failed(a, &e)),
                 Ok(_) | Err(_) => {}
             }
         }
         Ok(())
     }
+}
 
+impl Common {
     /// The objects a binding names or selects as parameters; one null when none is wanted. `Err` says why none is there
     /// that must be.
-    fn params(&self, shared: &Shared, review: &Review<'_>, binding: &Value) -> Result<Vec<Value>, String> {
+    pub(super) fn params(&self, shared: &Shared, review: &Review<'_>, binding: &Value) -> Result<Vec<Value>, String> {
         let (Some(kind), Some(reference)) = (self.spec.get("paramKind"), binding.get("paramRef")) else {
             return Ok(vec![Value::Null]);
         };

@@ -212,6 +212,13 @@ impl<'a> Context<'a> {
     }
 }
 
+/// A configuration merged into an object as an apply would, without owners: what mutating policies make.
+#[must_use]
+pub fn merge_into(object: &Value, configuration: &Value, schema: &TypeSchema) -> Value {
+    let cx = Context::new(schema, "");
+    typed::merge(Some(object), Some(configuration), cx.ty(), 0).unwrap_or_default()
+}
+
 fn without_managed(value: &Value) -> Value {
     let mut v = value.clone();
     if let Some(m) = v.get_mut("metadata").and_then(Value::as_map_mut) {

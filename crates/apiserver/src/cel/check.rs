@@ -49,7 +49,7 @@ impl Ty {
 }
 
 /// Names that are types or libraries, not variables.
-const GLOBALS: [&str; 17] = [
+const GLOBALS: [&str; 18] = [
     "bool",
     "int",
     "uint",
@@ -67,6 +67,7 @@ const GLOBALS: [&str; 17] = [
     "sets",
     "format",
     "cel",
+    "jsonpatch",
 ];
 
 struct Checker<'a> {

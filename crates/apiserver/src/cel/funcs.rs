@@ -18,7 +18,7 @@ const MAX_TEXT: usize = 1 << 20;
 
 /// Names before a dot that are no variables.
 pub(crate) fn is_namespace(name: &str) -> bool {
-    ["optional", "sets", "math", "strings", "ip", "cidr", "base64", "format", "lists"].contains(&name)
+    ["optional", "sets", "math", "strings", "ip", "cidr", "base64", "format", "lists", "jsonpatch"].contains(&name)
 }
 
 /// The type a name stands for.
@@ -171,6 +171,8 @@ pub(crate) fn call_global<'a>(name: &str, args: &[Val<'a>]) -> Out<'a> {
         ("math.round", [Val::Double(d)]) => Ok(Val::Double(d.round())),
         ("math.sign", [Val::Int(i)]) => Ok(Val::Int(i.signum())),
         ("strings.quote", [Val::Str(s)]) => text(crate::field::go_quote(s)),
+        // A key as a step of a JSON pointer (RFC 6901 section 3).
+        ("jsonpatch.escapeKey", [Val::Str(s)]) => text(s.replace('~', "~0").replace('/', "~1")),
         ("base64.encode", [Val::Bytes(b)]) => {
             use base64::Engine;
             text(base64::engine::general_purpose::STANDARD.encode(b.as_slice()))

@@ -310,6 +310,15 @@ fn read(text: &str) -> Result<Expr, Fault> {
     }
 }
 
+/// Whether this names a type whose values are written `Type{field: value}`: what mutating policies make.
+fn is_message(e: &Expr) -> bool {
+    match e {
+        Expr::Ident(n) => matches!(n.as_str(), "Object" | "JSONPatch"),
+        Expr::Select { of, optional: false, .. } => is_message(of),
+        _ => false,
+    }
+}
+
 impl Parser {
     fn peek(&self) -> &Token {
         self.tokens.get(self.at).map_or(&Token::End, |(_, t)| t)
@@ -462,6 +471,11 @@ impl Parser {
                 }
                 continue;
             }
+            if self.peek() == &Token::Punct("{") && is_message(&e) {
+                self.next();
+                e = self.message()?;
+                continue;
+            }
             let optional_index = self.accept("[?");
             if optional_index || self.accept("[") {
                 let at = self.expr()?;
@@ -471,6 +485,25 @@ impl Parser {
             }
             return Ok(e);
         }
+    }
+
+    /// The fields of a message, after its `{`: a map by their names.
+    fn message(&mut self) -> Result<Expr, Fault> {
+        let mut fields = Vec::new();
+        while !self.accept("}") {
+            if !fields.is_empty() {
+                self.expect(",")?;
+                if self.accept("}") {
+                    break;
+                }
+            }
+            let optional = self.accept("?");
+            let at = self.position();
+            let Token::Ident(name) = self.next() else { return fail(at, "a message's field has a name") };
+            self.expect(":")?;
+            fields.push((Expr::Lit(Lit::Str(unescape(&name))), self.expr()?, optional));
+        }
+        Ok(Expr::Map(fields))
     }
 
     fn args(&mut self, end: &str) -> Result<Vec<Expr>, Fault> {

@@ -175,6 +175,10 @@ fn rules(gvk: &Gvk, new: &Value, old: Option<&Value>, out: &mut Vec<FieldError>)
             table::check(gvk, new, out);
             webhooks::policy(new, out);
         }
+        (ADMISSION, "MutatingAdmissionPolicy") => {
+            table::check(gvk, new, out);
+            webhooks::mutating_policy(new, out);
+        }
         (ADMISSION, "ValidatingAdmissionPolicyBinding") => {
             table::check(gvk, new, out);
             webhooks::binding(new, out);

@@ -244,6 +244,8 @@ struct Wanted {
 const TRUTH: Wanted = Wanted { types: &[Ty::Bool], words: "bool", params: false };
 const MESSAGE: Wanted = Wanted { types: &[Ty::Str], words: "string", params: false };
 const NOTE: Wanted = Wanted { types: &[Ty::Str, Ty::Null], words: "one of [string null_type]", params: false };
+const OBJECT: Wanted = Wanted { types: &[Ty::Map, Ty::Dyn], words: "Object", params: false };
+const PATCH: Wanted = Wanted { types: &[Ty::List, Ty::Dyn], words: "list(JSONPatch)", params: false };
 const ANYTHING: Wanted = Wanted { types: &[], words: "", params: false };
 
 impl Wanted {
@@ -290,10 +292,45 @@ fn conditions(list: &Value, path: &str, out: &mut Errors) {
     }
 }
 
+/// A mutating policy's own fields; what is missing altogether the table says.
+pub(crate) fn mutating_policy(new: &Value, out: &mut Errors) {
+    let spec = &new["spec"];
+    let params = spec.get("paramKind").is_some();
+    parts(spec, params, out);
+    for (i, m) in spec["mutations"].items().iter().enumerate() {
+        let at = format!("spec.mutations[{i}]");
+        match text(m, "patchType") {
+            "ApplyConfiguration" if m.get("applyConfiguration").is_none() => {
+                let why = "must be specified when patchType is ApplyConfiguration";
+                out.push(FieldError::required(format!("{at}.applyConfiguration"), why));
+            }
+            "ApplyConfiguration" => {
+                let at = format!("{at}.applyConfiguration.expression");
+                expression(&m["applyConfiguration"]["expression"], at, "", OBJECT.with_params(params), out);
+            }
+            "JSONPatch" if m.get("jsonPatch").is_none() => {
+                let why = "must be specified when patchType is JSONPatch";
+                out.push(FieldError::required(format!("{at}.jsonPatch"), why));
+            }
+            "JSONPatch" => {
+                let at = format!("{at}.jsonPatch.expression");
+                expression(&m["jsonPatch"]["expression"], at, "", PATCH.with_params(params), out);
+            }
+            _ => one_of(m, "patchType", &["ApplyConfiguration", "JSONPatch"], &at, out),
+        }
+    }
+}
+
 /// A validating policy's own fields; what is missing altogether the table says.
 pub(crate) fn policy(new: &Value, out: &mut Errors) {
     let spec = &new["spec"];
     let params = spec.get("paramKind").is_some();
+    parts(spec, params, out);
+    validations(new, params, out);
+}
+
+/// What policies of both kinds have.
+fn parts(spec: &Value, params: bool, out: &mut Errors) {
     one_of(spec, "failurePolicy", &["Fail", "Ignore"], "spec", out);
     if let Some(kind) = spec.get("paramKind") {
         for key in ["apiVersion", "kind"] {
@@ -330,6 +367,10 @@ pub(crate) fn policy(new: &Value, out: &mut Errors) {
         let at = format!("spec.variables[{i}].expression");
         expression(&v["expression"], at, "expression is not specified", ANYTHING.with_params(params), out);
     }
+}
+
+fn validations(new: &Value, params: bool, out: &mut Errors) {
+    let spec = &new["spec"];
     for (i, v) in spec["validations"].items().iter().enumerate() {
         let at = format!("spec.validations[{i}]");
         let truth = TRUTH.with_params(params);
