@@ -133,7 +133,7 @@ pub fn sourceignore(data: &[u8]) {
 /// A range of versions, and a version.
 pub fn semver_constraint(data: &[u8]) {
     let (constraint, version) = halves(data);
-    if let (Some(c), Some(v)) = (Constraint::parse(text(constraint)), Version::parse(text(version))) {
+    if let (Ok(c), Ok(v)) = (Constraint::parse(text(constraint)), Version::parse(text(version))) {
         let _ = c.check(&v);
     }
 }
