@@ -15,7 +15,7 @@ use crate::loader::{self, LoadRestriction, Loader, Remote, RemoteContent};
 use crate::origin::{Origin, plugin_origin, trace};
 use crate::plugins::{self, Generator};
 use crate::resource::{Resource, Resources};
-use crate::schema::Schemas;
+use crate::schema::{Known, Schemas};
 use crate::sort;
 use crate::transform::vars::{self, VarSet};
 use crate::transform::{self, Subjects, Transformer, nameref, patches};
@@ -170,7 +170,7 @@ fn run(target: &Target<'_>, options: &BuildOptions<'_>) -> Result<Vec<Object>> {
         }
     };
     let mut build =
-        Build { options, cache, schemas: Schemas::builtin(), custom_schema: false, metadata: &target.k.build_metadata };
+        Build { options, cache, schemas: Known::default(), custom_schema: false, metadata: &target.k.build_metadata };
     build.set_schema(target)?;
     let origin = (!build.metadata.is_empty()).then(Origin::default);
     let mut all = build.accumulate(target, Accumulated::default(), origin.as_ref())?;
@@ -237,7 +237,7 @@ impl Accumulated {
 struct Build<'a> {
     options: &'a BuildOptions<'a>,
     cache: &'a DocCache,
-    schemas: Arc<Schemas>,
+    schemas: Known,
     custom_schema: bool,
     metadata: &'a [String],
 }
@@ -263,7 +263,7 @@ impl Build<'_> {
                 let text = String::from_utf8_lossy(&bytes);
                 let document = yaml::parse(&text, yaml::Dialect::Sigs)
                     .map_err(|e| fail!("invalid schema file: yaml: line {}: {}", e.line, e.message).at(path, e.line))?;
-                self.schemas = Arc::new(Schemas::from_openapi(&document)?);
+                self.schemas = Schemas::from_openapi(&document)?.into();
                 self.custom_schema = true;
                 Ok(())
             }

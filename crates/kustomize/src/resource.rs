@@ -228,7 +228,7 @@ impl Resource {
     }
 
     /// Applies a strategic merge patch. The object is empty afterwards when the patch deletes it.
-    pub(crate) fn apply_patch(&mut self, patch: &Resource, schemas: &crate::schema::Schemas) -> Result<()> {
+    pub(crate) fn apply_patch(&mut self, patch: &Resource, schemas: &crate::schema::Known) -> Result<()> {
         let (name, namespace, kind) = (self.name(), meta_text(&self.value, "namespace"), self.kind());
         if patch.options.allow_name_change || patch.options.allow_kind_change {
             self.store_previous();

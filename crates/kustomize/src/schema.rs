@@ -41,6 +41,24 @@ static BUILTIN: LazyLock<Arc<Schemas>> = LazyLock::new(|| {
     Arc::new(Schemas::from_table(&value))
 });
 
+/// The schemas of one build: those of its `openapi` field, else those built in, which are read when something is merged.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Known(Option<Schemas>);
+
+impl From<Schemas> for Known {
+    fn from(schemas: Schemas) -> Self {
+        Self(Some(schemas))
+    }
+}
+
+impl std::ops::Deref for Known {
+    type Target = Schemas;
+
+    fn deref(&self) -> &Schemas {
+        self.0.as_ref().unwrap_or(&BUILTIN)
+    }
+}
+
 impl<'a> Schema<'a> {
     /// The schema of a map's field.
     #[must_use]

@@ -15,7 +15,7 @@ use crate::fieldspec::FieldSpecs;
 use crate::generators;
 use crate::kustomization::{Image, ReplacementField, Replica, Texts};
 use crate::resource::Resources;
-use crate::schema::Schemas;
+use crate::schema::Known;
 
 pub(crate) use namespace::Subjects;
 pub(crate) use value_add::ValueTarget;
@@ -37,7 +37,7 @@ pub(crate) enum Transformer {
 }
 
 impl Transformer {
-    pub(crate) fn apply(&self, resources: &mut Resources, schemas: &Schemas) -> Result<()> {
+    pub(crate) fn apply(&self, resources: &mut Resources, schemas: &Known) -> Result<()> {
         match self {
             Self::Patches(all) => all.iter().try_for_each(|p| p.apply(resources, schemas)),
             Self::Namespace { namespace, specs, unset_only, subjects } => {

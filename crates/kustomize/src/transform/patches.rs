@@ -8,7 +8,7 @@ use crate::generators::go_json;
 use crate::kustomization::{Patch, Selector};
 use crate::loader::Loader;
 use crate::resource::{Resource, Resources};
-use crate::schema::Schemas;
+use crate::schema::Known;
 use crate::typed;
 
 /// Patches made ready to apply.
@@ -199,7 +199,7 @@ pub(crate) fn malformed(mut e: crate::KustomizeError, path: &str) -> crate::Kust
 }
 
 impl Patches {
-    pub(crate) fn apply(&self, resources: &mut Resources, schemas: &Schemas) -> Result<()> {
+    pub(crate) fn apply(&self, resources: &mut Resources, schemas: &Known) -> Result<()> {
         match self {
             Self::Refused(e) => return Err(e.clone()),
             Self::Named { patches, legacy } => {
@@ -250,7 +250,7 @@ fn placed(e: crate::KustomizeError, patch: &Resource) -> crate::KustomizeError {
     e.at(patch.provenance.file.as_deref().unwrap_or_default(), patch.provenance.line)
 }
 
-fn apply_named(patch: &Resource, legacy: bool, resources: &mut Resources, schemas: &Schemas) -> Result<()> {
+fn apply_named(patch: &Resource, legacy: bool, resources: &mut Resources, schemas: &Known) -> Result<()> {
     let id = patch.id();
     let found = resources.find(&id);
     if legacy {
