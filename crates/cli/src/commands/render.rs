@@ -102,8 +102,9 @@ fn yaml_of(unit: &Unit, memo: &Memo, show_secrets: bool, text: &mut Vec<u8>) {
     let objects: Vec<_> = all_objects(unit).collect();
     let document = |(object, hook): &(&Object, Option<&[String]>)| {
         let hook = hook.map(|events| format!("# hook: {}\n", events.join(", "))).unwrap_or_default();
-        let text = yaml::to_string(&shown(object, show_secrets));
-        format!("---\n# {}\n{hook}{text}", object.provenance)
+        let mut text = format!("---\n# {}\n{hook}", object.provenance);
+        yaml::write_into(&mut text, &shown(object, show_secrets));
+        text
     };
     for document in objects.par_iter().map(document).collect::<Vec<_>>() {
         text.extend_from_slice(document.as_bytes());
