@@ -151,7 +151,10 @@ pub async fn insert(call: &Call, mut object: Value, manager: Option<&str>, dry: 
 /// A job that says no labels has those of its template, the ones that its selector adds among them: upstream lets both
 /// be one map.
 fn share_labels(call: &Call, job: &mut Value) {
-    let said = call.body_value("Job").unwrap_or_default();
+    let said = match call.method {
+        http::Method::PATCH => super::call::parse_yaml(&call.body).unwrap_or_default(),
+        _ => call.body_value("Job").unwrap_or_default(),
+    };
     let says = said.at(["metadata", "labels"]).and_then(Value::as_map).is_some_and(|m| !m.is_empty());
     let theirs = said.at(["spec", "template", "metadata", "labels"]).and_then(Value::as_map);
     if says || theirs.is_none_or(Map::is_empty) {

@@ -4,7 +4,7 @@ use druse_object::{Gvk, Value};
 
 use super::names::NameRule;
 use super::{
-    certificates, core, event, flow, job, job_status, limits, meta, network, node, pod, pod_update, schema_rules,
+    certificates, core, csi, event, flow, job, job_status, limits, meta, network, node, pod, pod_update, schema_rules,
     service, storage, table, webhooks, workload,
 };
 use crate::field::FieldError;
@@ -57,7 +57,7 @@ pub fn validate_subresource(gvk: &Gvk, subresource: &str, new: &Value, old: &Val
         ("", "Pod", "resize") => pod_update::resize(new, old, &mut out),
         ("", "Pod", "ephemeralcontainers") => pod_update::ephemeral_containers(new, old, &mut out),
         ("", "PersistentVolumeClaim", "status") => storage::claim_status(new, &mut out),
-        ("storage.k8s.io", "VolumeAttachment", "status") => storage::attachment_status(new, &mut out),
+        ("storage.k8s.io", "VolumeAttachment", "status") => csi::attachment_status(new, &mut out),
         ("policy", "PodDisruptionBudget", "status") => workload::budget_status(new, &mut out),
         ("batch", "Job", "status") => job_status::status(new, old, &mut out),
         ("apps", _, "status") | ("", "ReplicationController", "status") => {
@@ -152,12 +152,12 @@ fn rules(gvk: &Gvk, new: &Value, old: Option<&Value>, out: &mut Vec<FieldError>)
         ("rbac.authorization.k8s.io", "Role" | "ClusterRole") => core::role(new, out),
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => core::binding(new, old, gvk, out),
         ("apps", "ControllerRevision") => workload::revision(new, old, out),
-        ("storage.k8s.io", "CSIDriver") => storage::csi_driver(new, old, out),
-        ("storage.k8s.io", "CSINode") => storage::csi_node(new, old, out),
-        ("storage.k8s.io", "CSIStorageCapacity") => storage::csi_capacity(new, old, out),
-        ("storage.k8s.io", "VolumeAttachment") => storage::attachment(new, old, out),
-        ("storage.k8s.io", "VolumeAttributesClass") => storage::attributes_class(new, old, out),
-        ("storage.k8s.io", "StorageClass") => storage::storage_class(new, old, out),
+        ("storage.k8s.io", "CSIDriver") => csi::csi_driver(new, old, out),
+        ("storage.k8s.io", "CSINode") => csi::csi_node(new, old, out),
+        ("storage.k8s.io", "CSIStorageCapacity") => csi::csi_capacity(new, old, out),
+        ("storage.k8s.io", "VolumeAttachment") => csi::attachment(new, old, out),
+        ("storage.k8s.io", "VolumeAttributesClass") => csi::attributes_class(new, old, out),
+        ("storage.k8s.io", "StorageClass") => csi::storage_class(new, old, out),
         ("scheduling.k8s.io", "PriorityClass") => core::priority_class(new, old, out),
         ("policy", "PodDisruptionBudget") => limits::disruption_budget(new, out),
         ("autoscaling", "HorizontalPodAutoscaler") if gvk.version == "v1" => {

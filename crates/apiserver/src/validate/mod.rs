@@ -8,6 +8,7 @@ mod at;
 mod certificates;
 mod containers;
 mod core;
+mod csi;
 mod defaults;
 mod difflib;
 mod dump;
