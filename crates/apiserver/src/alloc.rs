@@ -101,7 +101,9 @@ pub fn keep(old: &Value, new: &mut Value) {
     if let Some(ports) = spec.get_mut("ports").and_then(Value::as_array_mut) {
         let numbers = |ports: &[Value]| ports.iter().map(node_port).filter(|p| *p > 0).collect::<Vec<_>>();
         let mut used = numbers(ports);
-        let unchanged = used == numbers(old_ports);
+        // Ports may come and go as long as none brings a number of its own.
+        let before = numbers(old_ports);
+        let unchanged = used.iter().all(|p| before.contains(p));
         for port in ports.iter_mut() {
             if had.node_ports && has.node_ports && node_port(port) == 0 {
                 let before =
@@ -131,11 +133,18 @@ pub fn keep(old: &Value, new: &mut Value) {
     }
     let old_kind = old.str_at(["spec", "type"]).unwrap_or("ClusterIP").to_owned();
     let kind = spec.get("type").and_then(Value::as_str).unwrap_or("ClusterIP").to_owned();
-    let outside = |kind: &str| matches!(kind, "NodePort" | "LoadBalancer");
+    let external = |ips: Option<&Value>| ips.is_some_and(|l| !l.items().is_empty());
+    let outside = |kind: &str, ips: Option<&Value>| {
+        matches!(kind, "NodePort" | "LoadBalancer") || kind == "ClusterIP" && external(ips)
+    };
     for (key, had, has) in [
         ("allocateLoadBalancerNodePorts", old_kind == "LoadBalancer", kind == "LoadBalancer"),
         ("loadBalancerClass", old_kind == "LoadBalancer", kind == "LoadBalancer"),
-        ("externalTrafficPolicy", outside(&old_kind), outside(&kind)),
+        (
+            "externalTrafficPolicy",
+            outside(&old_kind, old.at(["spec", "externalIPs"])),
+            outside(&kind, spec.get("externalIPs")),
+        ),
         ("internalTrafficPolicy", old_kind != "ExternalName", kind != "ExternalName"),
     ] {
         if had && !has && same(spec, key) {

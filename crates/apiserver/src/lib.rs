@@ -39,6 +39,7 @@ pub mod store;
 mod strategy;
 mod table;
 pub mod validate;
+mod warnings;
 
 pub use api::{ApiServer, ApiService, Builder, Error};
 pub use body::Body;

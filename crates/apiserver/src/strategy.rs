@@ -264,18 +264,26 @@ fn select_own_pods(job: &mut Value) {
     }
 }
 
-/// This cluster has IPv4 only: a Service that does not say otherwise gets that family.
+/// This cluster has IPv4 only: a Service that does not say otherwise gets that family. One without addresses and pods of
+/// its own may have endpoints of both.
 fn set_families(service: &mut Value) {
     let Some(spec) = service.make_map_at(["spec"]) else { return };
     if spec.get("type").and_then(Value::as_str) == Some("ExternalName") {
         return;
     }
+    let free = spec.get("clusterIP").and_then(Value::as_str) == Some("None")
+        && spec.get("selector").and_then(Value::as_map).is_none_or(Map::is_empty);
     if spec.get("ipFamilyPolicy").is_none_or(Value::is_null) {
-        spec.insert("ipFamilyPolicy", "SingleStack");
+        spec.insert("ipFamilyPolicy", if free { "RequireDualStack" } else { "SingleStack" });
     }
-    if spec.get("ipFamilies").is_none_or(|f| f.items().is_empty()) {
-        spec.insert("ipFamilies", Value::Array(vec!["IPv4".into()]));
+    let mut families = spec.get("ipFamilies").map(|f| f.items().to_vec()).unwrap_or_default();
+    if families.is_empty() {
+        families.push("IPv4".into());
     }
+    if free && families.len() == 1 && spec.get("ipFamilyPolicy").and_then(Value::as_str) != Some("SingleStack") {
+        families.push(if families[0].as_str() == Some("IPv4") { "IPv6".into() } else { "IPv4".into() });
+    }
+    spec.insert("ipFamilies", Value::Array(families));
 }
 
 /// A pod's quality of service class: by what it asks for as a whole, when it does, or else by its containers.

@@ -1,7 +1,7 @@
 //! Admission: what may change or refuse a write after it has been read and before it is stored.
 //!
-//! Plugins run in upstream's order, all mutating ones first, then the mutating policies and the mutating webhooks. A plugin is asynchronous
-//! because webhooks are.
+//! Plugins run in upstream's order: all mutating ones first, then the mutating policies, then the mutating webhooks. A
+//! plugin is asynchronous because webhooks are.
 
 mod authorizer;
 mod certificates;

@@ -208,7 +208,8 @@ impl<'a> Context<'a> {
         let pruned = typed::remove(&merged, &merged_set.clone().difference(&keep), ty, 0).unwrap_or_default();
         // Only what this applier owned may go.
         let pruned_set = named(typed::to_set(&pruned, ty));
-        typed::remove(&merged, &merged_set.difference(&pruned_set).intersection(&last), ty, 0).unwrap_or_default()
+        let gone = merged_set.difference(&pruned_set).intersection(&last);
+        typed::remove(&merged, &gone, ty, 0).unwrap_or_default()
     }
 }
 
@@ -310,7 +311,7 @@ pub fn apply(
     }
     if object != base {
         schema.decode(&mut object).map_err(|e| ApplyError::BadRequest(e.0))?;
-        schema.default(&mut object);
+        schema.fill(&mut object);
     }
     if manager == "kubectl" && object.at(["metadata", "annotations"]).and_then(|a| a.get(LAST_APPLIED)).is_some() {
         set_last_applied(&mut object, applied);
@@ -348,7 +349,9 @@ fn apply_once(
 }
 
 fn conflict_error(mut conflicts: Conflicts) -> ApplyError {
-    conflicts.sort_by(|a, b| a.0.cmp(&b.0));
+    // Upstream sorts managers by their entries as JSON.
+    conflicts
+        .sort_by_cached_key(|(m, version, _)| (go_quote(&m.name), !m.applied, version.clone(), m.subresource.clone()));
     let mut list = Vec::new();
     for (manager, version, set) in conflicts {
         let mut name = go_quote(&manager.name);

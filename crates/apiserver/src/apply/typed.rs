@@ -470,6 +470,7 @@ pub(crate) fn remove(value: &Value, set: &Set, ty: Ty<'_>, depth: usize) -> Opti
         (Atom::Scalar(..), v) => Some(v.clone()),
         (Atom::List { node, assoc: true }, Value::Array(items)) => {
             let mut out = Vec::with_capacity(items.len());
+            let mut within = false;
             for item in items {
                 let Ok(elem) = item_elem(node, item) else {
                     out.push(item.clone());
@@ -479,14 +480,18 @@ pub(crate) fn remove(value: &Value, set: &Set, ty: Ty<'_>, depth: usize) -> Opti
                     continue;
                 }
                 out.push(match set.below(&elem) {
-                    Some(below) => remove(item, below, Ty::item(node), depth + 1).unwrap_or_default(),
+                    Some(below) => {
+                        within = true;
+                        remove(item, below, Ty::item(node), depth + 1).unwrap_or_else(|| emptied(item))
+                    }
                     None => item.clone(),
                 });
             }
-            (!out.is_empty()).then_some(Value::Array(out))
+            (within || !out.is_empty()).then_some(Value::Array(out))
         }
         (Atom::Map { node, atomic: false, other }, Value::Map(map)) => {
             let mut out = Map::with_capacity(map.len());
+            let mut within = false;
             for (key, v) in map.iter() {
                 let elem = Elem::Field(key.clone());
                 if set.has(&elem) {
@@ -494,14 +499,26 @@ pub(crate) fn remove(value: &Value, set: &Set, ty: Ty<'_>, depth: usize) -> Opti
                 }
                 let ty = child(node, other, key).unwrap_or(Ty::Deduced);
                 let kept = match set.below(&elem) {
-                    Some(below) => remove(v, below, ty, depth + 1).unwrap_or_default(),
+                    Some(below) => {
+                        within = true;
+                        remove(v, below, ty, depth + 1).unwrap_or_else(|| emptied(v))
+                    }
                     None => v.clone(),
                 };
                 out.insert(key.clone(), kept);
             }
-            (!out.is_empty()).then_some(Value::Map(out))
+            (within || !out.is_empty()).then_some(Value::Map(out))
         }
         _ => None,
+    }
+}
+
+/// What a list or a map leaves behind from which everything was removed but not itself.
+fn emptied(value: &Value) -> Value {
+    match value {
+        Value::Map(_) => Value::Map(Map::new()),
+        Value::Array(_) => Value::Array(Vec::new()),
+        _ => Value::Null,
     }
 }
 

@@ -398,6 +398,14 @@ impl Call {
             )));
         }
         self.check_type(&mut v)?;
+        // An empty list resets the managers, as a list of one empty entry does; decoding would take it for nothing.
+        let managers = v.at(["metadata", "managedFields"]).and_then(Value::as_array);
+        if !self.resource.custom
+            && managers.is_some_and(Vec::is_empty)
+            && let Some(m) = v.make_map_at(["metadata"])
+        {
+            m.insert("managedFields", vec![Value::Map(druse_object::Map::new())]);
+        }
         let schema = self.schema()?;
         let mut unknown = schema.decode(&mut v).map_err(|e| {
             Status::bad_request(format!("{kind} in version \"{}\" cannot be handled as a {kind}: {e}", self.version))

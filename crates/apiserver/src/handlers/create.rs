@@ -43,14 +43,17 @@ pub async fn create(call: &Call) -> Answer {
     }
     let dry = call.dry_run()?;
     let mut warnings = Vec::new();
-    let object = call.body_object(&mut warnings)?;
+    let mut object = call.body_object(&mut warnings)?;
+    warnings.extend(crate::warnings::one_of_each_owner(&mut object, false));
+    // They go with refusals too.
+    call.warnings.lock().append(&mut warnings);
     // Only the store minds, and a dry run does not reach it.
     if !dry && object.str_at(["metadata", "resourceVersion"]).is_some_and(|v| !v.is_empty()) {
         return Err(Status::internal("resourceVersion should not be set on objects to be created"));
     }
     let manager = call.manager();
     let made = insert(call, object, Some(&manager), dry).await?;
-    Ok(call.warn(made.answer(call, 201)?, &warnings))
+    made.answer(call, 201)
 }
 
 /// How often a generated name is tried anew when it is taken.
@@ -80,6 +83,7 @@ pub async fn insert(call: &Call, mut object: Value, manager: Option<&str>, dry: 
         let name = Str::from(new.str_at(["metadata", "name"]).unwrap_or_default());
         let mut review = call.review(Operation::Create, "", &name, Some(&mut new), None, dry);
         call.shared.admission.mutate(&call.shared, &mut review).await?;
+        call.warnings.lock().extend(crate::warnings::one_of_each_owner(&mut new, true));
         meta::fill_for_create(&call.resource, &mut new);
         if let (Some(rv), Some(m)) = (object.at(["metadata", "resourceVersion"]), new.make_map_at(["metadata"]))
             && dry
@@ -98,6 +102,7 @@ pub async fn insert(call: &Call, mut object: Value, manager: Option<&str>, dry: 
         if !errors.is_empty() {
             return Err(call.invalid(&name, &errors));
         }
+        call.warnings.lock().extend(crate::warnings::of_write(&call.gvk(), call.resource.custom, &new, None));
         let key = Key::new(call.resource.stored_as.clone(), call.namespace(), name.clone());
         if call.shared.store.get(&key).is_some() && !generated {
             return Err(Status::already_exists(call.named(&name)));

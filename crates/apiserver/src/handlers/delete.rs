@@ -52,6 +52,9 @@ impl Options {
             (None, Some(false)) => Some("Background".to_owned()),
             // Their dependents outlive these kinds unless somebody says otherwise.
             (None, None) if matches!(&*call.resource.stored_as, "jobs.batch" | "replicationcontrollers") => {
+                if call.resource.stored_as == "jobs.batch" {
+                    call.warnings.lock().push(JOBS_LEAVE_PODS.to_owned());
+                }
                 Some("Orphan".to_owned())
             }
             (None, None) => None,
@@ -181,6 +184,7 @@ impl Call {
 }
 
 const ORPHAN: &str = "orphan";
+const JOBS_LEAVE_PODS: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning";
 const FOREGROUND: &str = "foregroundDeletion";
 
 /// Deletes one object, or starts its deletion.

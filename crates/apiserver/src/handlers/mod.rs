@@ -78,8 +78,8 @@ async fn handle(shared: Arc<Shared>, request: Request<Bytes>) -> Answer {
     let call = Call::new(shared, info, user, parts.method, parts.headers, body)?;
     // Warnings go with refusals too.
     let mut answer = answer(&call).await.unwrap_or_else(|s| response::status(&s));
-    let mut warnings = std::mem::take(&mut *call.warnings.lock());
-    warnings.extend(call.version()?.deprecation.as_ref().map(ToString::to_string));
+    let mut warnings: Vec<_> = call.version()?.deprecation.as_ref().map(ToString::to_string).into_iter().collect();
+    warnings.append(&mut call.warnings.lock());
     call::warn(&mut answer, &warnings);
     Ok(answer)
 }

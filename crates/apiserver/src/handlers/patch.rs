@@ -218,7 +218,7 @@ async fn apply_patch(call: &Call, subresource: &str) -> Answer {
             }
             let mut new =
                 apply::apply(None, &applied, &manager, force, subresource, &now(), &schema).map_err(failed)?;
-            schema.default(&mut new);
+            schema.fill(&mut new);
             match super::create::insert(call, new, None, dry).await {
                 Err(e) if e.reason == "AlreadyExists" => continue,
                 made => return made?.answer(call, 201),
@@ -227,7 +227,7 @@ async fn apply_patch(call: &Call, subresource: &str) -> Answer {
         let done = change(call, name, subresource, Mode::Apply, dry, &mut |old, stored| {
             let mut new =
                 apply::apply(Some(old), &applied, &manager, force, subresource, &now(), &schema).map_err(failed)?;
-            schema.default(&mut new);
+            schema.fill(&mut new);
             call.fit_namespace(&mut new)?;
             let rv = applied.str_at(["metadata", "resourceVersion"]).unwrap_or_default();
             let rv = if rv.is_empty() { stored.rv.to_string() } else { rv.to_owned() };

@@ -38,6 +38,9 @@ pub async fn update_sub(call: &Call, subresource: &str) -> Answer {
     let dry = call.dry_run()?;
     let mut warnings = Vec::new();
     let mut object = call.body_object(&mut warnings)?;
+    warnings.extend(crate::warnings::one_of_each_owner(&mut object, false));
+    // They go with refusals too.
+    call.warnings.lock().append(&mut warnings);
     let name = call.info.name.as_str();
     let given = object.str_at(["metadata", "name"]).unwrap_or_default().to_owned();
     if given.is_empty() {
@@ -56,7 +59,7 @@ pub async fn update_sub(call: &Call, subresource: &str) -> Answer {
             m.remove("resourceVersion");
         }
         let made = super::create::insert(call, object, Some(&call.manager()), dry).await?;
-        return Ok(call.warn(made.answer(call, 201)?, &warnings));
+        return made.answer(call, 201);
     }
     let conditional = call.resource.custom || strategy::updated_by_version_only(&call.resource);
     if conditional && object.str_at(["metadata", "resourceVersion"]).unwrap_or_default().is_empty() && exists {
@@ -66,7 +69,7 @@ pub async fn update_sub(call: &Call, subresource: &str) -> Answer {
     }
     let manager = call.manager();
     let made = change(call, name, subresource, Mode::Update(&manager), dry, &mut |_, _| Ok(object.clone())).await?;
-    Ok(call.warn(made.answer(call, 200)?, &warnings))
+    made.answer(call, 200)
 }
 
 /// Makes a new state out of the current one: gets the current object in the version asked for and its stored form.
@@ -125,6 +128,7 @@ pub async fn change(
             let mut review = call.review(Operation::Update, subresource, name, Some(&mut new), Some(&old), dry);
             call.shared.admission.mutate(&call.shared, &mut review).await?;
         }
+        call.warnings.lock().extend(crate::warnings::one_of_each_owner(&mut new, true));
         strategy::prepare_update(resource, subresource, &old, &mut new);
         managed::keep_times_if_same(&old, &mut new);
         if mode != Mode::System {
@@ -138,6 +142,10 @@ pub async fn change(
             errors.extend(schema.validate(&new, Some(&old)));
             if !errors.is_empty() {
                 return Err(call.invalid(name, &errors));
+            }
+            if subresource.is_empty() {
+                let warned = crate::warnings::of_write(&call.gvk(), resource.custom, &new, Some(&old));
+                call.warnings.lock().extend(warned);
             }
         }
         let service = resource.stored_as == "services" && subresource.is_empty();

@@ -191,7 +191,7 @@ pub(crate) fn default_value(value: &mut Value, node: &Node) {
     drop_nulls(value, node, 0);
 }
 
-fn fill(value: &mut Value, node: &Node, depth: usize) {
+pub(crate) fn fill(value: &mut Value, node: &Node, depth: usize) {
     if depth > MAX_DEPTH {
         return;
     }

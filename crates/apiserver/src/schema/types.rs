@@ -97,6 +97,15 @@ impl TypeSchema {
         }
     }
 
+    /// As [`Self::default`] for an object that an apply makes: nulls in custom objects stay, to be judged.
+    pub fn fill(&self, value: &mut Value) {
+        if self.builtin {
+            crate::validate::default_object(&self.gvk, value);
+        } else {
+            structural::fill(value, self.root.node(), 0);
+        }
+    }
+
     /// Judges an object by the type's schema: for custom types every keyword, list keys and sets, and the CEL rules
     /// when an evaluator is set. Built-in types have no such rules here; see [`crate::validate`].
     #[must_use]

@@ -11,7 +11,7 @@ type Errors = Vec<FieldError>;
 
 /// A range of addresses: its first address and the bits that are fixed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Cidr {
+pub(crate) struct Cidr {
     /// The address as it was written, host bits and all.
     pub address: IpAddr,
     /// How many leading bits are fixed.
@@ -19,7 +19,7 @@ pub(super) struct Cidr {
 }
 
 /// What a text says when leading zeros are read past, as upstream's older parser does.
-fn sloppy(text: &str) -> Option<IpAddr> {
+pub(crate) fn sloppy(text: &str) -> Option<IpAddr> {
     if let Ok(ip) = text.parse() {
         return Some(ip);
     }
@@ -65,7 +65,7 @@ pub(super) fn canonical(text: &str, path: &str, out: &mut Errors) -> Option<IpAd
 }
 
 impl Cidr {
-    fn read(text: &str) -> Option<Self> {
+    pub(crate) fn read(text: &str) -> Option<Self> {
         let (address, bits) = text.split_once('/')?;
         let address = sloppy(address)?;
         let plain = !bits.is_empty() && bits.bytes().all(|b| b.is_ascii_digit());
@@ -81,7 +81,7 @@ impl Cidr {
     }
 
     /// The first address of the range.
-    fn first(self) -> IpAddr {
+    pub(crate) fn first(self) -> IpAddr {
         let (n, width) = Self::number(self.address);
         let host = width - u32::from(self.bits);
         let n = if host == 128 { 0 } else { n >> host << host };

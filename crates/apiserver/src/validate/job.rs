@@ -460,6 +460,7 @@ pub(crate) fn cron_job(new: &Value, old: Option<&Value>, out: &mut Errors) {
     let root = At::new(new, "");
     let spec = root.child("spec");
     let schedule = spec.child("schedule");
+    schedule.need(out);
     if !schedule.text().is_empty() {
         let was = old.and_then(|o| o.str_at(["spec", "schedule"])).unwrap_or_default();
         let zoned = schedule.text().contains("TZ");
@@ -496,7 +497,6 @@ pub(crate) fn cron_job(new: &Value, old: Option<&Value>, out: &mut Errors) {
         let why = format!("must be no more than {LONGEST_NAME} characters");
         out.push(FieldError::invalid("metadata.name", name, why));
     }
-    schedule.need(out);
 }
 
 fn time_zone(at: &At, out: &mut Errors) {

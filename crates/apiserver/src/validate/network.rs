@@ -331,7 +331,7 @@ pub(super) fn ingress(new: &Value, old: Option<&Value>, out: &mut Errors) {
     let rules = spec["rules"].items();
     if rules.is_empty() && spec["defaultBackend"].is_null() {
         let why = "either `defaultBackend` or `rules` must be specified";
-        out.push(FieldError::invalid("spec", Value::Array(Vec::new()), why));
+        out.push(FieldError::invalid("spec", spec["rules"].clone(), why));
     }
     if !spec["defaultBackend"].is_null() {
         ingress_backend(&spec["defaultBackend"], "spec.defaultBackend", out);

@@ -87,7 +87,8 @@ pub(super) fn service(new: &Value, old: Option<&Value>, out: &mut Errors) {
         }
     }
     traffic(spec, kind, out);
-    if old.is_none() {
+    let free = |spec: &Value| text(spec, "clusterIP") == "None" && spec["selector"].as_map().is_none_or(Map::is_empty);
+    if !free(spec) && old.is_none_or(|o| free(&o["spec"])) {
         for (i, family) in words(spec, "ipFamilies").into_iter().enumerate().filter(|(_, f)| *f == "IPv6") {
             let why = "not configured on this cluster";
             out.push(FieldError::invalid(format!("spec.ipFamilies[{i}]"), family, why));

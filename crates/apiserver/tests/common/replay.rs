@@ -5,7 +5,8 @@
 //! given), `accept`, `token`, with the `status` and `answer` of the recorded server. `WAIT` asks until its path is
 //! served, `WATCH` collects a watch's events until its `timeoutSeconds`. `save` keeps a field of the answer (a dotted
 //! path) under a name for which `{name}` stands in later paths and bodies; `"keep": "status"` compares the status only;
-//! `"eventually": true` asks again until the answer is the recorded one.
+//! `warnings` are the texts of the `Warning` headers; `"eventually": true` asks again until the answer is the recorded
+//! one.
 //! Values that no two servers share are masked on both sides.
 
 use std::collections::BTreeMap;
@@ -40,6 +41,7 @@ const TRIES: usize = 100;
 
 struct Masks {
     age: Regex,
+    days: Regex,
     suffix: Regex,
     uid: Regex,
     in_messages: Vec<(Regex, &'static str)>,
@@ -50,6 +52,8 @@ impl Masks {
         let regex = |text: &str| Regex::new(text).unwrap();
         Self {
             age: regex(r"^\d+s$"),
+            // Ages of what was dated long ago grow by the day.
+            days: regex(r"\b(\d+y)?\d+d\b"),
             suffix: regex(r"^(gen-|kube-api-access-)[a-z0-9]{5}$"),
             uid: regex(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"),
             in_messages: vec![
@@ -94,6 +98,7 @@ impl Masks {
         }
         let mut out = self.suffix.replace(text, "$1<suffix>").into_owned();
         out = self.uid.replace_all(&out, "<uid>").into_owned();
+        out = self.days.replace_all(&out, "<age>").into_owned();
         if key == "message" {
             for (regex, with) in &self.in_messages {
                 out = regex.replace_all(&out, *with).into_owned();
@@ -101,6 +106,12 @@ impl Masks {
         }
         out
     }
+}
+
+/// The text of a `Warning` header: `299 - "TEXT"` (RFC 7234 section 5.5).
+fn warning(header: &str) -> Value {
+    let text = header.strip_prefix("299 - \"").and_then(|t| t.strip_suffix('"')).unwrap_or(header);
+    text.replace("\\\"", "\"").replace("\\\\", "\\").into()
 }
 
 /// What says the same on every server.
@@ -197,9 +208,12 @@ impl<'a> Replay<'a> {
 
     /// Sends a step; what was answered, and where that differs.
     async fn compare(&self, step: &Value, saved: &BTreeMap<String, String>) -> (Value, Vec<String>) {
-        let (status, answer) = self.send(step, saved).await;
+        let (status, answer, warnings) = self.send(step, saved).await;
         let mut wrong = Vec::new();
         differences(&step["status"], &Value::from(i64::from(status)), "status", &mut wrong);
+        if let Some(expected) = step.get("warnings") {
+            differences(expected, &warnings, "warnings", &mut wrong);
+        }
         if step.str_at(["keep"]) != Some("status") {
             let mask = |v: &Value| self.masks.value(v, "");
             differences(&mask(&step["answer"]), &mask(&answer), "", &mut wrong);
@@ -219,7 +233,7 @@ impl<'a> Replay<'a> {
         panic!("{} is not served", step.str_at(["path"]).unwrap());
     }
 
-    async fn send(&self, step: &Value, saved: &BTreeMap<String, String>) -> (u16, Value) {
+    async fn send(&self, step: &Value, saved: &BTreeMap<String, String>) -> (u16, Value, Value) {
         let fill = |text: &str| saved.iter().fold(text.to_owned(), |t, (k, v)| t.replace(&format!("{{{k}}}"), v));
         let text = |key: &str| step.str_at([key]);
         let watch = text("method") == Some("WATCH");
@@ -237,12 +251,13 @@ impl<'a> Replay<'a> {
         }
         let response = request.send().await.unwrap();
         let status = response.status().as_u16();
+        let warnings = response.headers().get_all("warning").iter().map(|w| warning(w.to_str().unwrap())).collect();
         let bytes = response.bytes().await.unwrap();
         if watch && status == 200 {
             let lines = bytes.split(|b| *b == b'\n').filter(|l| !l.is_empty());
-            return (status, Value::Array(lines.map(|l| json::parse(l).unwrap()).collect()));
+            return (status, Value::Array(lines.map(|l| json::parse(l).unwrap()).collect()), warnings);
         }
         let plain = || Value::from(String::from_utf8_lossy(&bytes).into_owned());
-        (status, json::parse(&bytes).unwrap_or_else(|_| plain()))
+        (status, json::parse(&bytes).unwrap_or_else(|_| plain()), warnings)
     }
 }
