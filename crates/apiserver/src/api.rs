@@ -168,6 +168,7 @@ impl Builder {
             admission,
             callouts: crate::callout::Callouts::new(self.simulated_pods),
             allocators: crate::alloc::Allocators::default(),
+            bookings: crate::quota::Bookings::default(),
             admin_token: Some(token.clone()),
             ca_pem: certificates.ca_pem.clone(),
             certificates: certificates.clone(),

@@ -1,14 +1,65 @@
 //! What ResourceQuotas count: how much of which resource an object uses, and which quotas it falls under.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use druse_object::{Quantity, Value};
+use parking_lot::Mutex;
+
+use crate::store::Key;
 
 /// Amounts by resource name (`pods`, `requests.cpu`, `count/deployments.apps`).
 pub type Usage = BTreeMap<String, Quantity>;
 
 /// Quotas' stored type.
 pub const QUOTAS: &str = "resourcequotas";
+
+/// How long an admitted object may take until it is stored.
+const PENDING: Duration = Duration::from_secs(10);
+
+struct Booking {
+    quota: Key,
+    object: Key,
+    more: Usage,
+    since: Instant,
+    written: bool,
+}
+
+/// What quotas have booked for objects that are admitted and not stored yet: whoever counts what is stored must not
+/// forget them.
+#[derive(Default)]
+pub struct Bookings(Mutex<Vec<Booking>>);
+
+impl Bookings {
+    /// Says that a quota is about to book something for an object.
+    pub fn begin(&self, quota: &Key, object: &Key, more: &Usage) {
+        let mut all = self.0.lock();
+        all.retain(|b| b.quota != *quota || b.object != *object);
+        let (quota, object, more) = (quota.clone(), object.clone(), more.clone());
+        all.push(Booking { quota, object, more, since: Instant::now(), written: false });
+    }
+
+    /// Says that the quota's status has it now.
+    pub fn written(&self, quota: &Key, object: &Key) {
+        let mut all = self.0.lock();
+        all.iter_mut().filter(|b| b.quota == *quota && b.object == *object).for_each(|b| b.written = true);
+    }
+
+    /// Forgets what was booked for an object, now that it is stored or not going to be.
+    pub fn settle(&self, object: &Key) {
+        self.0.lock().retain(|b| b.object != *object);
+    }
+
+    /// What is booked in a quota, by object; `None` while somebody books, when nobody can say what the quota's status
+    /// has already. To be asked before what is stored is listed: an object that is in neither was booked afterwards,
+    /// and so the quota has changed since.
+    pub fn of(&self, quota: &Key) -> Option<Vec<(Key, Usage)>> {
+        let mut all = self.0.lock();
+        all.retain(|b| b.since.elapsed() < PENDING);
+        let mine = all.iter().filter(|b| b.quota == *quota);
+        mine.map(|b| b.written.then(|| (b.object.clone(), b.more.clone()))).collect()
+    }
+}
 
 /// A whole number as a quantity.
 #[must_use]

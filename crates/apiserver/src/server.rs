@@ -32,6 +32,8 @@ pub struct Shared {
     pub callouts: Callouts,
     /// Addresses and ports of Services.
     pub allocators: Allocators,
+    /// What quotas have promised.
+    pub bookings: crate::quota::Bookings,
     /// The administrator's bearer token.
     pub admin_token: Option<String>,
     /// The certificate authority's certificate, PEM.

@@ -30,7 +30,11 @@ impl Plugin for ResourceQuota {
                 return Ok(());
             }
             for quota in shared.objects(QUOTAS, review.namespace) {
-                book(shared, review, quota).await?;
+                if let Err(refused) = book(shared, review, quota).await {
+                    let object = Key::new(review.resource.stored_as.clone(), review.namespace, review.name);
+                    shared.bookings.settle(&object);
+                    return Err(refused);
+                }
             }
             Ok(())
         })
@@ -92,6 +96,7 @@ async fn book(shared: &Shared, review: &Review<'_>, mut quota: Value) -> Result<
     }
     let name = quota.str_at(["metadata", "name"]).unwrap_or_default().to_owned();
     let key = Key::new(QUOTAS, review.namespace, name.as_str());
+    let object = Key::new(review.resource.stored_as.clone(), review.namespace, review.name);
     loop {
         let hard = quota::amounts(&quota["spec"]["hard"]);
         let mut used = quota::amounts(&quota["status"]["used"]);
@@ -122,9 +127,14 @@ async fn book(shared: &Shared, review: &Review<'_>, mut quota: Value) -> Result<
             status.insert("used", quota::list(&used));
             m.insert("status", status);
         }
-        let object = Some(Encoded::of(&quota));
-        match shared.store.write(Write { key: key.clone(), expect: Expect::At(rv), object, delete: false }).await {
-            Ok(_) => return Ok(()),
+        let encoded = Some(Encoded::of(&quota));
+        let write = Write { key: key.clone(), expect: Expect::At(rv), object: encoded, delete: false };
+        shared.bookings.begin(&key, &object, &more);
+        match shared.store.write(write).await {
+            Ok(_) => {
+                shared.bookings.written(&key, &object);
+                return Ok(());
+            }
             Err(StoreError::Conflict) => {}
             Err(e) => return Err(e.into()),
         }

@@ -10,6 +10,7 @@ use super::source::{Event, Source};
 use crate::handlers::{Call, Mode, change};
 use crate::quota::{self, QUOTAS, Usage};
 use crate::server::Shared;
+use crate::store::Key;
 
 /// How often what is used is counted while there are quotas.
 const EVERY: Duration = Duration::from_secs(1);
@@ -26,32 +27,41 @@ pub async fn run(shared: Arc<Shared>) {
         if matches!(event, Event::Reset) && revision == counted {
             continue;
         }
+        let mut all = true;
         for q in &quotas {
-            count(&shared, q).await;
+            all &= count(&shared, q).await;
         }
-        counted = shared.store.revision();
+        // What could not be counted is tried again, whether or not anything changes until then.
+        counted = if all { revision } else { 0 };
     }
 }
 
-async fn count(shared: &Arc<Shared>, quota: &Value) {
+/// Answers whether the quota's status is true now.
+async fn count(shared: &Arc<Shared>, quota: &Value) -> bool {
     let text = |k: &str| quota.str_at(["metadata", k]).unwrap_or_default().to_owned();
     let (namespace, name) = (text("namespace"), text("name"));
     let hard = quota::amounts(&quota["spec"]["hard"]);
     let mut used: Usage = hard.keys().map(|k| (k.clone(), quota::whole(0))).collect();
+    let key = Key::new(QUOTAS, namespace.as_str(), name.as_str());
+    let Some(mut booked) = shared.bookings.of(&key) else { return false };
     for kind in kinds(&hard) {
         for o in shared.objects(&kind, &namespace) {
+            let name = o.str_at(["metadata", "name"]).unwrap_or_default();
+            booked.retain(|(k, _)| k.resource != *kind || k.name != *name);
             if quota::in_scope(quota, &kind, &o) {
                 quota::add(&mut used, &quota::limited(quota, &quota::usage(&kind, &o)));
             }
         }
     }
+    // Admitted, and not stored yet.
+    booked.iter().for_each(|(_, more)| quota::add(&mut used, more));
     let (hard, used) = (quota::list(&hard), quota::list(&used));
     if quota["status"]["hard"] == hard && quota["status"]["used"] == used {
-        return;
+        return true;
     }
     let rv = text("resourceVersion");
     let table = shared.registry.table();
-    let Some(resource) = table.get("", QUOTAS).cloned() else { return };
+    let Some(resource) = table.get("", QUOTAS).cloned() else { return true };
     let call = Call::internal(shared, "resourcequota-controller", &resource, &namespace, &name);
     let done = change(&call, &name, "status", Mode::System, false, &mut |old, _| {
         let mut new = old.clone();
@@ -68,9 +78,10 @@ async fn count(shared: &Arc<Shared>, quota: &Value) {
         Ok(new)
     })
     .await;
-    if let Err(e) = done {
+    if let Err(e) = &done {
         tracing::debug!(quota = name, error = %e, "counted again later");
     }
+    done.is_ok()
 }
 
 /// The stored types that a quota's names count.

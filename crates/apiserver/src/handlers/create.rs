@@ -131,8 +131,11 @@ pub async fn insert(call: &Call, mut object: Value, manager: Option<&str>, dry: 
             return Ok(Made::Dry(new));
         }
         let stored = convert::to_stored(&call.shared, new.clone(), &call.resource, &call.version)?;
+        let settled = key.clone();
         let write = Write { key, expect: Expect::Absent, object: Some(Encoded::of(&stored)), delete: false };
-        match call.shared.store.write(write).await {
+        let written = call.shared.store.write(write).await;
+        call.shared.bookings.settle(&settled);
+        match written {
             Ok(o) => {
                 crate::controllers::after_write(&call.shared, &call.resource, Some(&stored), None);
                 return Ok(Made::Stored(o));

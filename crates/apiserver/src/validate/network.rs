@@ -155,6 +155,8 @@ pub(super) fn endpoints(new: &Value, old: Option<&Value>, out: &mut Errors) {
     if old.is_some_and(|old| old["subsets"] == new["subsets"]) {
         return;
     }
+    // Unlike upstream: this server itself may listen on the loopback address.
+    let own = ["default", "kubernetes"] == ["namespace", "name"].map(|k| text(&new["metadata"], k));
     for (i, subset) in new["subsets"].items().iter().enumerate() {
         let path = format!("subsets[{i}]");
         if ["addresses", "notReadyAddresses"].iter().all(|k| subset[*k].items().is_empty()) {
@@ -162,7 +164,7 @@ pub(super) fn endpoints(new: &Value, old: Option<&Value>, out: &mut Errors) {
         }
         for key in ["addresses", "notReadyAddresses"] {
             for (j, a) in subset[key].items().iter().enumerate() {
-                endpoint_address(a, &format!("{path}.{key}[{j}]"), out);
+                endpoint_address(a, own, &format!("{path}.{key}[{j}]"), out);
             }
         }
         let ports = subset["ports"].items();
@@ -172,7 +174,7 @@ pub(super) fn endpoints(new: &Value, old: Option<&Value>, out: &mut Errors) {
     }
 }
 
-fn endpoint_address(a: &Value, path: &str, out: &mut Errors) {
+fn endpoint_address(a: &Value, loopback: bool, path: &str, out: &mut Errors) {
     let address = text(a, "ip");
     ip::legacy(address, &format!("{path}.ip"), out);
     let host = text(a, "hostname");
@@ -182,7 +184,9 @@ fn endpoint_address(a: &Value, path: &str, out: &mut Errors) {
     if let Some(node) = a["nodeName"].as_str() {
         each(is_dns1123_subdomain(node), &format!("{path}.nodeName"), node, out);
     }
-    ip::endpoint(address, &format!("{path}.ip"), out);
+    if !loopback {
+        ip::endpoint(address, &format!("{path}.ip"), out);
+    }
 }
 
 fn endpoint_port(port: &Value, named: bool, path: &str, out: &mut Errors) {
