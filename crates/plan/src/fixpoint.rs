@@ -149,7 +149,7 @@ impl State<'_> {
             api_versions: Arc::new(kinds.api_versions(&self.context.options.api_versions)),
             kinds,
         };
-        let mut outputs: BTreeMap<UnitId, Done> =
+        let outputs: BTreeMap<UnitId, Done> =
             candidates.par_iter().map(|(id, def)| (id.clone(), self.render(id, def, &world))).collect();
         // Who renders whom: by id, or by place where the id changes on the way (a namespace or prefix set).
         let by_place: HashMap<(&str, &str), &UnitId> =
@@ -215,37 +215,6 @@ impl State<'_> {
             }
         }
         rivals.narrow(&mut self.roots, focus, warnings);
-        // What an operator makes of an instance is above the roots that it renders; that of another cluster renders none.
-        let mut above: BTreeMap<UnitId, Done> = BTreeMap::new();
-        for o in &made {
-            let Some(id) =
-                unit_id(o, DEFAULT_NAMESPACE).filter(|id| !outputs.contains_key(id) && !above.contains_key(id))
-            else {
-                continue;
-            };
-            let done = self.render(&id, o, &world);
-            let renders = |root: &UnitId, definition: &Object| {
-                let file = definition.provenance.file.as_deref();
-                done.output.units.iter().any(|(made, by)| {
-                    made == root || by.name() == definition.name() && by.provenance.file.as_deref() == file
-                })
-            };
-            let before = self.roots.len();
-            self.roots.retain(|root, definition| !renders(root, definition));
-            if self.roots.len() < before {
-                self.roots.insert(id.clone(), Arc::clone(o));
-                above.insert(id, done);
-            }
-        }
-        for root in self.roots.keys() {
-            for name in
-                outputs.get(root).or_else(|| above.get(root)).into_iter().flat_map(|o| o.output.reads.named.keys())
-            {
-                if let Some(o) = all_sources.get(name) {
-                    self.scanned.insert(name.clone(), Arc::clone(o));
-                }
-            }
-        }
         let lost: Vec<String> = passed_over
             .iter()
             .filter(|id| !reach.values().any(|r| r.contains(**id)))
@@ -256,8 +225,35 @@ impl State<'_> {
         if !lost.is_empty() {
             warnings.push(format!("Kustomizations in files that no unit reads are never applied: {}", lost.join(", ")));
         }
-        outputs.extend(above);
         self.outputs = outputs;
+        self.begin_above(&made, &world);
+        for root in self.roots.keys() {
+            for name in self.outputs.get(root).into_iter().flat_map(|done| done.output.reads.named.keys()) {
+                if let Some(o) = all_sources.get(name) {
+                    self.scanned.insert(name.clone(), Arc::clone(o));
+                }
+            }
+        }
+    }
+
+    /// What an operator makes of an instance is above the roots that it renders; that of another cluster renders none.
+    fn begin_above(&mut self, made: &[Arc<Object>], world: &World) {
+        for o in made {
+            let Some(id) = unit_id(o, DEFAULT_NAMESPACE).filter(|id| !self.outputs.contains_key(id)) else { continue };
+            let done = self.render(&id, o, world);
+            let renders = |root: &UnitId, definition: &Object| {
+                let file = definition.provenance.file.as_deref();
+                done.output.units.iter().any(|(unit, by)| {
+                    unit == root || by.name() == definition.name() && by.provenance.file.as_deref() == file
+                })
+            };
+            let before = self.roots.len();
+            self.roots.retain(|root, definition| !renders(root, definition));
+            if self.roots.len() < before {
+                self.roots.insert(id.clone(), Arc::clone(o));
+                self.outputs.insert(id, done);
+            }
+        }
     }
 
     /// Whether a unit renders another, or one that does.
