@@ -132,11 +132,11 @@ fn read(tree: &dyn FileTree, path: &str, wanted: &BTreeSet<Name>, out: &mut BTre
     for doc in yaml::documents(text, yaml::Dialect::Sigs).into_iter().flatten() {
         let provenance = Provenance { file: Some(path.into()), line: doc.line, ..Provenance::default() };
         let object = Object { value: doc.value, provenance };
-        let made = Some(&object).filter(|o| may_make(&o.gvk())).and_then(made_by);
-        if object.api_version() != "v1" && made.is_none() {
-            continue;
-        }
-        let object = made.unwrap_or(object);
+        let object = match made_by(&object) {
+            Some(secret) => secret,
+            None if object.api_version() == "v1" => object,
+            None => continue,
+        };
         for name in wanted {
             let (kind, namespace, own) = name;
             let fits = object.namespace().is_empty() || object.namespace() == namespace;

@@ -178,10 +178,11 @@ pub(crate) fn identify_tree(input: &TreeInput, scan: &Scan) -> TreeUrls {
         }
     }
     // A Flux Operator or a bootstrap makes the tree's own source, and an artifact may be pushed from the tree.
+    let is_defined = |id: &(String, String, String)| sources.get(id).is_some_and(|o| !instance::is_made(o));
     let most = votes.values().map(|v| v.1).max().unwrap_or_default();
     let mut sure = BTreeSet::new();
     for (id, (found, named, all)) in votes.iter().filter(|(_, v)| v.1 > 0) {
-        let defined = sources.get(id).is_some_and(|o| !instance::is_made(o));
+        let defined = is_defined(id);
         // One that few name is more likely misspelt.
         let usual = id.2 == "flux-system" || *named == most;
         if !defined && usual {
@@ -194,9 +195,7 @@ pub(crate) fn identify_tree(input: &TreeInput, scan: &Scan) -> TreeUrls {
         sure.insert(id.clone());
     }
     // An artifact may be pushed from a folder of the tree, and its paths are those in that.
-    let others = paths.iter().filter(|(id, all)| {
-        sources.get(*id).is_none_or(|o| instance::is_made(o)) && !sure.contains(*id) && all.len() > 1
-    });
+    let others = paths.iter().filter(|(id, all)| !is_defined(id) && !sure.contains(*id) && all.len() > 1);
     let pushed: Vec<_> = others.filter_map(|(id, all)| Some((id, folder_with(&*input.tree, all)?))).collect();
     if !matched && sure.is_empty() && pushed.is_empty() {
         let best = votes.iter().filter(|(_, v)| v.0 > 0).max_by(|a, b| {
