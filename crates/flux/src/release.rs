@@ -459,7 +459,11 @@ fn hook(object: Object) -> ReleaseHook {
     }
 }
 
-fn run_kustomize(renderer: &KustomizeRenderer, objects: Vec<Object>) -> Result<Vec<Object>, FluxError> {
+/// Changes objects as one post-renderer says; each keeps the place it came from.
+///
+/// # Errors
+/// When kustomize refuses the objects or a change.
+pub fn run_kustomize(renderer: &KustomizeRenderer, objects: Vec<Object>) -> Result<Vec<Object>, FluxError> {
     if objects.is_empty() {
         return Ok(objects);
     }

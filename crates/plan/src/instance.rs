@@ -3,9 +3,9 @@
 //! Source of behaviour: controlplaneio-fluxcd/flux-operator (`spec.sync`, its defaults and `spec.kustomize.patches`). The
 //! operator's chart `flux-instance` takes the same specification as values.
 
-use druse_flux::api::HelmRelease;
-use druse_kustomize::tree::MemoryTree;
-use druse_object::{Map, Object, Value, json};
+use druse_flux::api::{HelmRelease, KustomizeRenderer};
+use druse_flux::release::run_kustomize;
+use druse_object::{Map, Object, Value};
 
 /// The group of the operator's kinds.
 pub(crate) const GROUP: &str = "fluxcd.controlplane.io";
@@ -85,21 +85,12 @@ fn patched(made: &[Object], patches: &Value) -> Option<Vec<Object>> {
     let fits = |p: &&Value| {
         matches!(p.str_at(["target", "kind"]), None | Some("Kustomization" | "GitRepository" | "OCIRepository"))
     };
-    let patches: Vec<Value> = patches.items().iter().filter(fits).cloned().collect();
-    if patches.is_empty() {
+    let fitting = patches.items().iter().filter(fits).map(Value::to_typed);
+    let renderer = KustomizeRenderer { patches: fitting.collect::<Result<_, _>>().ok()?, ..Default::default() };
+    if renderer.patches.is_empty() {
         return None;
     }
-    let mut tree = MemoryTree::new();
-    let files: Vec<String> = (0..made.len()).map(|i| format!("{i}.yaml")).collect();
-    for (file, o) in files.iter().zip(made) {
-        tree.insert(file, json::to_string(&o.value).into_bytes());
-    }
-    let kustomization: Map =
-        [("resources", files.into_iter().collect::<Value>()), ("patches", patches.into())].into_iter().collect();
-    tree.insert("kustomization.yaml", json::to_string(&kustomization.into()).into_bytes());
-    let built = druse_kustomize::build(&tree, "", &druse_kustomize::BuildOptions::default()).ok()?;
-    let place = made.first()?.provenance.clone();
-    Some(built.into_iter().map(|o| Object { provenance: place.clone(), ..o }).collect())
+    run_kustomize(&renderer, made.to_vec()).ok()
 }
 
 #[cfg(test)]
