@@ -6,6 +6,13 @@ use crate::api::{CommonMetadata, HELM_GROUP, KUSTOMIZE_GROUP};
 
 /// Sets the labels that say which Kustomization applied an object (after its common metadata).
 pub fn set_kustomization_owner(objects: &mut [Object], namespace: &str, name: &str) {
+    // Of labels that are not all text, Go's accessors see none: what is set takes the place of all of them.
+    let odd = |labels: &Map| labels.iter().any(|(_, v)| v.as_str().is_none());
+    for o in objects.iter_mut() {
+        if o.value.at(["metadata", "labels"]).and_then(Value::as_map).is_some_and(odd) {
+            let _dropped = o.metadata_mut().map(|m| m.remove("labels"));
+        }
+    }
     set_origin(objects, KUSTOMIZE_GROUP, namespace, name);
 }
 
@@ -16,11 +23,6 @@ pub fn set_release_owner(objects: &mut [Object], namespace: &str, name: &str) {
 
 fn set_origin(objects: &mut [Object], group: &str, namespace: &str, name: &str) {
     for o in objects {
-        // Of labels that are not all text, Go's accessors see none: what is set takes the place of all of them.
-        let odd = |labels: &Map| labels.iter().any(|(_, v)| v.as_str().is_none());
-        if group == KUSTOMIZE_GROUP && o.value.at(["metadata", "labels"]).and_then(Value::as_map).is_some_and(odd) {
-            let _dropped = o.metadata_mut().map(|m| m.remove("labels"));
-        }
         o.set_label(format!("{group}/name"), name);
         o.set_label(format!("{group}/namespace"), namespace);
     }
