@@ -17,6 +17,7 @@ use crate::config::{ANY_ENTRY, ConfigSource, is_placeholder};
 use crate::error::FluxError;
 use crate::generator::{image_value, json6902, patch_value};
 use crate::labels;
+use crate::substitute::kustomize_name;
 
 /// The longest release name Helm takes.
 const MAX_NAME: usize = 53;
@@ -429,10 +430,8 @@ fn first_twice<'a>(mut objects: impl Iterator<Item = &'a Object>) -> Option<Stri
         let namespace = Some(o.namespace()).filter(|n| !n.is_empty()).unwrap_or("default");
         !o.name().is_empty() && !seen.insert((o.api_version(), o.kind(), namespace, o.name()))
     })?;
-    let gvk = twice.gvk();
-    let group = if gvk.group.is_empty() { "[noGrp]" } else { &gvk.group };
     let namespace = if twice.namespace().is_empty() { "[noNs]" } else { twice.namespace() };
-    Some(format!("{}.{}.{group}/{}.{namespace}", gvk.kind, gvk.version, twice.name()))
+    Some(format!("{}.{namespace}", kustomize_name(twice)))
 }
 
 /// Whether all that a schema check has to say is that schemas at URLs were not fetched. Such a chart is rendered

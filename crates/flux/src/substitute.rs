@@ -119,26 +119,31 @@ pub fn substitute(object: &mut Object, variables: &Variables, options: Options) 
         return Ok(());
     }
     let lookup = |name: &str| variables.get(name).map(String::as_str);
-    // As kustomize writes a kind.
-    let describe = || {
-        let gvk = object.gvk();
-        let group = if gvk.group.is_empty() { "[noGrp]" } else { &gvk.group };
-        format!("{}.{}.{group}/{}", gvk.kind, gvk.version, object.name())
-    };
     let unset = match (options.open, options.strict) {
         (true, _) => Unset::Placeholder,
         (false, true) => Unset::Refused,
         (false, false) => Unset::Empty,
     };
     let text = envsubst::substitute(&text, &lookup, unset)
-        .map_err(|source| FluxError::Substitution { object: describe(), source })?;
+        .map_err(|source| FluxError::Substitution { object: kustomize_name(object), source })?;
     let value = yaml::parse(&text, yaml::Dialect::Sigs)
-        .map_err(|e| FluxError::SubstitutedYaml { object: describe(), message: e.to_string() })?;
+        .map_err(|e| FluxError::SubstitutedYaml { object: kustomize_name(object), message: e.to_string() })?;
     if value.as_map().is_none() {
-        return Err(FluxError::SubstitutedYaml { object: describe(), message: "it is no longer a map".into() });
+        return Err(FluxError::SubstitutedYaml {
+            object: kustomize_name(object),
+            message: "it is no longer a map".into(),
+        });
     }
     object.value = value;
     Ok(())
+}
+
+/// An object's kind and name as kustomize writes them: `ConfigMap.v1.[noGrp]/name`.
+#[must_use]
+pub fn kustomize_name(object: &Object) -> String {
+    let gvk = object.gvk();
+    let group = if gvk.group.is_empty() { "[noGrp]" } else { &gvk.group };
+    format!("{}.{}.{group}/{}", gvk.kind, gvk.version, object.name())
 }
 
 #[cfg(test)]
