@@ -382,29 +382,28 @@ pub fn render(
     let mut hooks: Vec<Object> = rendered.hooks.into_iter().flat_map(|h| h.manifest.into_objects()).collect();
     // Everything goes through kustomize, if only for its labels.
     objects.retain(|o| !is_local(o));
-    if let Some(twice) = first_twice(objects.iter()) {
+    if let Some(twice) = first_twice(&objects) {
         return Err(FluxError::RenderedTwice(twice));
     }
-    let strategy = hr.spec.post_render_strategy.as_deref().unwrap_or_default();
-    if !matches!(strategy, "nohooks" | "separate")
-        && let Some(twice) = first_twice(objects.iter().chain(&hooks))
-    {
-        warnings.push(format!(
-            "{twice} is both a hook and an object, or two hooks: Flux 2.8 and later refuse that unless \
-             spec.postRenderStrategy is separate or nohooks"
-        ));
-    }
-    if hr.spec.post_render_strategy.as_deref() == Some("nohooks") {
-        objects = post_render(hr, objects)?;
-    } else if hr.spec.post_render_strategy.as_deref() == Some("separate") {
-        objects = post_render(hr, objects)?;
-        hooks = post_render(hr, hooks)?;
-    } else {
-        // Helm 4 gives hooks and objects to the post-renderer together and sorts them apart again.
-        objects.append(&mut hooks);
-        (hooks, objects) = post_render(hr, objects)?
-            .into_iter()
-            .partition(|o| o.annotation(druse_helm::manifest::HOOK_ANNOTATION).is_some());
+    match hr.spec.post_render_strategy.as_deref() {
+        Some("nohooks") => objects = post_render(hr, objects)?,
+        Some("separate") => {
+            objects = post_render(hr, objects)?;
+            hooks = post_render(hr, hooks)?;
+        }
+        _ => {
+            // Helm 4 gives hooks and objects to the post-renderer together and sorts them apart again.
+            objects.append(&mut hooks);
+            if let Some(twice) = first_twice(&objects) {
+                warnings.push(format!(
+                    "{twice} is both a hook and an object, or two hooks: Flux 2.8 and later refuse that unless \
+                     spec.postRenderStrategy is separate or nohooks"
+                ));
+            }
+            (hooks, objects) = post_render(hr, objects)?
+                .into_iter()
+                .partition(|o| o.annotation(druse_helm::manifest::HOOK_ANNOTATION).is_some());
+        }
     }
     let hooks = if action.as_ref().is_some_and(|a| a.disable_hooks) { Vec::new() } else { hooks };
     Ok(RenderedRelease {
@@ -424,9 +423,9 @@ fn is_local(o: &Object) -> bool {
 }
 
 /// The first object that is there twice, as kustomize names it.
-fn first_twice<'a>(mut objects: impl Iterator<Item = &'a Object>) -> Option<String> {
+fn first_twice(objects: &[Object]) -> Option<String> {
     let mut seen = std::collections::HashSet::new();
-    let twice = objects.find(|o| {
+    let twice = objects.iter().find(|o| {
         let namespace = Some(o.namespace()).filter(|n| !n.is_empty()).unwrap_or("default");
         !o.name().is_empty() && !seen.insert((o.api_version(), o.kind(), namespace, o.name()))
     })?;
@@ -577,11 +576,8 @@ mod tests {
         let one = object("apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: a}\n");
         let same = object("apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: a, namespace: default}\n");
         let other = object("apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: a, namespace: b}\n");
-        assert_eq!(first_twice([&one, &other].into_iter()), None);
-        assert_eq!(
-            first_twice([&other, &same, &one].into_iter()).as_deref(),
-            Some("ServiceAccount.v1.[noGrp]/a.[noNs]")
-        );
+        assert_eq!(first_twice(&[one.clone(), other.clone()]), None);
+        assert_eq!(first_twice(&[other, same, one]).as_deref(), Some("ServiceAccount.v1.[noGrp]/a.[noNs]"));
     }
 
     #[test]
