@@ -169,8 +169,7 @@ fn run(target: &Target<'_>, options: &BuildOptions<'_>) -> Result<Vec<Object>> {
             &local_cache
         }
     };
-    let mut build =
-        Build { options, cache, schemas: Known::default(), custom_schema: false, metadata: &target.k.build_metadata };
+    let mut build = Build { options, cache, schemas: Known::default(), metadata: &target.k.build_metadata };
     build.set_schema(target)?;
     let origin = (!build.metadata.is_empty()).then(Origin::default);
     let mut all = build.accumulate(target, Accumulated::default(), origin.as_ref())?;
@@ -238,7 +237,6 @@ struct Build<'a> {
     options: &'a BuildOptions<'a>,
     cache: &'a DocCache,
     schemas: Known,
-    custom_schema: bool,
     metadata: &'a [String],
 }
 
@@ -253,7 +251,7 @@ impl Build<'_> {
             Some(path) => Some((path, target.loader.load(path).map_err(|e| target.place(e, path))?.1)),
             None => None,
         };
-        if self.custom_schema {
+        if self.schemas.is_given() {
             return Ok(());
         }
         let version = openapi.get("version");
@@ -263,8 +261,7 @@ impl Build<'_> {
                 let text = String::from_utf8_lossy(&bytes);
                 let document = yaml::parse(&text, yaml::Dialect::Sigs)
                     .map_err(|e| fail!("invalid schema file: yaml: line {}: {}", e.line, e.message).at(path, e.line))?;
-                self.schemas = Schemas::from_openapi(&document)?.into();
-                self.custom_schema = true;
+                self.schemas = Known::from(Schemas::from_openapi(&document)?);
                 Ok(())
             }
             (None, Some(version)) if version == "v1.21.2" => Ok(()),

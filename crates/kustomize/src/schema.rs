@@ -45,6 +45,13 @@ static BUILTIN: LazyLock<Arc<Schemas>> = LazyLock::new(|| {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Known(Option<Schemas>);
 
+impl Known {
+    /// Whether they are those of an `openapi` field.
+    pub(crate) fn is_given(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
 impl From<Schemas> for Known {
     fn from(schemas: Schemas) -> Self {
         Self(Some(schemas))
