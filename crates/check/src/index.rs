@@ -225,17 +225,17 @@ impl<'a> Index<'a> {
     /// kind, and of other kinds those whose name says something of theirs.
     fn may_bring(&self, kind: &str, name: &str, but: Option<&UnitId>) -> bool {
         let charts = tables::get().brought_by.get(kind);
+        let definition = kind == "CustomResourceDefinition";
+        let alike = |of: &str| if definition { begins_a_word(of, name) } else { shares_a_word(of, name) };
         self.opaque.iter().filter(|o| but != Some(&o.unit.id)).any(|o| {
             let spec = &o.unit.definition.value["spec"];
+            let named_alike = || [&o.unit.id.name, &o.unit.id.namespace].into_iter().any(|of| alike(of));
             if o.unit.id.kind == UnitKind::Kustomization {
                 // Folders of definitions hold nothing else, and of what others write the name says something.
                 return match (o.namespace, brings_definitions(spec), o.is_foreign()) {
-                    (_, true, _) => kind == "CustomResourceDefinition",
+                    (_, true, _) => definition,
                     (Some(target), ..) if kind == "Namespace" => target == name,
-                    (_, _, true) if kind == "CustomResourceDefinition" => {
-                        [&o.unit.id.name, &o.unit.id.namespace].iter().any(|of| begins_a_word(of, name))
-                    }
-                    (_, _, true) => [&o.unit.id.name, &o.unit.id.namespace].iter().any(|of| shares_a_word(of, name)),
+                    (_, _, true) => named_alike(),
                     _ => true,
                 };
             }
@@ -247,10 +247,7 @@ impl<'a> Index<'a> {
             }
             match charts {
                 Some(charts) => charts.iter().any(|c| paths::matches(c, chart) || paths::matches(c, fetched)),
-                None if kind == "CustomResourceDefinition" => {
-                    [chart, fetched, &o.unit.id.name, &o.unit.id.namespace].iter().any(|of| begins_a_word(of, name))
-                }
-                None => [chart, &o.unit.id.name, &o.unit.id.namespace].iter().any(|of| shares_a_word(of, name)),
+                None => alike(chart) || definition && alike(fetched) || named_alike(),
             }
         })
     }
