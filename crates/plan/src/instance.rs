@@ -13,7 +13,8 @@ pub(crate) const GROUP: &str = "fluxcd.controlplane.io";
 const MADE: &str = "fluxcd.controlplane.io/name";
 
 /// Whether an object stands for one that the operator makes.
-pub(crate) fn is_made(o: &Object) -> bool {
+#[must_use]
+pub fn is_made(o: &Object) -> bool {
     o.value.at(["metadata", "labels", MADE]).is_some()
 }
 

@@ -42,7 +42,7 @@ mod copied;
 mod entry;
 mod finish;
 mod fixpoint;
-mod instance;
+pub mod instance;
 pub mod kinds;
 mod locate;
 pub mod memo;

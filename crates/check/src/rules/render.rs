@@ -224,8 +224,7 @@ fn build(cx: &Context<'_>, unit: &Unit, finding: Finding, message: &str) -> Find
     // A source that somebody else makes may have other rules.
     let reference = &unit.definition.value["spec"]["sourceRef"];
     let text = |k: &str| reference.str_at([k]).unwrap_or_default();
-    let by_operator = |o: &druse_object::Object| o.label("fluxcd.controlplane.io/name").is_some();
-    let mut scanned = cx.sources.scanned().iter().filter(|o| !by_operator(o));
+    let mut scanned = cx.sources.scanned().iter().filter(|o| !druse_plan::instance::is_made(o));
     let known = scanned.any(|o| o.kind() == text("kind") && o.name() == text("name"));
     if known { finding } else { finding.severity(Severity::Warning) }
 }
