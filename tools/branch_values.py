@@ -87,7 +87,7 @@ def switch(to):
 def fill(key, value):
     if value == "" or value is None and re.search(r"[nN]ame|[iI]mage|[cC]lass", key):
         return "text"
-    if value in ([], {}) and value is not None and not isinstance(value, (bool, int)):
+    if value in ([], {}):
         for pattern, items, fields in SHAPES:
             if re.search(pattern, key.lower()):
                 return items if isinstance(value, list) else fields
