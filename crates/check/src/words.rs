@@ -1,4 +1,4 @@
-//! Words that may have been meant.
+//! Words that may have been meant, and those that stand for what is not known.
 
 /// Whether a text holds what stands for a value that is not known, as it is or as a substitution changed it
 /// (`${DOMAIN//./-}`).
