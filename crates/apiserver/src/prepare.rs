@@ -6,6 +6,7 @@ use druse_object::{Map, Value};
 
 use crate::registry::Resource;
 use crate::server::now;
+use crate::validate::security::APPARMOR;
 
 /// Completes a new object.
 pub fn create(resource: &Resource, o: &mut Value) {
@@ -175,7 +176,6 @@ fn gated(pod: &mut Value) {
 
 /// The profile that an annotation of old names, at the container it is for.
 fn apparmor(pod: &mut Value) {
-    const PREFIX: &str = "container.apparmor.security.beta.kubernetes.io/";
     if pod.str_at(["spec", "os", "name"]) == Some("windows") {
         return;
     }
@@ -184,7 +184,7 @@ fn apparmor(pod: &mut Value) {
     let Some(spec) = pod.get_mut("spec") else { return };
     for list in ["initContainers", "containers", "ephemeralContainers"] {
         for c in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
-            let key = format!("{PREFIX}{}", c.str_at(["name"]).unwrap_or_default());
+            let key = format!("{APPARMOR}{}", c.str_at(["name"]).unwrap_or_default());
             let Some(said) = annotations.get(&key).and_then(Value::as_str) else { continue };
             if c.at(["securityContext", "appArmorProfile"]).is_some_and(|p| !p.is_null()) {
                 continue;

@@ -18,6 +18,21 @@ enum Step<'p> {
     Entry(&'p str),
 }
 
+/// The text of a field; empty where there is none.
+pub(super) fn text<'v>(v: &'v Value, key: &str) -> &'v str {
+    v[key].as_str().unwrap_or_default()
+}
+
+/// The texts in the list of a field.
+pub(super) fn words<'v>(v: &'v Value, key: &str) -> Vec<&'v str> {
+    v[key].items().iter().filter_map(Value::as_str).collect()
+}
+
+/// Each of these is wrong with what stands at a path.
+pub(super) fn each(wrong: Vec<String>, path: &str, value: &str, out: &mut Errors) {
+    out.extend(wrong.into_iter().map(|why| FieldError::invalid(path, value, why)));
+}
+
 /// A value and where it is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct At<'v, 'p> {
@@ -115,7 +130,7 @@ impl<'v, 'p> At<'v, 'p> {
 
     /// The text of a field; empty where there is none.
     pub(crate) fn text_of(&self, key: &str) -> &'v str {
-        self.value.get(key).and_then(Value::as_str).unwrap_or_default()
+        text(self.value, key)
     }
 
     /// The whole number, when this is one.
@@ -198,15 +213,13 @@ impl<'v, 'p> At<'v, 'p> {
 
     /// Each of these is wrong with the text here.
     pub(crate) fn each(&self, wrong: Vec<String>, out: &mut Errors) {
-        for why in wrong {
-            self.bad(self.text(), why, out);
-        }
+        self.each_of(self.text(), wrong, out);
     }
 
     /// Each of these is wrong with a part of what stands here.
     pub(crate) fn each_of(&self, part: &str, wrong: Vec<String>, out: &mut Errors) {
-        for why in wrong {
-            self.bad(part, why, out);
+        if !wrong.is_empty() {
+            each(wrong, &self.path(), part, out);
         }
     }
 
@@ -249,6 +262,22 @@ impl<'v, 'p> At<'v, 'p> {
     /// The text must be a name that may have a `prefix/`.
     pub(crate) fn qualified(&self, out: &mut Errors) {
         self.each(is_qualified_name(self.text()), out);
+    }
+
+    /// The text must be a path behind a domain: `example.com/path`.
+    pub(crate) fn domain_path(&self, out: &mut Errors) {
+        const PATH: &str = "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')";
+        if !self.need(out) {
+            return;
+        }
+        let parts = self.text().split_once('/').filter(|(host, path)| !host.is_empty() && !path.is_empty());
+        let Some((host, path)) = parts else {
+            return self.invalid("must be a domain-prefixed path (such as \"acme.io/foo\")", out);
+        };
+        self.each_of(host, is_dns1123_subdomain(host), out);
+        if !path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b)) {
+            self.bad(path, PATH, out);
+        }
     }
 
     /// The number, when set, must lie between these.
@@ -297,5 +326,20 @@ mod tests {
             "a.m[k]: Invalid value: -1: must be greater than or equal to 0",
         ];
         assert_eq!(said, wanted);
+    }
+
+    #[test]
+    fn a_path_behind_a_domain_has_both_and_each_is_judged() {
+        let said = |text: &str| {
+            let mut out = Vec::new();
+            At::new(&Value::from(text), "spec.controller").domain_path(&mut out);
+            out.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert!(said("example.com/a/b").is_empty());
+        assert_eq!(said(""), ["spec.controller: Required value"]);
+        let bare = "spec.controller: Invalid value: \"bare\": must be a domain-prefixed path (such as \"acme.io/foo\")";
+        assert_eq!(said("bare"), [bare]);
+        let wrong = "spec.controller: Invalid value: \"a b\": Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')";
+        assert_eq!(said("example.com/a b"), [wrong]);
     }
 }

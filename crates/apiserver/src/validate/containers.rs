@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use druse_object::{Quantity, Value};
 
-use super::at::{At, Errors};
+use super::at::{At, Errors, each};
 use super::names::{NameRule, config_key_errors, env_name_errors, is_qualified_name, port_name_errors};
 use super::pod::Spec;
 use super::resources::container_requirements;
@@ -24,9 +24,7 @@ pub(crate) fn port_number(v: Option<&Value>, path: &str, out: &mut Errors) {
 pub(crate) fn port_or_name(v: Option<&Value>, path: &str, out: &mut Errors) {
     match v {
         Some(Value::String(s)) => {
-            for m in port_name_errors(s) {
-                out.push(FieldError::invalid(path, s.clone(), m));
-            }
+            each(port_name_errors(s), path, s, out);
         }
         v => port_number(v, path, out),
     }

@@ -3,42 +3,27 @@
 use base64::Engine as _;
 use druse_object::{Gvk, Map, Value};
 
+use super::at::{Errors, each, text};
 use super::meta::immutable;
 use super::names::config_key_errors;
 use crate::field::{FieldError, FieldErrorKind};
 
-type Errors = Vec<FieldError>;
-
-static NULL: Value = Value::Null;
-
-fn at<'a>(v: &'a Value, path: &[&str]) -> &'a Value {
-    path.iter().try_fold(v, |v, k| v.get(k)).unwrap_or(&NULL)
-}
-
-fn text<'a>(v: &'a Value, path: &[&str]) -> &'a str {
-    at(v, path).as_str().unwrap_or_default()
-}
-
 const MAX_DATA: usize = 1024 * 1024;
 
 fn data_size(v: &Value, keys: &[&str]) -> usize {
-    keys.iter()
-        .flat_map(|k| at(v, &[k]).as_map())
-        .flat_map(Map::iter)
-        .map(|(_, v)| v.as_str().map_or(0, str::len))
-        .sum()
+    keys.iter().flat_map(|k| v[k].as_map()).flat_map(Map::iter).map(|(_, v)| v.as_str().map_or(0, str::len)).sum()
 }
 
 fn immutable_data(new: &Value, old: Option<&Value>, keys: &[&str], out: &mut Errors) {
     let Some(old) = old else { return };
-    if at(old, &["immutable"]).as_bool() != Some(true) {
+    if old["immutable"].as_bool() != Some(true) {
         return;
     }
-    if at(new, &["immutable"]).as_bool() != Some(true) {
+    if new["immutable"].as_bool() != Some(true) {
         out.push(FieldError::forbidden("immutable", "field is immutable when `immutable` is set"));
     }
     for key in keys {
-        if at(new, &[key]) != at(old, &[key]) {
+        if new[key] != old[key] {
             out.push(FieldError::forbidden(*key, "field is immutable when `immutable` is set"));
         }
     }
@@ -48,11 +33,9 @@ fn immutable_data(new: &Value, old: Option<&Value>, keys: &[&str], out: &mut Err
 pub(crate) fn config_map(new: &Value, old: Option<&Value>, out: &mut Errors) {
     immutable_data(new, old, &["data", "binaryData"], out);
     for key in ["data", "binaryData"] {
-        for (k, _) in at(new, &[key]).as_map().into_iter().flat_map(Map::iter) {
-            for m in config_key_errors(k) {
-                out.push(FieldError::invalid(format!("{key}[{k}]"), k.clone(), m));
-            }
-            if key == "data" && at(new, &["binaryData"]).get(k).is_some() {
+        for (k, _) in new[key].as_map().into_iter().flat_map(Map::iter) {
+            each(config_key_errors(k), &format!("{key}[{k}]"), k, out);
+            if key == "data" && new["binaryData"].get(k).is_some() {
                 out.push(FieldError::invalid(
                     format!("data[{k}]"),
                     k.clone(),
@@ -69,13 +52,11 @@ pub(crate) fn config_map(new: &Value, old: Option<&Value>, out: &mut Errors) {
 /// Secrets.
 pub(crate) fn secret(new: &Value, old: Option<&Value>, out: &mut Errors) {
     if let Some(old) = old {
-        immutable(at(new, &["type"]), at(old, &["type"]), "type", out);
+        immutable(&new["type"], &old["type"], "type", out);
     }
     immutable_data(new, old, &["data"], out);
-    for (k, _) in at(new, &["data"]).as_map().into_iter().flat_map(Map::iter) {
-        for m in config_key_errors(k) {
-            out.push(FieldError::invalid(format!("data[{k}]"), k.clone(), m));
-        }
+    for (k, _) in new["data"].as_map().into_iter().flat_map(Map::iter) {
+        each(config_key_errors(k), &format!("data[{k}]"), k, out);
     }
     if data_size(new, &["data"]) / 4 * 3 > MAX_DATA {
         out.push(FieldError::new(
@@ -85,7 +66,7 @@ pub(crate) fn secret(new: &Value, old: Option<&Value>, out: &mut Errors) {
             format!("may not be more than {MAX_DATA} bytes"),
         ));
     }
-    let needs: &[&str] = match text(new, &["type"]) {
+    let needs: &[&str] = match text(new, "type") {
         "kubernetes.io/tls" => &["tls.crt", "tls.key"],
         "kubernetes.io/dockercfg" => &[".dockercfg"],
         "kubernetes.io/dockerconfigjson" => &[".dockerconfigjson"],
@@ -93,7 +74,7 @@ pub(crate) fn secret(new: &Value, old: Option<&Value>, out: &mut Errors) {
         _ => &[],
     };
     for key in needs {
-        match at(new, &["data"]).get(key) {
+        match new["data"].get(key) {
             None => out.push(FieldError::required(format!("data[{key}]"), "")),
             Some(v) if key.starts_with(".docker") => {
                 let bytes = base64::engine::general_purpose::STANDARD.decode(v.as_str().unwrap_or_default());
@@ -104,15 +85,15 @@ pub(crate) fn secret(new: &Value, old: Option<&Value>, out: &mut Errors) {
             Some(_) => {}
         }
     }
-    if text(new, &["type"]) == "kubernetes.io/basic-auth" {
-        let has = |key: &str| at(new, &["data"]).get(key).is_some();
+    if text(new, "type") == "kubernetes.io/basic-auth" {
+        let has = |key: &str| new["data"].get(key).is_some();
         if !has("username") && !has("password") {
             out.push(FieldError::required("data[username]", ""));
             out.push(FieldError::required("data[password]", ""));
         }
     }
-    if text(new, &["type"]) == "kubernetes.io/service-account-token"
-        && at(new, &["metadata", "annotations"]).get("kubernetes.io/service-account.name").is_none()
+    if text(new, "type") == "kubernetes.io/service-account-token"
+        && new["metadata"]["annotations"].get("kubernetes.io/service-account.name").is_none()
     {
         out.push(FieldError::required("metadata.annotations[kubernetes.io/service-account.name]", ""));
     }
@@ -120,24 +101,24 @@ pub(crate) fn secret(new: &Value, old: Option<&Value>, out: &mut Errors) {
 
 /// Roles.
 pub(crate) fn role(new: &Value, out: &mut Errors) {
-    for (i, rule) in at(new, &["rules"]).items().iter().enumerate() {
+    for (i, rule) in new["rules"].items().iter().enumerate() {
         let path = format!("rules[{i}]");
-        let size = |key: &str| at(rule, &[key]).items().len();
+        let size = |key: &str| rule[key].items().len();
         if size("verbs") == 0 {
             out.push(FieldError::required(format!("{path}.verbs"), "verbs must contain at least one value"));
         }
         if size("nonResourceURLs") > 0 {
-            if at(new, &["kind"]).as_str() == Some("Role") {
+            if new["kind"].as_str() == Some("Role") {
                 out.push(FieldError::invalid(
                     format!("{path}.nonResourceURLs"),
-                    at(rule, &["nonResourceURLs"]).clone(),
+                    rule["nonResourceURLs"].clone(),
                     "namespaced rules cannot apply to non-resource URLs",
                 ));
             }
             if size("apiGroups") + size("resources") + size("resourceNames") > 0 {
                 out.push(FieldError::invalid(
                     format!("{path}.nonResourceURLs"),
-                    at(rule, &["nonResourceURLs"]).clone(),
+                    rule["nonResourceURLs"].clone(),
                     "rules cannot apply to both regular resources and non-resource URLs",
                 ));
             }
@@ -156,12 +137,12 @@ pub(crate) fn role(new: &Value, out: &mut Errors) {
             ));
         }
     }
-    let aggregation = at(new, &["aggregationRule"]);
-    if !aggregation.is_null() && at(aggregation, &["clusterRoleSelectors"]).items().is_empty() {
+    let aggregation = &new["aggregationRule"];
+    if !aggregation.is_null() && aggregation["clusterRoleSelectors"].items().is_empty() {
         let why = "at least one clusterRoleSelector required if aggregationRule is non-nil";
         out.push(FieldError::required("aggregationRule.clusterRoleSelectors", why));
     }
-    for (i, s) in at(aggregation, &["clusterRoleSelectors"]).items().iter().enumerate() {
+    for (i, s) in aggregation["clusterRoleSelectors"].items().iter().enumerate() {
         let path = format!("aggregationRule.clusterRoleSelectors[{i}]");
         let before = out.len();
         super::meta::label_selector(s, &path, out);
@@ -173,34 +154,34 @@ pub(crate) fn role(new: &Value, out: &mut Errors) {
 
 /// Role bindings.
 pub(crate) fn binding(new: &Value, old: Option<&Value>, gvk: &Gvk, out: &mut Errors) {
-    let role = at(new, &["roleRef"]);
-    let group = text(role, &["apiGroup"]);
+    let role = &new["roleRef"];
+    let group = text(role, "apiGroup");
     if group != "rbac.authorization.k8s.io" {
         out.push(FieldError::not_supported("roleRef.apiGroup", group, &["rbac.authorization.k8s.io"]));
     }
     let kinds: &[&str] = if gvk.kind == "RoleBinding" { &["Role", "ClusterRole"] } else { &["ClusterRole"] };
-    if !kinds.contains(&text(role, &["kind"])) {
-        out.push(FieldError::not_supported("roleRef.kind", text(role, &["kind"]), kinds));
+    if !kinds.contains(&text(role, "kind")) {
+        out.push(FieldError::not_supported("roleRef.kind", text(role, "kind"), kinds));
     }
-    if text(role, &["name"]).is_empty() {
+    if text(role, "name").is_empty() {
         out.push(FieldError::required("roleRef.name", ""));
     }
-    for (i, s) in at(new, &["subjects"]).items().iter().enumerate() {
+    for (i, s) in new["subjects"].items().iter().enumerate() {
         let path = format!("subjects[{i}]");
-        if text(s, &["name"]).is_empty() {
+        if text(s, "name").is_empty() {
             out.push(FieldError::required(format!("{path}.name"), ""));
         }
-        let group = text(s, &["apiGroup"]);
-        match text(s, &["kind"]) {
+        let group = text(s, "apiGroup");
+        match text(s, "kind") {
             "ServiceAccount" => {
                 if !group.is_empty() {
                     out.push(FieldError::not_supported(format!("{path}.apiGroup"), group, &[""]));
                 }
-                let name = text(s, &["name"]);
+                let name = text(s, "name");
                 if !name.is_empty() {
                     super::meta::subdomain_field(name, &format!("{path}.name"), out);
                 }
-                if gvk.kind != "RoleBinding" && text(s, &["namespace"]).is_empty() {
+                if gvk.kind != "RoleBinding" && text(s, "namespace").is_empty() {
                     out.push(FieldError::required(format!("{path}.namespace"), ""));
                 }
             }
@@ -223,12 +204,12 @@ pub(crate) fn binding(new: &Value, old: Option<&Value>, gvk: &Gvk, out: &mut Err
         }
     }
     if let Some(old) = old
-        && at(old, &["roleRef"]) != role
+        && &old["roleRef"] != role
     {
         // Upstream shows the internal struct here, whose fields have no JSON names.
         let mut shown = Map::new();
         for (key, from) in [("APIGroup", "apiGroup"), ("Kind", "kind"), ("Name", "name")] {
-            shown.insert(key, text(role, &[from]));
+            shown.insert(key, text(role, from));
         }
         out.push(FieldError::invalid("roleRef", shown, "cannot change roleRef"));
     }
@@ -236,8 +217,8 @@ pub(crate) fn binding(new: &Value, old: Option<&Value>, gvk: &Gvk, out: &mut Err
 
 /// Priority classes.
 pub(crate) fn priority_class(new: &Value, old: Option<&Value>, out: &mut Errors) {
-    let name = text(new, &["metadata", "name"]);
-    let value = at(new, &["value"]).as_i64().unwrap_or(0);
+    let name = text(&new["metadata"], "name");
+    let value = new["value"].as_i64().unwrap_or(0);
     if name.starts_with("system-") && old.is_none() {
         let known = [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
         if !known.contains(&(name, value)) {
@@ -247,9 +228,9 @@ pub(crate) fn priority_class(new: &Value, old: Option<&Value>, out: &mut Errors)
         out.push(FieldError::forbidden("value", "maximum allowed value of a user defined priority is 1000000000"));
     }
     if let Some(old) = old {
-        if at(old, &["value"]) != at(new, &["value"]) {
+        if old["value"] != new["value"] {
             out.push(FieldError::forbidden("value", "may not be changed in an update."));
         }
-        immutable(at(new, &["preemptionPolicy"]), at(old, &["preemptionPolicy"]), "preemptionPolicy", out);
+        immutable(&new["preemptionPolicy"], &old["preemptionPolicy"], "preemptionPolicy", out);
     }
 }

@@ -9,7 +9,7 @@ use super::at::{At, Errors};
 use super::dump;
 use super::meta::label_selector;
 use super::names::is_qualified_name;
-use super::storage::{part, volume_spec};
+use super::storage::volume_spec;
 use super::volumes::{driver_name, token_lifetime};
 use crate::field::FieldError;
 
@@ -52,7 +52,7 @@ pub(crate) fn storage_class(new: &Value, old: Option<&Value>, out: &mut Errors) 
     root.child("provisioner").need(out);
     for key in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
         if let Some(old) = old {
-            root.child(key).unchanged(part(old, key), out);
+            root.child(key).unchanged(&old[key], out);
         }
     }
 }
@@ -123,9 +123,9 @@ pub(crate) fn csi_driver(new: &Value, old: Option<&Value>, out: &mut Errors) {
     if token.is_given() && spec.child("tokenRequests").len() == 0 {
         token.invalid("serviceAccountTokenInSecrets is set but no tokenRequests are specified", out);
     }
-    if let Some(was) = old.map(|o| part(o, "spec")) {
-        spec.child_as("attachRequired", "attachedRequired").unchanged(part(was, "attachRequired"), out);
-        modes.unchanged(part(was, "volumeLifecycleModes"), out);
+    if let Some(was) = old.map(|o| &o["spec"]) {
+        spec.child_as("attachRequired", "attachedRequired").unchanged(&was["attachRequired"], out);
+        modes.unchanged(&was["volumeLifecycleModes"], out);
     }
 }
 
@@ -188,7 +188,7 @@ pub(crate) fn csi_capacity(new: &Value, old: Option<&Value>, out: &mut Errors) {
     }
     for at in [&nodes, &class] {
         if let Some(old) = old {
-            at.unchanged(part(old, &at.path()), out);
+            at.unchanged(&old[at.path().as_str()], out);
         }
     }
 }
@@ -218,7 +218,7 @@ pub(crate) fn attachment(new: &Value, old: Option<&Value>, out: &mut Errors) {
     }
     // These come from the type's own rules, after all others.
     driver_name(&spec.child("attacher"), out);
-    if let Some(was) = old.map(|o| part(o, "spec"))
+    if let Some(was) = old.map(|o| &o["spec"])
         && spec.value() != was
     {
         spec.bad(dump::internal("VolumeAttachmentSpec", spec.value()), "field is immutable", out);
@@ -252,7 +252,7 @@ pub(crate) fn attributes_class(new: &Value, old: Option<&Value>, out: &mut Error
     if let Some(old) = old {
         for at in [&driver, &list] {
             let key = at.path();
-            if at.value() != part(old, &key) {
+            if *at.value() != old[key.as_str()] {
                 at.forbidden(format!("updates to {key} are forbidden."), out);
             }
         }

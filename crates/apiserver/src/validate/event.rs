@@ -2,11 +2,10 @@
 
 use druse_object::{Gvk, Value};
 
+use super::at::{Errors, each};
 use super::meta::immutable;
 use super::names::is_qualified_name;
 use crate::field::FieldError;
-
-type Errors = Vec<FieldError>;
 
 /// The longest of each text, in bytes.
 const LIMITS: [(&str, usize); 4] = [("reportingInstance", 128), ("action", 128), ("reason", 128), ("message", 1024)];
@@ -94,7 +93,7 @@ fn named_well<'a>(strict: bool, text: &impl Fn(&'static str) -> &'a str, out: &m
     if controller.is_empty() {
         out.push(FieldError::required(path, ""));
     }
-    out.extend(is_qualified_name(controller).into_iter().map(|why| FieldError::invalid(path, controller, why)));
+    each(is_qualified_name(controller), path, controller, out);
     for (key, most) in LIMITS {
         if text(key).is_empty() && key != "message" {
             out.push(FieldError::required(key, ""));

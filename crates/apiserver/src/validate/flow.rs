@@ -3,22 +3,13 @@
 
 use druse_object::{Map, Value};
 
+use super::at::{Errors, each, text, words};
 use super::names::{is_dns1123_label, is_dns1123_subdomain};
 use crate::field::FieldError;
-
-type Errors = Vec<FieldError>;
 
 const LOWEST: i64 = 10_000;
 const MOST_QUEUES: i64 = 10_000_000;
 const VERBS: [&str; 9] = ["create", "delete", "deletecollection", "get", "list", "patch", "proxy", "update", "watch"];
-
-fn text<'a>(v: &'a Value, key: &str) -> &'a str {
-    v[key].as_str().unwrap_or_default()
-}
-
-fn words<'a>(v: &'a Value, key: &str) -> Vec<&'a str> {
-    v[key].items().iter().filter_map(Value::as_str).collect()
-}
 
 /// Flow schemas.
 pub(super) fn schema(new: &Value, out: &mut Errors) {
@@ -45,7 +36,7 @@ pub(super) fn schema(new: &Value, out: &mut Errors) {
     if level.is_empty() {
         out.push(FieldError::required(path, "must reference a priority level"));
     } else {
-        out.extend(is_dns1123_subdomain(level).into_iter().map(|why| FieldError::invalid(path, level, why)));
+        each(is_dns1123_subdomain(level), path, level, out);
     }
     for (i, r) in spec["rules"].items().iter().enumerate() {
         rule(r, &format!("spec.rules[{i}]"), out);

@@ -5,9 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use druse_object::Value;
 
+use super::at::Errors;
 use crate::field::FieldError;
-
-type Errors = Vec<FieldError>;
 
 /// A range of addresses: its first address and the bits that are fixed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +31,8 @@ pub(crate) fn sloppy(text: &str) -> Option<IpAddr> {
     parts.next().is_none().then(|| Ipv4Addr::from(octets).into())
 }
 
-fn mapped(ip: IpAddr) -> bool {
+/// Whether this is an IPv4 address in the form of an IPv6 one.
+pub(crate) fn mapped(ip: IpAddr) -> bool {
     matches!(ip, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some())
 }
 

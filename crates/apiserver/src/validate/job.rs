@@ -7,11 +7,9 @@ use druse_object::{Map, Value};
 use super::at::{At, Errors};
 use super::dump;
 use super::meta::label_selector;
-use super::names::{is_dns1123_label, is_dns1123_subdomain};
+use super::names::is_dns1123_label;
 use super::pod::template;
 use crate::field::{FieldError, FieldErrorKind, go_quote};
-
-static NULL: Value = Value::Null;
 
 /// How many indices a job may count.
 const MOST_INDICES: i64 = 100_000;
@@ -21,10 +19,6 @@ const MOST_RULES: usize = 20;
 const MOST_CODES: usize = 255;
 const LONGEST_MANAGER: usize = 63;
 const LONGEST_INDEXES: usize = 64 * 1024;
-
-fn part<'v>(v: &'v Value, key: &str) -> &'v Value {
-    v.get(key).unwrap_or(&NULL)
-}
 
 fn job_spec(spec: &At, out: &mut Errors) {
     for key in [
@@ -44,7 +38,7 @@ fn job_spec(spec: &At, out: &mut Errors) {
         per_index.required("when maxFailedIndexes is specified", out);
     }
     if let Some(by) = spec.get("managedBy") {
-        domain_path(&by, out);
+        by.domain_path(out);
         if by.text().len() > LONGEST_MANAGER {
             by.too_long(LONGEST_MANAGER, out);
         }
@@ -120,29 +114,13 @@ fn indexed(spec: &At, out: &mut Errors) {
     }
 }
 
-/// `acme.io/foo`
-fn domain_path(at: &At, out: &mut Errors) {
-    const PATH: &str = "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')";
-    let text = at.text();
-    if !at.need(out) {
-        return;
-    }
-    let Some((host, path)) = text.split_once('/').filter(|(h, p)| !h.is_empty() && !p.is_empty()) else {
-        return at.invalid("must be a domain-prefixed path (such as \"acme.io/foo\")", out);
-    };
-    at.each_of(host, is_dns1123_subdomain(host), out);
-    if !path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b)) {
-        at.bad(path, PATH, out);
-    }
-}
-
 fn failure_policy(spec: &At, rules: &At, out: &mut Errors) {
     const ACTIONS: [&str; 4] = ["Count", "FailIndex", "FailJob", "Ignore"];
     if rules.len() > MOST_RULES {
         rules.too_many(MOST_RULES, out);
     }
-    let pod = spec.value().at(["template", "spec"]).unwrap_or(&NULL);
-    let lists = ["containers", "initContainers"].map(|l| part(pod, l).items());
+    let pod = &spec.value()["template"]["spec"];
+    let lists = ["containers", "initContainers"].map(|l| pod[l].items());
     let names: HashSet<&str> = lists.into_iter().flatten().filter_map(|c| c.str_at(["name"])).collect();
     for rule in rules.items() {
         let action = rule.child("action");
@@ -307,7 +285,7 @@ fn generated_selector(job: &Value, spec: &At, out: &mut Errors) {
     if spec.is("manualSelector") || !selector.is_given() {
         return;
     }
-    let labels = job.at(["spec", "template", "metadata", "labels"]).unwrap_or(&NULL);
+    let labels = &job["spec"]["template"]["metadata"]["labels"];
     let mut expected = Map::new();
     for (key, value) in own_labels(job) {
         expected.insert(key, value);
@@ -363,18 +341,18 @@ fn selected(spec: &At, out: &mut Errors) {
 }
 
 fn changed(spec: &At, old: &Value, out: &mut Errors) {
-    let was = part(old, "spec");
+    let was = &old["spec"];
     let completions = spec.child("completions");
     if spec.text_of("completionMode") != "Indexed" {
-        completions.unchanged(part(was, "completions"), out);
+        completions.unchanged(&was["completions"], out);
     } else if completions.is_given()
-        && completions.value() != part(was, "completions")
-        && completions.value() != part(spec.value(), "parallelism")
+        && *completions.value() != was["completions"]
+        && *completions.value() != spec.value()["parallelism"]
     {
         completions.invalid("can only be modified in tandem with spec.parallelism", out);
     }
-    spec.child("selector").unchanged(part(was, "selector"), out);
-    template_changed(&spec.child("template"), part(was, "template"), Paused::of(old), out);
+    spec.child("selector").unchanged(&was["selector"], out);
+    template_changed(&spec.child("template"), &was["template"], Paused::of(old), out);
     for (key, kind) in [
         ("completionMode", ""),
         ("podFailurePolicy", "PodFailurePolicy"),
@@ -383,7 +361,7 @@ fn changed(spec: &At, old: &Value, out: &mut Errors) {
         ("successPolicy", "SuccessPolicy"),
     ] {
         let at = spec.child(key);
-        if at.value() != part(was, key) {
+        if *at.value() != was[key] {
             let shown = if kind.is_empty() { at.value().clone() } else { dump::internal(kind, at.value()) };
             at.bad(shown, "field is immutable", out);
         }
@@ -402,10 +380,10 @@ enum Paused {
 
 impl Paused {
     fn of(job: &Value) -> Self {
-        let status = part(job, "status");
-        let idle = part(status, "active").as_i64().unwrap_or(0) == 0;
+        let status = &job["status"];
+        let idle = status["active"].as_i64().unwrap_or(0) == 0;
         match job.at(["spec", "suspend"]).and_then(Value::as_bool) {
-            Some(true) if idle && super::job_status::is_true(part(status, "conditions"), "Suspended") => Self::Yes,
+            Some(true) if idle && super::job_status::is_true(&status["conditions"], "Suspended") => Self::Yes,
             Some(true) => Self::Soon,
             _ => Self::No,
         }
@@ -420,8 +398,8 @@ fn template_changed(new: &At, old: &Value, paused: Paused, out: &mut Errors) {
         }
         return;
     }
-    let mut before = part(old, "spec").clone();
-    let is = part(new.value(), "spec");
+    let mut before = old["spec"].clone();
+    let is = &new.value()["spec"];
     let take = |v: &mut Value, key: &str, from: Option<&Value>| {
         let Some(m) = v.as_map_mut() else { return };
         match from {
@@ -434,14 +412,14 @@ fn template_changed(new: &At, old: &Value, paused: Paused, out: &mut Errors) {
     }
     let node = is.at(["affinity", "nodeAffinity"]);
     if before.get("affinity").is_some() || is.get("affinity").is_some() {
-        let mut a = part(&before, "affinity").clone();
+        let mut a = before["affinity"].clone();
         a.make_map();
         take(&mut a, "nodeAffinity", node);
         let empty = a.as_map().is_none_or(Map::is_empty) && is.get("affinity").is_none();
         take(&mut before, "affinity", (!empty).then_some(&a));
     }
     for list in ["containers", "initContainers"] {
-        let now = part(is, list).items();
+        let now = is[list].items();
         let Some(then) = before.get_mut(list).and_then(Value::as_array_mut).filter(|l| l.len() == now.len()) else {
             continue;
         };

@@ -9,12 +9,6 @@ use druse_object::Value;
 use super::at::{At, Errors};
 use super::job::{count_indexes, interval};
 
-static NULL: Value = Value::Null;
-
-fn part<'v>(v: &'v Value, key: &str) -> &'v Value {
-    v.get(key).unwrap_or(&NULL)
-}
-
 /// Whether a condition holds.
 pub(crate) fn is_true(list: &Value, kind: &str) -> bool {
     says(list, kind, "True")
@@ -34,11 +28,11 @@ struct Change<'a> {
 
 impl Change<'_> {
     fn now(&self, kind: &str) -> bool {
-        is_true(part(self.now.value(), "conditions"), kind)
+        is_true(&self.now.value()["conditions"], kind)
     }
 
     fn then(&self, kind: &str) -> bool {
-        is_true(part(self.was, "conditions"), kind)
+        is_true(&self.was["conditions"], kind)
     }
 
     /// Whether a condition began or ceased to hold.
@@ -49,7 +43,7 @@ impl Change<'_> {
     /// Whether a field changed; numbers that are not given are zero.
     fn moved(&self, key: &str) -> bool {
         let zero = |v: &Value| if v.as_i64() == Some(0) { Value::Null } else { v.clone() };
-        zero(part(self.now.value(), key)) != zero(part(self.was, key))
+        zero(&self.now.value()[key]) != zero(&self.was[key])
     }
 
     fn finished(&self) -> bool {
@@ -61,7 +55,7 @@ impl Change<'_> {
 pub(crate) fn status(new: &Value, old: &Value, out: &mut Errors) {
     let root = At::new(new, "");
     let now = root.child("status");
-    let c = Change { spec: part(new, "spec"), now, was: part(old, "status") };
+    let c = Change { spec: &new["spec"], now, was: &old["status"] };
     for key in ["active", "succeeded", "failed", "ready", "terminating"] {
         c.now.child(key).nonnegative(out);
     }
@@ -113,8 +107,8 @@ fn endings(c: &Change, out: &mut Errors) {
     if (ended || c.moved("active")) && c.finished() && c.now.int_of("active") > 0 {
         c.now.child("active").invalid("active>0 is invalid for finished job", out);
     }
-    let suspended = part(c.spec, "suspend").as_bool() == Some(true);
-    let nothing_to_do = suspended && part(c.spec, "completions").as_i64() == Some(0);
+    let suspended = c.spec["suspend"].as_bool() == Some(true);
+    let nothing_to_do = suspended && c.spec["completions"].as_i64() == Some(0);
     if (ended || began) && !nothing_to_do && c.finished() && !started.is_given() {
         started.required("startTime is required for finished job", out);
     }
@@ -123,7 +117,7 @@ fn endings(c: &Change, out: &mut Errors) {
     if (ended || c.moved("uncountedTerminatedPods")) && c.finished() && left > 0 {
         let mut shown = druse_object::Map::new();
         for (go, key) in [("Succeeded", "succeeded"), ("Failed", "failed")] {
-            shown.insert(go, part(pods.value(), key).clone());
+            shown.insert(go, pods.value()[key].clone());
         }
         pods.bad(shown, "must be empty for finished job", out);
     }
@@ -133,8 +127,8 @@ fn endings(c: &Change, out: &mut Errors) {
 fn indexes(c: &Change, out: &mut Errors) {
     let (completed, failed) = (c.now.child("completedIndexes"), c.now.child("failedIndexes"));
     let (done, lost) = (c.moved("completedIndexes"), c.moved("failedIndexes"));
-    let all = part(c.spec, "completions").as_i64();
-    let per_index = !part(c.spec, "backoffLimitPerIndex").is_null();
+    let all = c.spec["completions"].as_i64();
+    let per_index = !c.spec["backoffLimitPerIndex"].is_null();
     let judge = |at: &At, what: &str, out: &mut Errors| {
         if let Some(Err(why)) = all.map(|n| count_indexes(at.text(), n)) {
             at.invalid(format!("error parsing {what}: {why}"), out);
@@ -146,7 +140,7 @@ fn indexes(c: &Change, out: &mut Errors) {
     if lost && per_index && failed.is_given() {
         judge(&failed, "failedIndexes", out);
     }
-    let indexed = part(c.spec, "completionMode").as_str() == Some("Indexed");
+    let indexed = c.spec["completionMode"].as_str() == Some("Indexed");
     if done && !completed.text().is_empty() && !indexed {
         completed.invalid("cannot set non-empty completedIndexes when non-indexed completion mode", out);
     }
@@ -179,7 +173,7 @@ fn successes(c: &Change, out: &mut Errors) {
                 conditions.wrong(&why, out);
             }
         }
-    } else if !part(c.spec, "successPolicy").is_null() && c.now("Complete") {
+    } else if !c.spec["successPolicy"].is_null() && c.now("Complete") {
         let why = "cannot set Complete=True for Job with SuccessPolicy unless SuccessCriteriaMet=True";
         conditions.wrong(why, out);
     }
@@ -193,24 +187,24 @@ fn history(c: &Change, out: &mut Errors) {
             conditions.wrong(&format!("cannot disable the terminal {kind}=True condition"), out);
         }
     }
-    let grown = |key: &str| c.now.int_of(key) >= part(c.was, key).as_i64().unwrap_or(0);
+    let grown = |key: &str| c.now.int_of(key) >= c.was[key].as_i64().unwrap_or(0);
     if !grown("failed") {
         c.now.child("failed").bad(c.now.int_of("failed"), "cannot decrease the failed counter", out);
     }
     // A job that counts as many indices as it has pods may be given fewer.
-    let indexed = part(c.spec, "completionMode").as_str() == Some("Indexed");
-    let elastic = indexed && part(c.spec, "completions") == part(c.spec, "parallelism");
+    let indexed = c.spec["completionMode"].as_str() == Some("Indexed");
+    let elastic = indexed && c.spec["completions"] == c.spec["parallelism"];
     if !elastic && !grown("succeeded") {
         c.now.child("succeeded").bad(c.now.int_of("succeeded"), "cannot decrease the succeeded counter", out);
     }
     let (completed, started) = (c.now.child("completionTime"), c.now.child("startTime"));
-    if completed.is_given() && !part(c.was, "completionTime").is_null() && c.moved("completionTime") {
+    if completed.is_given() && !c.was["completionTime"].is_null() && c.moved("completionTime") {
         completed.invalid("field is immutable", out);
     }
-    let list = |v: &Value| part(v, "conditions").clone();
+    let list = |v: &Value| v["conditions"].clone();
     let resumes = says(&list(c.was), "Suspended", "True") && says(&list(c.now.value()), "Suspended", "False");
-    let suspended = part(c.spec, "suspend").as_bool() == Some(true);
-    if c.moved("startTime") && !resumes && !part(c.was, "startTime").is_null() && !suspended {
+    let suspended = c.spec["suspend"].as_bool() == Some(true);
+    if c.moved("startTime") && !resumes && !c.was["startTime"].is_null() && !suspended {
         started.invalid("field is immutable for unsuspended job once set", out);
     }
     if c.then("SuccessCriteriaMet") && !c.now("SuccessCriteriaMet") {

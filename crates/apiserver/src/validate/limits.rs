@@ -5,12 +5,11 @@ use std::collections::{BTreeSet, HashSet};
 
 use druse_object::{Map, Quantity, Value};
 
-use super::meta::label_selector;
-use super::names::{NameRule, is_dns1123_label, is_qualified_name};
+use super::at::{Errors, each, text};
+use super::meta::{label_selector, path_segment_field};
+use super::names::{is_dns1123_label, is_qualified_name};
 use super::workload::int_or_percent;
 use crate::field::FieldError;
-
-type Errors = Vec<FieldError>;
 
 /// Names of amounts without a `/` that the system knows, with what they may stand in.
 const STANDARD: [&str; 20] = [
@@ -49,10 +48,6 @@ pub(super) const COUNTS: [&str; 9] = [
     "services.loadbalancers",
 ];
 
-fn text<'a>(v: &'a Value, key: &str) -> &'a str {
-    v[key].as_str().unwrap_or_default()
-}
-
 /// An amount as it was written.
 fn shown(v: &Value) -> String {
     v.as_str().map_or_else(|| v.as_i64().unwrap_or_default().to_string(), str::to_owned)
@@ -66,16 +61,25 @@ pub(super) fn huge_pages(name: &str) -> bool {
     name.starts_with("hugepages-") || name.starts_with("requests.hugepages-")
 }
 
+/// A name that the system itself gives to an amount.
+pub(super) fn native(name: &str) -> bool {
+    !name.contains('/') || name.contains("kubernetes.io/")
+}
+
+/// Whether more of an amount may be limited than requested.
+pub(super) fn overcommits(name: &str) -> bool {
+    native(name) && !name.starts_with("hugepages-")
+}
+
 /// A name outside `kubernetes.io` that nodes may offer.
 pub(super) fn extended(name: &str) -> bool {
-    let native = !name.contains('/') || name.contains("kubernetes.io/");
-    !native && !name.starts_with("requests.") && is_qualified_name(&format!("requests.{name}")).is_empty()
+    !native(name) && !name.starts_with("requests.") && is_qualified_name(&format!("requests.{name}")).is_empty()
 }
 
 fn resource_name(name: &str, path: &str, out: &mut Errors) -> bool {
     let errors = is_qualified_name(name);
     let bad = !errors.is_empty();
-    out.extend(errors.into_iter().map(|why| FieldError::invalid(path, name, why)));
+    each(errors, path, name, out);
     if !bad && !name.contains('/') && !STANDARD.contains(&name) && !huge_pages(name) {
         out.push(FieldError::invalid(path, name, "must be a standard resource type or fully qualified"));
     }
@@ -87,7 +91,7 @@ pub(super) fn container_resource(name: &str, path: &str, out: &mut Errors) {
     let plain = resource_name(name, path, out);
     if plain && !STANDARD[..3].contains(&name) && !name.starts_with("hugepages-") {
         out.push(FieldError::invalid(path, name, "must be a standard resource for containers"));
-    } else if !plain && !name.contains("kubernetes.io/") && !extended(name) {
+    } else if !native(name) && !extended(name) {
         out.push(FieldError::invalid(path, name, "doesn't follow extended resource name standard"));
     }
 }
@@ -122,7 +126,7 @@ fn limit_type(kind: &str, path: &str, out: &mut Errors) {
     if errors.is_empty() && !kind.contains('/') && !standard.contains(&kind) {
         out.push(FieldError::invalid(path, kind, "must be a standard limit type or fully qualified"));
     }
-    out.extend(errors.into_iter().map(|why| FieldError::invalid(path, kind, why)));
+    each(errors, path, kind, out);
 }
 
 fn limit_names(limit: &Value, kind: &str, path: &str, out: &mut Errors) {
@@ -212,8 +216,7 @@ fn not_overcommitted(
     path: &str,
     out: &mut Errors,
 ) {
-    let overcommit = (!name.contains('/') || name.contains("kubernetes.io/")) && !name.starts_with("hugepages-");
-    if let (false, Some((d, d_text)), Some((r, r_text))) = (overcommit, default, request)
+    if let (false, Some((d, d_text)), Some((r, r_text))) = (overcommits(name), default, request)
         && d != r
     {
         let why =
@@ -410,19 +413,10 @@ pub(super) fn autoscaler(new: &Value, out: &mut Errors) {
     }
 }
 
-fn path_segment(value: &str, path: &str, missing: &str, out: &mut Errors) {
-    if value.is_empty() {
-        out.push(FieldError::required(path, missing));
-        return;
-    }
-    let errors = NameRule::PathSegment.errors(value, false);
-    out.extend(errors.into_iter().map(|why| FieldError::invalid(path, value, why)));
-}
-
 /// What is scaled or measured: an object by version, kind and name.
 fn scaled(target: &Value, path: &str, core_too: bool, out: &mut Errors) {
-    path_segment(text(target, "kind"), &format!("{path}.kind"), "", out);
-    path_segment(text(target, "name"), &format!("{path}.name"), "", out);
+    path_segment_field(text(target, "kind"), &format!("{path}.kind"), "", out);
+    path_segment_field(text(target, "name"), &format!("{path}.name"), "", out);
     let version = text(target, "apiVersion");
     let at = format!("{path}.apiVersion");
     if version.split('/').count() > 2 {
@@ -499,8 +493,7 @@ fn metric_source(field: &str, source: &Value, path: &str, out: &mut Errors) {
             if container.is_empty() {
                 out.push(FieldError::required(at, "must specify a container"));
             } else {
-                let errors = is_dns1123_label(container);
-                out.extend(errors.into_iter().map(|why| FieldError::invalid(at.as_str(), container, why)));
+                each(is_dns1123_label(container), &at, container, out);
             }
         }
         "object" => scaled(&source["describedObject"], &format!("{path}.describedObject"), true, out),
@@ -508,7 +501,7 @@ fn metric_source(field: &str, source: &Value, path: &str, out: &mut Errors) {
     }
     if ["object", "external", "pods"].contains(&field) {
         let at = format!("{path}.metric.name");
-        path_segment(text(&source["metric"], "name"), &at, "must specify a metric name", out);
+        path_segment_field(text(&source["metric"], "name"), &at, "must specify a metric name", out);
     }
     metric_target(target, &at, out);
     let has = |key: &str| !target[key].is_null();

@@ -2,31 +2,26 @@
 
 use druse_object::{Map, Value};
 
+use super::at::{Errors, each};
 use super::names::{NameRule, is_dns1123_subdomain, is_qualified_name, label_value_errors};
 use crate::field::{FieldError, FieldErrorKind};
 
 const ANNOTATIONS_MAX: usize = 256 * 1024;
 
 /// Labels at a path.
-pub(crate) fn labels(value: Option<&Value>, path: &str, out: &mut Vec<FieldError>) {
+pub(crate) fn labels(value: Option<&Value>, path: &str, out: &mut Errors) {
     for (k, v) in value.and_then(Value::as_map).into_iter().flat_map(Map::iter) {
-        for m in is_qualified_name(k) {
-            out.push(FieldError::invalid(path, k.clone(), m));
-        }
+        each(is_qualified_name(k), path, k, out);
         let v = v.as_str().unwrap_or_default();
-        for m in label_value_errors(v) {
-            out.push(FieldError::invalid(path, v, m));
-        }
+        each(label_value_errors(v), path, v, out);
     }
 }
 
 /// Annotations at a path.
-pub(crate) fn annotations(value: Option<&Value>, path: &str, out: &mut Vec<FieldError>) {
+pub(crate) fn annotations(value: Option<&Value>, path: &str, out: &mut Errors) {
     let mut total = 0;
     for (k, v) in value.and_then(Value::as_map).into_iter().flat_map(Map::iter) {
-        for m in is_qualified_name(&k.to_lowercase()) {
-            out.push(FieldError::invalid(path, k.clone(), m));
-        }
+        each(is_qualified_name(&k.to_lowercase()), path, k, out);
         total += k.len() + v.as_str().map_or(0, str::len);
     }
     if total > ANNOTATIONS_MAX {
@@ -35,7 +30,7 @@ pub(crate) fn annotations(value: Option<&Value>, path: &str, out: &mut Vec<Field
     }
 }
 
-fn owners(value: Option<&Value>, path: &str, out: &mut Vec<FieldError>) {
+fn owners(value: Option<&Value>, path: &str, out: &mut Errors) {
     let mut controller: Option<String> = None;
     for owner in value.map(Value::items).unwrap_or_default() {
         let text = |key: &str| owner.str_at([key]).unwrap_or_default();
@@ -75,12 +70,10 @@ fn owners(value: Option<&Value>, path: &str, out: &mut Vec<FieldError>) {
     }
 }
 
-fn finalizers(value: Option<&Value>, path: &str, core: bool, out: &mut Vec<FieldError>) {
+fn finalizers(value: Option<&Value>, path: &str, core: bool, out: &mut Errors) {
     let items = value.map(Value::items).unwrap_or_default();
     for f in items.iter().filter_map(Value::as_str) {
-        for m in is_qualified_name(f) {
-            out.push(FieldError::invalid(path, f, m));
-        }
+        each(is_qualified_name(f), path, f, out);
     }
     let has = |name: &str| items.iter().any(|f| f.as_str() == Some(name));
     if has("orphan") && has("foregroundDeletion") {
@@ -108,26 +101,20 @@ pub fn validate_metadata(object: &Value, namespaced: bool, rule: NameRule, core:
     let text = |key: &str| object.str_at(["metadata", key]).unwrap_or_default();
     let generate = text("generateName");
     if !generate.is_empty() {
-        for m in rule.errors(generate, true) {
-            out.push(FieldError::invalid("metadata.generateName", generate, m));
-        }
+        each(rule.errors(generate, true), "metadata.generateName", generate, &mut out);
     }
     let name = text("name");
     if name.is_empty() {
         out.push(FieldError::required("metadata.name", "name or generateName is required"));
     } else {
-        for m in rule.errors(name, false) {
-            out.push(FieldError::invalid("metadata.name", name, m));
-        }
+        each(rule.errors(name, false), "metadata.name", name, &mut out);
     }
     let namespace = text("namespace");
     if namespaced {
         if namespace.is_empty() {
             out.push(FieldError::required("metadata.namespace", ""));
         } else {
-            for m in NameRule::Label.errors(namespace, false) {
-                out.push(FieldError::invalid("metadata.namespace", namespace, m));
-            }
+            each(NameRule::Label.errors(namespace, false), "metadata.namespace", namespace, &mut out);
         }
     } else if !namespace.is_empty() {
         out.push(FieldError::forbidden("metadata.namespace", "not allowed on this type"));
@@ -140,7 +127,7 @@ pub fn validate_metadata(object: &Value, namespaced: bool, rule: NameRule, core:
     out
 }
 
-fn common(object: &Value, core: bool, out: &mut Vec<FieldError>) {
+fn common(object: &Value, core: bool, out: &mut Errors) {
     let meta = |key: &str| object.at(["metadata", key]);
     labels(meta("labels"), "metadata.labels", out);
     annotations(meta("annotations"), "metadata.annotations", out);
@@ -188,20 +175,20 @@ pub fn validate_metadata_update(new: &Value, old: &Value, core: bool) -> Vec<Fie
 }
 
 /// A field that may not change.
-pub(crate) fn immutable(new: &Value, old: &Value, path: &str, out: &mut Vec<FieldError>) {
+pub(crate) fn immutable(new: &Value, old: &Value, path: &str, out: &mut Errors) {
     if new != old {
         out.push(FieldError::invalid(path, new.clone(), "field is immutable"));
     }
 }
 
 /// The metadata of an object inside a custom object: only what has a shape is judged.
-pub(crate) fn embedded_metadata(meta: &Value, path: &str, out: &mut Vec<FieldError>) {
+pub(crate) fn embedded_metadata(meta: &Value, path: &str, out: &mut Errors) {
     labels(meta.get("labels"), &format!("{path}.labels"), out);
     annotations(meta.get("annotations"), &format!("{path}.annotations"), out);
 }
 
 /// The metadata of something that is made from a template: labels and annotations only.
-pub(crate) fn template_metadata(meta: &super::at::At, out: &mut Vec<FieldError>) {
+pub(crate) fn template_metadata(meta: &super::at::At, out: &mut Errors) {
     const REFUSED: [(&str, &str); 9] = [
         ("name", "name"),
         ("generateName", "generateName"),
@@ -225,7 +212,7 @@ pub(crate) fn template_metadata(meta: &super::at::At, out: &mut Vec<FieldError>)
 }
 
 /// A label selector at a path.
-pub(crate) fn label_selector(value: &Value, path: &str, out: &mut Vec<FieldError>) {
+pub(crate) fn label_selector(value: &Value, path: &str, out: &mut Errors) {
     let match_labels = format!("{path}.matchLabels");
     labels(value.get("matchLabels"), &match_labels, out);
     for (i, e) in value.get("matchExpressions").map(Value::items).unwrap_or_default().iter().enumerate() {
@@ -251,20 +238,23 @@ pub(crate) fn label_selector(value: &Value, path: &str, out: &mut Vec<FieldError
             other => out.push(FieldError::invalid(format!("{at}.operator"), other, "not a valid selector operator")),
         }
         let key = e.str_at(["key"]).unwrap_or_default();
-        for m in is_qualified_name(key) {
-            out.push(FieldError::invalid(format!("{at}.key"), key, m));
-        }
+        each(is_qualified_name(key), &format!("{at}.key"), key, out);
         for (j, v) in values.iter().filter_map(Value::as_str).enumerate() {
-            for m in label_value_errors(v) {
-                out.push(FieldError::invalid(format!("{at}.values[{j}]"), v, m));
-            }
+            each(label_value_errors(v), &format!("{at}.values[{j}]"), v, out);
         }
     }
 }
 
 /// A DNS subdomain name in a field.
-pub(crate) fn subdomain_field(value: &str, path: &str, out: &mut Vec<FieldError>) {
-    for m in is_dns1123_subdomain(value) {
-        out.push(FieldError::invalid(path, value, m));
+pub(crate) fn subdomain_field(value: &str, path: &str, out: &mut Errors) {
+    each(is_dns1123_subdomain(value), path, value, out);
+}
+
+/// A name in a field that may be a part of a URL's path; `missing` is said when it is empty.
+pub(super) fn path_segment_field(value: &str, path: &str, missing: &str, out: &mut Errors) {
+    if value.is_empty() {
+        out.push(FieldError::required(path, missing));
+    } else {
+        each(NameRule::PathSegment.errors(value, false), path, value, out);
     }
 }

@@ -29,7 +29,7 @@ mod resources;
 mod schedule;
 mod scheduling;
 mod schema_rules;
-mod security;
+pub(crate) mod security;
 mod service;
 mod storage;
 mod table;

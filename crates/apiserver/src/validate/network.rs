@@ -6,29 +6,20 @@ use std::net::IpAddr;
 
 use druse_object::Value;
 
+use super::at::{At, Errors, each, text};
 use super::ip::{self, Cidr};
-use super::meta::{immutable, label_selector, labels, subdomain_field};
+use super::meta::{immutable, label_selector, labels, path_segment_field, subdomain_field};
 use super::names::{
     NameRule, is_dns1123_label, is_dns1123_subdomain, is_qualified_name, label_value_errors, port_name_errors,
 };
 use super::pod::port_number;
 use crate::field::{FieldError, FieldErrorKind};
 
-type Errors = Vec<FieldError>;
-
 const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
 const MAX_ENDPOINTS: usize = 1000;
 const MAX_ADDRESSES: usize = 100;
 const MAX_TOPOLOGY: usize = 16;
 const MAX_HINTS: usize = 8;
-
-fn text<'a>(v: &'a Value, key: &str) -> &'a str {
-    v[key].as_str().unwrap_or_default()
-}
-
-fn each(errors: Vec<String>, path: &str, value: &str, out: &mut Errors) {
-    out.extend(errors.into_iter().map(|why| FieldError::invalid(path, value, why)));
-}
 
 fn too_many(path: &str, have: usize, most: usize) -> FieldError {
     let detail = format!("must have at most {most} items");
@@ -440,10 +431,7 @@ fn ingress_backend(b: &Value, path: &str, out: &mut Errors) {
                 each(is_dns1123_subdomain(group), &format!("{at}.apiGroup"), group, out);
             }
             for key in ["kind", "name"] {
-                if text(r, key).is_empty() {
-                    out.push(FieldError::required(format!("{at}.{key}"), ""));
-                }
-                each(NameRule::PathSegment.errors(text(r, key), false), &format!("{at}.{key}"), text(r, key), out);
+                path_segment_field(text(r, key), &format!("{at}.{key}"), "", out);
             }
         }
         (true, false) => {
@@ -474,34 +462,24 @@ fn ingress_backend(b: &Value, path: &str, out: &mut Errors) {
 pub(super) fn ingress_class(new: &Value, old: Option<&Value>, out: &mut Errors) {
     const LONGEST: usize = 250;
     let spec = &new["spec"];
+    let controller = At::new(&spec["controller"], "spec.controller");
     if let Some(old) = old {
-        immutable(&spec["controller"], &old["spec"]["controller"], "spec.controller", out);
+        controller.unchanged(&old["spec"]["controller"], out);
     }
-    let controller = text(spec, "controller");
-    if controller.len() > LONGEST {
-        let why = format!("may not be more than {LONGEST} bytes");
-        out.push(FieldError::new(FieldErrorKind::TooLong, "spec.controller", None, why));
+    if controller.text().len() > LONGEST {
+        controller.too_long(LONGEST, out);
     }
-    domain_prefixed(controller, "spec.controller", out);
+    controller.domain_path(out);
     let params = &spec["parameters"];
     if params.is_null() {
         return;
     }
     let path = "spec.parameters";
-    if let Some(group) = params["apiGroup"].as_str().filter(|g| !g.is_empty()) {
+    if let Some(group) = params["apiGroup"].as_str() {
         each(is_dns1123_subdomain(group), &format!("{path}.apiGroup"), group, out);
     }
     for key in ["kind", "name"] {
-        if text(params, key).is_empty() {
-            out.push(FieldError::required(format!("{path}.{key}"), ""));
-        } else {
-            each(
-                NameRule::PathSegment.errors(text(params, key), false),
-                &format!("{path}.{key}"),
-                text(params, key),
-                out,
-            );
-        }
+        path_segment_field(text(params, key), &format!("{path}.{key}"), "", out);
     }
     let namespace = params["namespace"].as_str();
     let at = format!("{path}.namespace");
@@ -519,30 +497,6 @@ pub(super) fn ingress_class(new: &Value, old: Option<&Value>, out: &mut Errors) 
         Some(other) => {
             out.push(FieldError::not_supported(format!("{path}.scope"), other, &["Cluster", "Namespace"]));
         }
-    }
-}
-
-/// `example.com/path` (upstream `IsDomainPrefixedPath`).
-fn domain_prefixed(value: &str, path: &str, out: &mut Errors) {
-    const PATH: &str = "must be a valid path, (e.g. /foo/bar)";
-    if value.is_empty() {
-        out.push(FieldError::required(path, ""));
-        return;
-    }
-    let Some((domain, rest)) = value.split_once('/') else {
-        let why = "must be a domain-prefixed path (such as \"acme.io/foo\")";
-        out.push(FieldError::invalid(path, value, why));
-        return;
-    };
-    if domain.is_empty() || rest.is_empty() {
-        let why = "must be a domain-prefixed path (such as \"acme.io/foo\")";
-        out.push(FieldError::invalid(path, value, why));
-        return;
-    }
-    each(is_dns1123_subdomain(domain), path, domain, out);
-    let fine = |b: u8| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b);
-    if !rest.bytes().all(fine) {
-        out.push(FieldError::invalid(path, rest, PATH));
     }
 }
 

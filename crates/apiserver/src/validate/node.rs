@@ -4,19 +4,13 @@ use std::collections::HashSet;
 
 use druse_object::{Map, Quantity, Value};
 
-use super::at::At;
+use super::at::{At, Errors, each, text};
 use super::ip::Cidr;
 use super::limits::container_resource;
 use super::meta::immutable;
 use super::names::{is_dns1123_label, is_qualified_name, label_value_errors};
 use super::scheduling::tolerations;
 use crate::field::FieldError;
-
-type Errors = Vec<FieldError>;
-
-fn text<'a>(v: &'a Value, key: &str) -> &'a str {
-    v[key].as_str().unwrap_or_default()
-}
 
 /// Nodes.
 pub(super) fn node(new: &Value, old: Option<&Value>, out: &mut Errors) {
@@ -53,7 +47,7 @@ fn taints(taints: &[Value], out: &mut Errors) {
         let path = format!("metadata.taints[{i}]");
         let (key, value, effect) = (text(t, "key"), text(t, "value"), text(t, "effect"));
         let at = format!("{path}.key");
-        out.extend(is_qualified_name(key).into_iter().map(|why| FieldError::invalid(at.as_str(), key, why)));
+        each(is_qualified_name(key), &at, key, out);
         let wrong = label_value_errors(value);
         if !wrong.is_empty() {
             out.push(FieldError::invalid(format!("{path}.value"), value, wrong.join(";")));
@@ -82,7 +76,7 @@ fn taints(taints: &[Value], out: &mut Errors) {
 pub(super) fn namespace(new: &Value, out: &mut Errors) {
     let path = "spec.finalizers";
     for f in new["spec"]["finalizers"].items().iter().filter_map(Value::as_str) {
-        out.extend(is_qualified_name(f).into_iter().map(|why| FieldError::invalid(path, f, why)));
+        each(is_qualified_name(f), path, f, out);
         if !f.contains('/') && f != "kubernetes" {
             let why = "name is neither a standard finalizer name nor is it fully qualified";
             out.push(FieldError::invalid(path, f, why));
@@ -98,7 +92,7 @@ pub(super) fn runtime_class(new: &Value, old: Option<&Value>, out: &mut Errors) 
     } else if handler.is_empty() {
         out.push(FieldError::required("handler", ""));
     } else {
-        out.extend(is_dns1123_label(handler).into_iter().map(|why| FieldError::invalid("handler", handler, why)));
+        each(is_dns1123_label(handler), "handler", handler, out);
     }
     for (name, v) in new["overhead"]["podFixed"].as_map().into_iter().flat_map(Map::iter) {
         // Upstream judges the overhead as limits.

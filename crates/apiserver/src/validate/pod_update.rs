@@ -10,14 +10,8 @@ use crate::field::FieldError;
 
 const UPDATABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 
-static NULL: Value = Value::Null;
-
-fn part<'v>(v: &'v Value, key: &str) -> &'v Value {
-    v.get(key).unwrap_or(&NULL)
-}
-
 fn annotations(v: &Value) -> &Value {
-    part(part(v, "metadata"), "annotations")
+    &v["metadata"]["annotations"]
 }
 
 fn kept_annotations(new: &Value, old: &Value, out: &mut Errors) {
@@ -33,10 +27,10 @@ pub(crate) fn update(new: &Value, old: &Value, out: &mut Errors) {
     kept_annotations(new, old, out);
     let root = At::new(new, "");
     let spec = root.child("spec");
-    let before = part(old, "spec");
+    let before = &old["spec"];
     for key in ["containers", "initContainers"] {
         let list = spec.child(key);
-        if list.len() != part(before, key).items().len() {
+        if list.len() != before[key].items().len() {
             return list.forbidden("pod updates may not add or remove containers", out);
         }
         for c in list.items() {
@@ -45,7 +39,7 @@ pub(crate) fn update(new: &Value, old: &Value, out: &mut Errors) {
         }
     }
     let deadline = spec.child("activeDeadlineSeconds");
-    match (deadline.int(), part(before, "activeDeadlineSeconds").as_i64()) {
+    match (deadline.int(), before["activeDeadlineSeconds"].as_i64()) {
         (Some(n), _) if !(0..=i64::from(i32::MAX)).contains(&n) => {
             return deadline.within(0, i64::from(i32::MAX), out);
         }
@@ -55,8 +49,8 @@ pub(crate) fn update(new: &Value, old: &Value, out: &mut Errors) {
         (None, Some(_)) => deadline.invalid("must not update from a positive integer to nil value", out),
         _ => {}
     }
-    only_added_tolerations(&spec.child("tolerations"), part(before, "tolerations"), out);
-    only_fewer_gates(&spec.child("schedulingGates"), part(before, "schedulingGates"), out);
+    only_added_tolerations(&spec.child("tolerations"), &before["tolerations"], out);
+    only_fewer_gates(&spec.child("schedulingGates"), &before["schedulingGates"], out);
     if spec.value() == before {
         return;
     }
@@ -95,7 +89,7 @@ fn only_fewer_gates(new: &At, old: &Value, out: &mut Errors) {
 fn with_what_may_change(new: &Value, old: &Value, spec: &At, out: &mut Errors) -> Value {
     let mut munged = new.clone();
     for key in ["containers", "initContainers"] {
-        let images: Vec<Value> = part(old, key).items().iter().map(|c| part(c, "image").clone()).collect();
+        let images: Vec<Value> = old[key].items().iter().map(|c| c["image"].clone()).collect();
         for (c, image) in munged.get_mut(key).and_then(Value::as_array_mut).into_iter().flatten().zip(images) {
             if let Some(m) = c.as_map_mut() {
                 m.insert("image", image);
@@ -104,13 +98,13 @@ fn with_what_may_change(new: &Value, old: &Value, spec: &At, out: &mut Errors) -
     }
     let mut kept = vec!["activeDeadlineSeconds", "tolerations", "schedulingGates"];
     // A grace that makes no sense may be set right.
-    let grace = |v: &Value| part(v, "terminationGracePeriodSeconds").as_i64();
+    let grace = |v: &Value| v["terminationGracePeriodSeconds"].as_i64();
     if grace(old).is_some_and(|g| g < 0) && grace(new) == Some(1) {
         kept.push("terminationGracePeriodSeconds");
     }
     // A pod that no scheduler looks at yet may be narrowed to fewer nodes.
-    let gated = !part(old, "schedulingGates").items().is_empty();
-    if gated && narrows(&spec.child("nodeSelector"), part(old, "nodeSelector"), out) {
+    let gated = !old["schedulingGates"].items().is_empty();
+    if gated && narrows(&spec.child("nodeSelector"), &old["nodeSelector"], out) {
         kept.push("nodeSelector");
     }
     if gated {
@@ -145,7 +139,7 @@ fn narrow_affinity(new: &Value, old: &Value, munged: &mut Value, spec: &At, out:
     if of(new) == of(old) {
         return;
     }
-    let terms = |v: &Value| TERMS.iter().fold(part(v, "affinity"), |v, k| part(v, k)).items().to_vec();
+    let terms = |v: &Value| TERMS.iter().fold(&v["affinity"], |v, k| &v[k]).items().to_vec();
     let (before, after) = (terms(old), terms(new));
     let path = format!("{}.affinity.{}", spec.path(), TERMS.join("."));
     if !before.is_empty() && before.len() != after.len() {
@@ -155,7 +149,7 @@ fn narrow_affinity(new: &Value, old: &Value, munged: &mut Value, spec: &At, out:
         out.push(FieldError::invalid(path, shown, why));
     } else {
         for (i, (was, is)) in before.iter().zip(&after).enumerate() {
-            let list = |v: &Value, key| part(v, key).items().to_vec();
+            let list = |v: &Value, key| v[key].items().to_vec();
             let empty = |v: &Value| list(v, "matchExpressions").is_empty() && list(v, "matchFields").is_empty();
             let grows = |key| list(is, key).starts_with(&list(was, key));
             let fits = if empty(was) { empty(is) } else { grows("matchExpressions") && grows("matchFields") };
@@ -191,11 +185,11 @@ pub(crate) fn ephemeral_containers(new: &Value, old: &Value, out: &mut Errors) {
     }
     metadata_and_spec(new, out);
     kept_annotations(new, old, out);
-    let list = |v| part(part(v, "spec"), "ephemeralContainers").items();
-    for was in list(old) {
-        let name = part(was, "name").as_str().unwrap_or_default();
+    let (is, before) = [new, old].map(|v| v["spec"]["ephemeralContainers"].items()).into();
+    for was in before {
+        let name = was["name"].as_str().unwrap_or_default();
         let quoted = crate::field::go_quote(name);
-        let why = match list(new).iter().rfind(|c| c.str_at(["name"]) == Some(name)) {
+        let why = match is.iter().rfind(|c| c.str_at(["name"]) == Some(name)) {
             None => format!("existing ephemeral containers {quoted} may not be removed\n"),
             Some(is) if is != was => format!(
                 "existing ephemeral containers {quoted} may not be changed\n{}",
@@ -223,19 +217,19 @@ pub(crate) fn resize(new: &Value, old: &Value, out: &mut Errors) {
         out.push(FieldError::invalid("spec", class, "Pod QOS Class may not change as a result of resizing"));
     }
     let running = |c: &&Value| c.at(["state", "running"]).is_some();
-    let first = part(part(old, "status"), "containerStatuses").items().iter().find(running);
+    let first = old["status"]["containerStatuses"].items().iter().find(running);
     if first.is_some_and(|c| c.get("resources").is_none()) {
         out.push(FieldError::forbidden("spec", "Pod running on node without support for resize"));
     }
-    let (is, was) = (part(new, "spec"), part(old, "spec"));
+    let (is, was) = (&new["spec"], &old["spec"]);
     if !same_containers(is, was, out) {
         return;
     }
     own_amounts(is, was, out);
     for list in ["initContainers", "containers"] {
-        for (i, (now, then)) in part(is, list).items().iter().zip(part(was, list).items()).enumerate() {
+        for (i, (now, then)) in is[list].items().iter().zip(was[list].items()).enumerate() {
             for what in ["requests", "limits"] {
-                if removed(part(now, "resources"), part(then, "resources"), what) {
+                if removed(&now["resources"], &then["resources"], what) {
                     let path = format!("spec.{list}[{i}].resources.{what}");
                     out.push(FieldError::forbidden(path, format!("resource {what} cannot be removed")));
                 }
@@ -243,7 +237,7 @@ pub(crate) fn resize(new: &Value, old: &Value, out: &mut Errors) {
         }
     }
     for list in ["containers", "initContainers"] {
-        for (i, (now, then)) in part(is, list).items().iter().zip(part(was, list).items()).enumerate() {
+        for (i, (now, then)) in is[list].items().iter().zip(was[list].items()).enumerate() {
             let init = list == "initContainers";
             if !only_amounts_differ(now, then) {
                 out.push(if init {
@@ -255,7 +249,7 @@ pub(crate) fn resize(new: &Value, old: &Value, out: &mut Errors) {
             }
             let restarts = |p: &Value| p.str_at(["restartPolicy"]) == Some("RestartContainer");
             if init && now != then && now.str_at(["restartPolicy"]) != Some("Always") {
-                for _ in part(now, "resizePolicy").items().iter().filter(|p| restarts(p)) {
+                for _ in now["resizePolicy"].items().iter().filter(|p| restarts(p)) {
                     let why = "non-sidecar init containers with a resize policy of RestartContainer cannot be resized";
                     out.push(FieldError::forbidden(format!("spec.initContainers[{i}]"), why));
                 }
@@ -267,7 +261,7 @@ pub(crate) fn resize(new: &Value, old: &Value, out: &mut Errors) {
 fn same_containers(new: &Value, old: &Value, out: &mut Errors) -> bool {
     let before = out.len();
     for list in ["containers", "initContainers"] {
-        let (is, was) = (part(new, list).items(), part(old, list).items());
+        let (is, was) = (new[list].items(), old[list].items());
         if is.len() != was.len() {
             out.push(FieldError::forbidden(
                 format!("spec.{list}"),
@@ -285,7 +279,7 @@ fn same_containers(new: &Value, old: &Value, out: &mut Errors) -> bool {
 
 /// The amounts of the pod as a whole.
 fn own_amounts(new: &Value, old: &Value, out: &mut Errors) {
-    let (is, was) = (part(new, "resources"), part(old, "resources"));
+    let (is, was) = (&new["resources"], &old["resources"]);
     if !was.is_null() && is.is_null() {
         return out.push(FieldError::forbidden("spec.resources", "pod-level resources cannot be removed"));
     }
@@ -301,8 +295,8 @@ fn own_amounts(new: &Value, old: &Value, out: &mut Errors) {
 }
 
 fn removed(new: &Value, old: &Value, what: &str) -> bool {
-    let keys = part(old, what).as_map().into_iter().flat_map(Map::keys);
-    keys.into_iter().any(|k| part(new, what).get(k).is_none())
+    let keys = old[what].as_map().into_iter().flat_map(Map::keys);
+    keys.into_iter().any(|k| new[what].get(k).is_none())
 }
 
 /// Resources without what resizing may change.
@@ -333,7 +327,7 @@ pub(crate) fn status(new: &Value, old: &Value, out: &mut Errors) {
     kept_annotations(new, old, out);
     let root = At::new(new, "");
     let s = root.child("status");
-    let was = part(old, "status");
+    let was = &old["status"];
     for c in s.child("conditions").items() {
         if c.int_of("observedGeneration") < 0 {
             c.child("observedGeneration").invalid("must be a non-negative integer", out);
@@ -344,7 +338,7 @@ pub(crate) fn status(new: &Value, old: &Value, out: &mut Errors) {
         }
     }
     let nominated = s.child("nominatedNodeName");
-    if !nominated.text().is_empty() && nominated.value() != part(was, "nominatedNodeName") {
+    if !nominated.text().is_empty() && *nominated.value() != was["nominatedNodeName"] {
         nominated.subdomain(out);
         if old.str_at(["spec", "nodeName"]).is_some_and(|n| !n.is_empty()) {
             nominated.forbidden("may not be set on pods that are already bound to a node", out);
@@ -353,14 +347,14 @@ pub(crate) fn status(new: &Value, old: &Value, out: &mut Errors) {
     if s.int_of("observedGeneration") < 0 {
         s.child("observedGeneration").invalid("must be a non-negative integer", out);
     }
-    s.child("qosClass").unchanged(part(was, "qosClass"), out);
-    let spec = part(old, "spec");
+    s.child("qosClass").unchanged(&was["qosClass"], out);
+    let spec = &old["spec"];
     for (list, containers) in [
         ("containerStatuses", "containers"),
         ("initContainerStatuses", "initContainers"),
         ("ephemeralContainerStatuses", ""),
     ] {
-        transitions(&s.child(list), part(was, list), spec, containers, out);
+        transitions(&s.child(list), &was[list], spec, containers, out);
     }
     for (list, single) in [("podIPs", "podIP"), ("hostIPs", "hostIP")] {
         addresses(&s, was, list, single, out);
@@ -383,7 +377,7 @@ pub(crate) fn status(new: &Value, old: &Value, out: &mut Errors) {
         }
     }
     for (list, containers) in [("containerStatuses", "containers"), ("initContainerStatuses", "initContainers")] {
-        let all = part(part(new, "spec"), containers).items();
+        let all = new["spec"][containers].items();
         for c in s.child(list).items() {
             let container = all.iter().find(|k| k.get("name") == c.value().get("name"));
             allocated(&c.child("allocatedResourcesStatus"), container, out);
@@ -402,7 +396,7 @@ fn allocated(list: &At, container: Option<&Value>, out: &mut Errors) {
         let name = a.text_of("name");
         let claim = name.strip_prefix("claim:");
         let fits = |c: &Value| match claim {
-            Some(claim) => part(part(c, "resources"), "claims").items().iter().any(|k| {
+            Some(claim) => c["resources"]["claims"].items().iter().any(|k| {
                 let request = k.str_at(["request"]).filter(|r| !r.is_empty());
                 let whole = k.str_at(["name"]).unwrap_or_default().to_owned();
                 claim == request.map_or(whole.clone(), |r| format!("{whole}/{r}"))
@@ -435,8 +429,8 @@ fn allocated(list: &At, container: Option<&Value>, out: &mut Errors) {
 /// What has ended stays ended, unless its pod starts such containers again.
 fn transitions(new: &At, old: &Value, spec: &Value, containers: &str, out: &mut Errors) {
     let ended = |c: &Value| c.at(["state", "terminated"]).filter(|t| !t.is_null()).cloned();
-    let all = ["initContainers", "containers"].map(|l| part(spec, l).items());
-    let rules = |c: &Value| part(c, "restartPolicyRules").items().to_vec();
+    let all = ["initContainers", "containers"].map(|l| spec[l].items());
+    let rules = |c: &Value| c["restartPolicyRules"].items().to_vec();
     let restarts_all = |c: &Value| rules(c).iter().any(|r| r.str_at(["action"]) == Some("RestartAllContainers"));
     if !containers.is_empty() && all.iter().copied().flatten().any(restarts_all) {
         return;
@@ -448,8 +442,8 @@ fn transitions(new: &At, old: &Value, spec: &Value, containers: &str, out: &mut 
         if !revived {
             continue;
         }
-        let code = part(&end, "exitCode").as_i64().unwrap_or(0);
-        let container = part(spec, containers).items().iter().find(same);
+        let code = end["exitCode"].as_i64().unwrap_or(0);
+        let container = spec[containers].items().iter().find(same);
         if !container.is_some_and(|c| starts_again(c, spec, code)) {
             let path = format!("{}[{i}].state", new.path());
             out.push(FieldError::forbidden(path, "may not be transitioned to non-terminated state"));
@@ -458,7 +452,7 @@ fn transitions(new: &At, old: &Value, spec: &Value, containers: &str, out: &mut 
 }
 
 fn starts_again(c: &Value, spec: &Value, code: i64) -> bool {
-    for rule in part(c, "restartPolicyRules").items() {
+    for rule in c["restartPolicyRules"].items() {
         let listed = rule.at(["exitCodes", "values"]).is_some_and(|v| v.items().contains(&Value::Int(code)));
         let holds = match rule.str_at(["exitCodes", "operator"]) {
             Some("In") => listed,
@@ -487,7 +481,7 @@ fn addresses(s: &At, was: &Value, list: &str, single: &str, out: &mut Errors) {
     {
         first.child("ip").invalid("must be equal to `hostIP`", out);
     }
-    let known: Vec<&str> = part(was, list).items().iter().filter_map(|a| a.str_at(["ip"])).collect();
+    let known: Vec<&str> = was[list].items().iter().filter_map(|a| a.str_at(["ip"])).collect();
     let mut families = Vec::new();
     for a in all.items() {
         let text = a.text_of("ip");
@@ -509,6 +503,6 @@ fn addresses(s: &At, was: &Value, list: &str, single: &str, out: &mut Errors) {
 
 fn internal_ip(a: &Value) -> Value {
     let mut m = Map::new();
-    m.insert("IP", part(a, "ip").clone());
+    m.insert("IP", a["ip"].clone());
     Value::Map(m)
 }

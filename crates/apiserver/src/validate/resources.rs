@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use druse_object::{Map, Quantity, Value};
 
 use super::at::{At, Errors};
-use super::limits::{container_resource, extended, huge_pages, pod_resource};
+use super::limits::{container_resource, extended, overcommits, pod_resource};
 use crate::field::FieldError;
 
 /// How a resource's name is judged.
@@ -69,8 +69,7 @@ fn amount(name: &str, v: &At, q: Quantity, out: &mut Errors) {
 }
 
 fn against_limit(name: &str, list: &At, v: &At, q: Quantity, limits: &At, out: &mut Errors) {
-    let native = !name.contains('/') || name.contains("kubernetes.io/");
-    let overcommits = native && !huge_pages(name);
+    let overcommits = overcommits(name);
     match limits.entry(name).quantity() {
         Some(limit) if q != limit && !overcommits => {
             let shown = limits.entry(name).text();

@@ -5,26 +5,17 @@ use std::net::IpAddr;
 
 use druse_object::{Map, Value};
 
+use super::at::{Errors, each, text, words};
 use super::ip::{self, Cidr};
 use super::meta::{labels, subdomain_field};
 use super::names::{is_dns1123_label, is_qualified_name};
 use super::pod::{port_number, port_or_name};
 use crate::field::FieldError;
 
-type Errors = Vec<FieldError>;
-
 const SOURCE_RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
 const BALANCER_ONLY: &str = "may only be used when `type` is 'LoadBalancer'";
 /// The longest session affinity, in seconds: a day.
 const LONGEST_AFFINITY: i64 = 86_400;
-
-fn text<'a>(v: &'a Value, key: &str) -> &'a str {
-    v[key].as_str().unwrap_or_default()
-}
-
-fn words<'a>(v: &'a Value, key: &str) -> Vec<&'a str> {
-    v[key].items().iter().filter_map(Value::as_str).collect()
-}
 
 fn enumeration(spec: &Value, key: &str, allowed: &[&str], out: &mut Errors) {
     let value = text(spec, key);
@@ -81,7 +72,7 @@ pub(super) fn service(new: &Value, old: Option<&Value>, out: &mut Errors) {
     if let Some(class) = spec["loadBalancerClass"].as_str() {
         let path = "spec.loadBalancerClass";
         if kind == "LoadBalancer" {
-            out.extend(is_qualified_name(class).into_iter().map(|why| FieldError::invalid(path, class, why)));
+            each(is_qualified_name(class), path, class, out);
         } else {
             out.push(FieldError::forbidden(path, BALANCER_ONLY));
         }
@@ -147,7 +138,7 @@ fn port<'a>(p: &'a Value, named: bool, names: &mut HashSet<&'a str>, path: &str,
     let name = text(p, "name");
     let at = format!("{path}.name");
     if !name.is_empty() {
-        out.extend(is_dns1123_label(name).into_iter().map(|why| FieldError::invalid(at.as_str(), name, why)));
+        each(is_dns1123_label(name), &at, name, out);
         if !names.insert(name) {
             out.push(FieldError::duplicate(at, name));
         }
@@ -166,7 +157,7 @@ fn port<'a>(p: &'a Value, named: bool, names: &mut HashSet<&'a str>, path: &str,
     port_or_name(p.get("targetPort"), &format!("{path}.targetPort"), out);
     if let Some(app) = p["appProtocol"].as_str() {
         let at = format!("{path}.appProtocol");
-        out.extend(is_qualified_name(app).into_iter().map(|why| FieldError::invalid(at.as_str(), app, why)));
+        each(is_qualified_name(app), &at, app, out);
     }
 }
 

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use druse_object::{Gvk, Value};
 
+use super::at::each;
 use super::names::is_dns1123_subdomain;
 use crate::field::FieldError;
 
@@ -47,7 +48,7 @@ pub(crate) fn check(gvk: &Gvk, object: &Value, out: &mut Vec<FieldError>) {
                 out.push(FieldError::required(path, detail));
             }
             "subdomain" => {
-                out.extend(is_dns1123_subdomain(text).into_iter().map(|why| FieldError::invalid(path, text, why)));
+                each(is_dns1123_subdomain(text), path, text, out);
             }
             "ip" if text.parse::<IpAddr>().is_err() => {
                 let why = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";

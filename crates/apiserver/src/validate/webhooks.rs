@@ -5,20 +5,11 @@ use std::collections::HashSet;
 
 use druse_object::Value;
 
+use super::at::{Errors, each, text, words};
 use super::meta::label_selector;
 use super::names::{is_dns1123_subdomain, is_qualified_name};
 use crate::cel::{Program, Ty};
 use crate::field::FieldError;
-
-type Errors = Vec<FieldError>;
-
-fn text<'a>(v: &'a Value, key: &str) -> &'a str {
-    v.str_at([key]).unwrap_or_default()
-}
-
-fn words(v: &Value) -> Vec<&str> {
-    v.items().iter().filter_map(Value::as_str).collect()
-}
 
 /// A webhook configuration.
 pub(crate) fn configuration(new: &Value, out: &mut Errors) {
@@ -57,7 +48,7 @@ fn webhook(w: &Value, path: &str, out: &mut Errors) {
         }
     }
     client(&w["clientConfig"], &format!("{path}.clientConfig"), out);
-    let versions = words(&w["admissionReviewVersions"]);
+    let versions = words(w, "admissionReviewVersions");
     let at = format!("{path}.admissionReviewVersions");
     if versions.is_empty() {
         out.push(FieldError::required(at, "must specify one of v1, v1beta1"));
@@ -82,7 +73,7 @@ fn qualified_domain(name: &str, path: &str, out: &mut Errors) {
     }
     let wrong = is_dns1123_subdomain(name);
     if !wrong.is_empty() {
-        out.extend(wrong.into_iter().map(|why| FieldError::invalid(path, name, why)));
+        each(wrong, path, name, out);
     } else if name.split('.').count() < 3 {
         let why = "should be a domain with at least three segments separated by dots";
         out.push(FieldError::invalid(path, name, why));
@@ -104,7 +95,7 @@ fn rule(r: &Value, path: &str, out: &mut Errors) {
         ("apiGroups", "other API groups", &[]),
         ("apiVersions", "other API versions", &[]),
     ] {
-        let (list, at) = (words(&r[key]), format!("{path}.{key}"));
+        let (list, at) = (words(r, key), format!("{path}.{key}"));
         if list.is_empty() {
             out.push(FieldError::required(&at, ""));
         }
@@ -119,7 +110,7 @@ fn rule(r: &Value, path: &str, out: &mut Errors) {
             out.push(FieldError::required(format!("{at}[{i}]"), ""));
         }
     }
-    let (list, at) = (words(&r["resources"]), format!("{path}.resources"));
+    let (list, at) = (words(r, "resources"), format!("{path}.resources"));
     if list.is_empty() {
         out.push(FieldError::required(&at, ""));
     }
@@ -422,7 +413,7 @@ pub(crate) fn binding(new: &Value, out: &mut Errors) {
             one_of(p, "parameterNotFoundAction", &["Deny", "Allow"], "spec.paramRef", out);
         }
     }
-    let actions = words(&spec["validationActions"]);
+    let actions = words(spec, "validationActions");
     for (i, a) in actions.iter().enumerate() {
         let at = format!("spec.validationActions[{i}]");
         if !["Audit", "Deny", "Warn"].contains(a) {

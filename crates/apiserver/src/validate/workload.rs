@@ -9,12 +9,6 @@ use super::pod::{template, template_notes};
 use super::storage::claim_spec;
 use crate::field::FieldError;
 
-static NULL: Value = Value::Null;
-
-fn part<'v>(v: &'v Value, key: &str) -> &'v Value {
-    v.get(key).unwrap_or(&NULL)
-}
-
 /// Judges `spec.selector`; `false` when it cannot be read as one, which is an error already.
 fn selector(spec: &At, what: &str, out: &mut Errors) -> bool {
     let s = spec.child("selector");
@@ -34,7 +28,7 @@ fn selector(spec: &At, what: &str, out: &mut Errors) -> bool {
 /// The selector selects the template's pods.
 pub(super) fn selector_matches(spec: &At, out: &mut Errors) {
     let pods = spec.child("template");
-    let labels = pods.value().at(["metadata", "labels"]).unwrap_or(&NULL);
+    let labels = &pods.value()["metadata"]["labels"];
     if !druse_object::selector::selects(spec.child("selector").value(), labels) {
         no_match(&pods, labels, out);
     }
@@ -142,7 +136,7 @@ fn replicated(spec: &At, out: &mut Errors) {
 
 fn selector_kept(spec: &At, old: Option<&Value>, out: &mut Errors) {
     if let Some(old) = old {
-        spec.child("selector").unchanged(part(part(old, "spec"), "selector"), out);
+        spec.child("selector").unchanged(&old["spec"]["selector"], out);
     }
 }
 
@@ -166,7 +160,7 @@ pub(crate) fn replication_controller(new: &Value, out: &mut Errors) {
     }
     let pods = spec.child("template");
     if pods.is_given() {
-        let labels = pods.value().at(["metadata", "labels"]).unwrap_or(&NULL);
+        let labels = &pods.value()["metadata"]["labels"];
         if wanted.len() > 0 && !druse_object::selector::has_all(wanted.value(), labels) {
             no_match(&pods, labels, out);
         }
@@ -275,7 +269,7 @@ pub(crate) fn status(kind: &str, new: &Value, old: &Value, out: &mut Errors) {
         status.child("availableReplicas").bad(available, why, out);
     }
     if rules.counts.contains(&"collisionCount") {
-        let was = part(part(old, "status"), "collisionCount").as_i64();
+        let was = old["status"]["collisionCount"].as_i64();
         if was.is_some_and(|was| status.child("collisionCount").int().is_none_or(|n| n < was)) {
             status.child("collisionCount").bad(status.int_of("collisionCount"), "cannot be decremented", out);
         }
@@ -349,7 +343,7 @@ pub(crate) fn stateful_set(new: &Value, old: Option<&Value>, out: &mut Errors) {
         m.retain(|k, _| !FREE.contains(&k.as_str()));
         m
     };
-    if rest(spec.value()) != rest(part(old, "spec")) {
+    if rest(spec.value()) != rest(&old["spec"]) {
         spec.forbidden("updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden", out);
     }
 }
@@ -452,7 +446,7 @@ pub(crate) fn revision(new: &Value, old: Option<&Value>, out: &mut Errors) {
     let data = root.child("data");
     root.child("revision").nonnegative(out);
     match (old, data.value()) {
-        (Some(old), _) => data.unchanged(part(old, "data"), out),
+        (Some(old), _) => data.unchanged(&old["data"], out),
         (None, Value::Null) => data.required("data is mandatory", out),
         (None, Value::Map(_)) => {}
         (None, _) => data.required("data must be a valid JSON object", out),

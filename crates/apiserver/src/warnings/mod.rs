@@ -9,6 +9,7 @@ use druse_object::{Gvk, Value};
 
 use crate::field::go_quote;
 use crate::validate::At;
+use crate::validate::ip::{Cidr, mapped, sloppy};
 use crate::validate::names::{is_dns1123_label, is_qualified_name};
 
 type Warnings = Vec<String>;
@@ -353,10 +354,10 @@ fn ip(at: &At<'_, '_>, out: &mut Warnings) {
     }
     let parsed: Option<IpAddr> = text.parse().ok();
     match parsed {
-        Some(IpAddr::V6(v6)) if v6.to_ipv4_mapped().is_none() => {
-            if v6.to_string() != text {
+        Some(ip) if ip.is_ipv6() && !mapped(ip) => {
+            if ip.to_string() != text {
                 out.push(format!(
-                    "{}: IPv6 address {} should be in RFC 5952 canonical format (\"{v6}\")",
+                    "{}: IPv6 address {} should be in RFC 5952 canonical format (\"{ip}\")",
                     at.path(),
                     go_quote(text)
                 ));
@@ -364,7 +365,7 @@ fn ip(at: &At<'_, '_>, out: &mut Warnings) {
         }
         Some(IpAddr::V4(_)) => {}
         other => {
-            let Some(ip) = other.or_else(|| crate::validate::ip::sloppy(text)) else { return };
+            let Some(ip) = other.or_else(|| sloppy(text)) else { return };
             let ip = ip.to_canonical();
             out.push(format!("{}: non-standard IP address {} is invalid: use \"{ip}\"", at.path(), go_quote(text)));
         }
@@ -374,7 +375,7 @@ fn ip(at: &At<'_, '_>, out: &mut Warnings) {
 /// A range that is not written as it should be.
 fn cidr(at: &At<'_, '_>, out: &mut Warnings) {
     let text = at.text();
-    let Some(range) = crate::validate::ip::Cidr::read(text) else { return };
+    let Some(range) = Cidr::read(text) else { return };
     let width = if range.address.is_ipv4() { 32 } else { 128 };
     let before = out.len();
     if range.first() != range.address {
@@ -389,8 +390,7 @@ fn cidr(at: &At<'_, '_>, out: &mut Warnings) {
     }
     let (address, bits) = text.split_once('/').unwrap_or_default();
     let parsed: Option<IpAddr> = address.parse().ok();
-    let mapped = matches!(parsed, Some(IpAddr::V6(v6)) if v6.to_ipv4_mapped().is_some());
-    if parsed.is_none() || mapped || bits.len() > 1 && bits.starts_with('0') {
+    if parsed.is_none_or(mapped) || bits.len() > 1 && bits.starts_with('0') {
         let (ip, bits) = (range.first(), range.bits);
         out.push(format!("{}: non-standard CIDR value {} is invalid: use \"{ip}/{bits}\"", at.path(), go_quote(text)));
     }

@@ -6,6 +6,7 @@ use super::{Warnings, ip};
 use crate::field::go_quote;
 use crate::validate::At;
 use crate::validate::names::label_value_errors;
+use crate::validate::security::{APPARMOR, SECCOMP_CONTAINER, SECCOMP_POD, each_container};
 
 /// What a node's label that is out of use is to be replaced by.
 pub(super) fn old_label(key: &str) -> Option<&'static str> {
@@ -78,14 +79,14 @@ pub(super) fn pod(pod: &At<'_, '_>, out: &mut Warnings) {
         }
     };
     if !profile(&spec, "seccompProfile") {
-        seccomp("seccomp.security.alpha.kubernetes.io/pod", out);
+        seccomp(SECCOMP_POD, out);
     }
-    each_container(&spec, &mut |c| {
+    each_container(&spec, |c| {
         let name = c.text_of("name");
         if !profile(c, "seccompProfile") {
-            seccomp(&format!("container.seccomp.security.alpha.kubernetes.io/{name}"), out);
+            seccomp(&format!("{SECCOMP_CONTAINER}{name}"), out);
         }
-        let key = format!("container.apparmor.security.beta.kubernetes.io/{name}");
+        let key = format!("{APPARMOR}{name}");
         let asked = annotations.value().get(&key).is_some();
         if asked && !profile(c, "appArmorProfile") && !profile(&spec, "appArmorProfile") {
             let place = annotations.entry(&key).path();
@@ -296,15 +297,6 @@ fn twice(spec: &At<'_, '_>, list: &str, field: &str, out: &mut Warnings) {
     }
 }
 
-/// Every container in upstream's order of visits.
-fn each_container(spec: &At<'_, '_>, visit: &mut dyn FnMut(&At<'_, '_>)) {
-    for list in ["initContainers", "containers", "ephemeralContainers"] {
-        for c in spec.child(list).items() {
-            visit(&c);
-        }
-    }
-}
-
 fn hidden_env(container: &At<'_, '_>, out: &mut Warnings) {
     let mut seen: Vec<&str> = Vec::new();
     for e in container.child("env").items() {
@@ -335,7 +327,7 @@ struct Port {
 
 fn ports(spec: &At<'_, '_>, out: &mut Warnings) {
     let mut seen: Vec<Port> = Vec::new();
-    each_container(spec, &mut |c| {
+    each_container(spec, |c| {
         for p in c.child("ports").items() {
             let port = Port {
                 path: p.path(),
@@ -371,7 +363,7 @@ fn ports(spec: &At<'_, '_>, out: &mut Warnings) {
         }
     });
     let mut names: Vec<(String, String)> = Vec::new();
-    each_container(spec, &mut |c| {
+    each_container(spec, |c| {
         for p in c.child("ports").items() {
             let name = p.text_of("name");
             if name.is_empty() {

@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 
 use druse_object::Value;
 
+use crate::validate::security::APPARMOR;
+
 /// One broken rule: what it is called, and the details; those may be empty.
 pub type Broken = (String, String);
 
@@ -149,7 +151,7 @@ fn app_armor(pod: &Pod<'_>) -> Option<Broken> {
     let mut marks: Vec<String> = annotations
         .into_iter()
         .flat_map(|m| m.iter())
-        .filter(|(k, _)| k.starts_with("container.apparmor.security.beta.kubernetes.io/"))
+        .filter(|(k, _)| k.starts_with(APPARMOR))
         .filter_map(|(k, v)| Some((k, v.as_str()?)))
         .filter(|(_, v)| !v.is_empty() && *v != "runtime/default" && !v.starts_with("localhost/"))
         .map(|(k, v)| format!("{k}={v:?}"))
