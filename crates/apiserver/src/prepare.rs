@@ -88,30 +88,27 @@ fn old_fields(resource: &Resource, old: Option<&Value>, new: &mut Value) {
     }
 }
 
-/// Where a kind keeps the specification of its pods.
-fn pod_path(stored_as: &str) -> &'static [&'static str] {
-    match stored_as {
-        "pods" => &["spec"],
-        "podtemplates" => &["template", "spec"],
-        "cronjobs.batch" => &["spec", "jobTemplate", "spec", "template", "spec"],
+/// Where a kind keeps the template of its pods; a pod is its own. `None` for kinds that make none.
+pub(crate) fn template_path(stored_as: &str) -> Option<&'static [&'static str]> {
+    Some(match stored_as {
+        "pods" => &[],
+        "podtemplates" => &["template"],
+        "cronjobs.batch" => &["spec", "jobTemplate", "spec", "template"],
         "replicationcontrollers"
         | "deployments.apps"
         | "replicasets.apps"
         | "daemonsets.apps"
         | "statefulsets.apps"
-        | "jobs.batch" => &["spec", "template", "spec"],
-        _ => &[],
-    }
+        | "jobs.batch" => &["spec", "template"],
+        _ => return None,
+    })
 }
 
 /// Drops fields of features that are off, unless the object has them already.
 fn drop_disabled(resource: &Resource, new: &mut Value, old: Option<&Value>) {
-    let path = pod_path(&resource.stored_as);
-    if path.is_empty() {
-        return;
-    }
-    let before = old.and_then(|o| path.iter().try_fold(o, |v, k| v.get(k)));
-    if let Some(spec) = path.iter().try_fold(&mut *new, |v, k| v.get_mut(k)) {
+    let Some(path) = template_path(&resource.stored_as) else { return };
+    let before = old.map(|o| &path.iter().fold(o, |v, k| &v[*k])["spec"]);
+    if let Some(spec) = path.iter().try_fold(&mut *new, |v, k| v.get_mut(k)).and_then(|t| t.get_mut("spec")) {
         drop_in_pod(spec, before);
     }
     const ROLLING: [&str; 3] = ["spec", "updateStrategy", "rollingUpdate"];

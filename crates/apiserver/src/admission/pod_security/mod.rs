@@ -10,6 +10,7 @@ use futures::future::{BoxFuture, ready};
 
 use super::{Operation, Plugin, Review};
 use crate::field::FieldError;
+use crate::prepare::template_path;
 use crate::server::Shared;
 use crate::status::{Named, Status};
 use checks::{Broken, Pod};
@@ -128,34 +129,18 @@ impl Plugin for PodSecurity {
     }
 }
 
-/// Where kinds that make pods keep the template.
-fn template(stored_as: &str, o: &Value) -> Value {
-    match stored_as {
-        "podtemplates" => o["template"].clone(),
-        "cronjobs.batch" => o["spec"]["jobTemplate"]["spec"]["template"].clone(),
-        _ => o["spec"]["template"].clone(),
-    }
-}
-
 fn judge(shared: &Shared, review: &Review<'_>) -> Result<(), Status> {
     let Some(object) = review.object.as_deref() else { return Ok(()) };
     match review.resource.stored_as.as_str() {
         "namespaces" if review.subresource.is_empty() => namespace(shared, review, object),
         "pods" if matches!(review.subresource, "" | "ephemeralcontainers" | "resize") => pod(shared, review, object),
-        "podtemplates"
-        | "replicationcontrollers"
-        | "replicasets.apps"
-        | "deployments.apps"
-        | "statefulsets.apps"
-        | "daemonsets.apps"
-        | "jobs.batch"
-        | "cronjobs.batch"
-            if review.subresource.is_empty() =>
-        {
-            let policy = Policy::of(&shared.object("namespaces", "", review.namespace).unwrap_or_default());
-            if policy.warn.level > Level::Privileged {
-                let t = template(&review.resource.stored_as, object);
-                warn(review, &policy, &t["metadata"], &t["spec"]);
+        kind if review.subresource.is_empty() && kind != "pods" => {
+            if let Some(path) = template_path(kind) {
+                let policy = Policy::of(&shared.object("namespaces", "", review.namespace).unwrap_or_default());
+                if policy.warn.level > Level::Privileged {
+                    let template = path.iter().fold(object, |v, k| &v[*k]);
+                    warn(review, &policy, &template["metadata"], &template["spec"]);
+                }
             }
             Ok(())
         }
