@@ -6,6 +6,7 @@
 
 use druse_object::value::Str;
 
+use super::funcs;
 use super::parse::{Expr, Lit, Macro, Op, shown};
 
 /// A type as far as it is known.
@@ -48,28 +49,6 @@ impl Ty {
     }
 }
 
-/// Names that are types or libraries, not variables.
-const GLOBALS: [&str; 18] = [
-    "bool",
-    "int",
-    "uint",
-    "double",
-    "string",
-    "bytes",
-    "list",
-    "map",
-    "null_type",
-    "type",
-    "math",
-    "ip",
-    "cidr",
-    "optional",
-    "sets",
-    "format",
-    "cel",
-    "jsonpatch",
-];
-
 struct Checker<'a> {
     text: &'a str,
     declared: Vec<(Str, Ty)>,
@@ -91,6 +70,11 @@ impl Checker<'_> {
     fn fail(&mut self, at: Option<usize>, why: &str) {
         let Some(at) = at else { return };
         self.error.get_or_insert_with(|| shown(self.text, at, why));
+    }
+
+    /// The type of a variable.
+    fn declared(&self, name: &str) -> Option<Ty> {
+        self.declared.iter().rev().find(|(n, _)| n == name).map(|(_, ty)| *ty)
     }
 
     /// Where a name first stands as a variable.
@@ -115,10 +99,10 @@ impl Checker<'_> {
                 Lit::Bytes(_) => Ty::Bytes,
             },
             Expr::Ident(name) => {
-                if let Some((_, ty)) = self.declared.iter().rev().find(|(n, _)| n == name) {
-                    return *ty;
+                if let Some(ty) = self.declared(name) {
+                    return ty;
                 }
-                if !GLOBALS.contains(&name.as_str()) {
+                if funcs::type_named(name).is_none() {
                     let why = format!("undeclared reference to '{name}' (in container '')");
                     self.fail(self.place_of(name), &why);
                 }
@@ -142,7 +126,7 @@ impl Checker<'_> {
             Expr::Call { name, target, args } => {
                 // Qualified functions (`math.greatest`) have a name for their target.
                 let on = target.as_deref().map(|t| match t {
-                    Expr::Ident(n) if GLOBALS.contains(&n.as_str()) => Ty::Unknown,
+                    Expr::Ident(n) if self.declared(n).is_none() && funcs::is_namespace(n) => Ty::Unknown,
                     t => self.of(t),
                 });
                 for a in args {
@@ -201,7 +185,7 @@ impl Checker<'_> {
                 self.declared.truncate(before);
                 match kind {
                     Macro::All | Macro::Exists | Macro::ExistsOne => Ty::Bool,
-                    Macro::Map | Macro::Filter | Macro::TransformList => Ty::List,
+                    Macro::Map | Macro::Filter | Macro::TransformList | Macro::SortBy => Ty::List,
                     Macro::TransformMap => Ty::Map,
                     Macro::OptMap | Macro::OptFlatMap => Ty::Unknown,
                 }

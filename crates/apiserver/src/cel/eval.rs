@@ -6,7 +6,7 @@ use druse_object::value::Str;
 
 use super::parse::{Expr, Lit, Macro, Op};
 use super::value::Val;
-use super::{CelError, funcs};
+use super::{CelError, funcs, lists};
 
 const OUT_OF_BUDGET: &str =
     "validation failed due to running out of cost budget, no further validation rules will be run";
@@ -280,6 +280,7 @@ impl<'a> Scope<'_, 'a> {
                 }
                 (Macro::Map | Macro::TransformList, _) => list.push(last),
                 (Macro::TransformMap, _) => map.push((k, last)),
+                (Macro::SortBy, _) if !by_key => map.push((last, one)),
                 _ => return error("no such overload"),
             }
         }
@@ -291,6 +292,7 @@ impl<'a> Scope<'_, 'a> {
             Macro::Exists => Val::Bool(false),
             Macro::ExistsOne => Val::Bool(hits == 1),
             Macro::TransformMap => Val::Map(Arc::new(map)),
+            Macro::SortBy => return lists::sorted(map),
             _ => Val::List(Arc::new(list)),
         })
     }

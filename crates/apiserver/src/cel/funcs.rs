@@ -8,10 +8,12 @@ use druse_object::value::Str;
 use super::CelError;
 use super::eval::error;
 use super::libs::{Url, format, parse_duration};
+use super::lists;
+use super::named::{self, format_named, version};
 use super::value::Val;
 use druse_object::Quantity;
 
-type Out<'a> = Result<Val<'a>, CelError>;
+pub(super) type Out<'a> = Result<Val<'a>, CelError>;
 
 /// Text that functions make may not grow beyond this.
 const MAX_TEXT: usize = 1 << 20;
@@ -28,15 +30,15 @@ pub(crate) fn type_named(name: &str) -> Option<&'static str> {
         .find(|t| *t == name)
 }
 
-fn no_overload<'a>() -> Out<'a> {
+pub(super) fn no_overload<'a>() -> Out<'a> {
     error("no such overload")
 }
 
-fn int<'a>(n: usize) -> Val<'a> {
+pub(super) fn int<'a>(n: usize) -> Val<'a> {
     Val::Int(i64::try_from(n).unwrap_or(i64::MAX))
 }
 
-fn text<'a>(s: impl Into<Str>) -> Out<'a> {
+pub(super) fn text<'a>(s: impl Into<Str>) -> Out<'a> {
     let s = s.into();
     if s.len() > MAX_TEXT { error("string is too long") } else { Ok(Val::Str(s)) }
 }
@@ -153,6 +155,11 @@ pub(crate) fn call_global<'a>(name: &str, args: &[Val<'a>]) -> Out<'a> {
             .map(|(ip, n)| Val::Cidr(ip, n))
             .map_or_else(|| error(format!("network address parse error during conversion from string: {s}")), Ok),
         ("isCIDR", [Val::Str(s)]) => Ok(Val::Bool(cidr(s).is_some())),
+        ("format.named", [Val::Str(s)]) => Ok(Val::optional(format_named(s).map(Val::Format))),
+        ("semver", [Val::Str(s)]) => version(s, false).map(|v| Val::Semver(Arc::new(v))),
+        ("semver", [Val::Str(s), Val::Bool(b)]) => version(s, *b).map(|v| Val::Semver(Arc::new(v))),
+        ("isSemver", [Val::Str(s)]) => Ok(Val::Bool(version(s, false).is_ok())),
+        ("isSemver", [Val::Str(s), Val::Bool(b)]) => Ok(Val::Bool(version(s, *b).is_ok())),
         ("optional.of", [v]) => Ok(Val::optional(Some(v.clone()))),
         ("optional.none", []) => Ok(Val::Optional(None)),
         ("optional.ofNonZeroValue", [v]) => {
@@ -163,7 +170,7 @@ pub(crate) fn call_global<'a>(name: &str, args: &[Val<'a>]) -> Out<'a> {
             a.iter().all(|x| b.iter().any(|y| x.equals(y))) && b.iter().all(|x| a.iter().any(|y| x.equals(y)))
         }),
         ("sets.intersects", [a, b]) => sets(a, b, |a, b| a.iter().any(|x| b.iter().any(|y| x.equals(y)))),
-        ("math.greatest" | "math.least", args) => extreme(args, name == "math.greatest"),
+        ("math.greatest" | "math.least", args) => lists::extreme(args, name == "math.greatest"),
         ("math.abs", [Val::Int(i)]) => i.checked_abs().map(Val::Int).map_or_else(|| error("integer overflow"), Ok),
         ("math.abs", [Val::Double(d)]) => Ok(Val::Double(d.abs())),
         ("math.ceil", [Val::Double(d)]) => Ok(Val::Double(d.ceil())),
@@ -187,6 +194,7 @@ pub(crate) fn call_global<'a>(name: &str, args: &[Val<'a>]) -> Out<'a> {
         ("lists.range", [Val::Int(n)]) if (0..=100_000).contains(n) => {
             Ok(Val::List(Arc::new((0..*n).map(Val::Int).collect())))
         }
+        (name, []) if let Some(f) = name.strip_prefix("format.").and_then(format_named) => Ok(Val::Format(f)),
         _ => error(format!("undeclared reference to '{name}' (in container '')")),
     }
 }
@@ -224,33 +232,6 @@ fn sets<'a>(a: &Val<'a>, b: &Val<'a>, f: impl Fn(&[Val<'a>], &[Val<'a>]) -> bool
         (Some(a), Some(b)) => Ok(Val::Bool(f(&a, &b))),
         _ => no_overload(),
     }
-}
-
-fn extreme<'a>(args: &[Val<'a>], greatest: bool) -> Out<'a> {
-    let list = match args {
-        [one] => one.items().map_or_else(|| args.to_vec(), std::borrow::Cow::into_owned),
-        _ => args.to_vec(),
-    };
-    let mut best: Option<Val<'a>> = None;
-    for v in list {
-        let better = match &best {
-            None => true,
-            Some(b) => match v.order(b) {
-                Some(o) => {
-                    if greatest {
-                        o.is_gt()
-                    } else {
-                        o.is_lt()
-                    }
-                }
-                None => return no_overload(),
-            },
-        };
-        if better {
-            best = Some(v);
-        }
-    }
-    best.map_or_else(|| error("argument must not be empty"), Ok)
 }
 
 /// A function with a receiver.
@@ -336,6 +317,11 @@ pub(crate) fn call_method<'a>(name: &str, target: &Val<'a>, args: &[Val<'a>]) ->
             }
             _ => no_overload(),
         },
+        Val::Format(f) => match (name, args) {
+            ("validate", [Val::Str(s)]) => Ok(f.validate(s)),
+            _ => no_overload(),
+        },
+        Val::Semver(v) => named::on_version(name, v, args),
         Val::Timestamp(t) => on_time(name, *t, args),
         Val::Duration(d) => match (name, args) {
             ("getHours", []) => Ok(Val::Int(d / 3_600_000_000_000)),
@@ -345,7 +331,7 @@ pub(crate) fn call_method<'a>(name: &str, target: &Val<'a>, args: &[Val<'a>]) ->
             _ => no_overload(),
         },
         _ => match target.items() {
-            Some(items) => on_list(name, &items, args),
+            Some(items) => lists::on_list(name, &items, args),
             None => no_overload(),
         },
     }
@@ -404,83 +390,6 @@ fn on_quantity<'a>(name: &str, q: Quantity, args: &[Val<'a>]) -> Out<'a> {
             };
             Ok(Val::Quantity(if name == "add" { q.plus(o) } else { q.minus(o) }))
         }
-        _ => no_overload(),
-    }
-}
-
-fn on_list<'a>(name: &str, items: &[Val<'a>], args: &[Val<'a>]) -> Out<'a> {
-    match (name, args) {
-        ("isSorted", []) => {
-            for pair in items.windows(2) {
-                let [a, b] = pair else { continue };
-                match a.order(b) {
-                    Some(o) if o.is_gt() => return Ok(Val::Bool(false)),
-                    Some(_) => {}
-                    None => return no_overload(),
-                }
-            }
-            Ok(Val::Bool(true))
-        }
-        ("sum", []) => {
-            let mut total: Option<Val<'a>> = None;
-            for v in items {
-                total = Some(match (total, v) {
-                    (None, v) => v.clone(),
-                    (Some(Val::Int(a)), Val::Int(b)) => match a.checked_add(*b) {
-                        Some(n) => Val::Int(n),
-                        None => return error("integer overflow"),
-                    },
-                    (Some(Val::Uint(a)), Val::Uint(b)) => Val::Uint(a.saturating_add(*b)),
-                    (Some(Val::Double(a)), Val::Double(b)) => Val::Double(a + b),
-                    (Some(Val::Duration(a)), Val::Duration(b)) => Val::Duration(a.saturating_add(*b)),
-                    _ => return no_overload(),
-                });
-            }
-            Ok(total.unwrap_or(Val::Int(0)))
-        }
-        ("min" | "max", []) if items.is_empty() => error(format!("{name} called on empty list")),
-        ("min" | "max", []) => extreme(&[Val::List(Arc::new(items.to_vec()))], name == "max"),
-        ("indexOf", [v]) => Ok(items.iter().position(|x| x.equals(v)).map_or(Val::Int(-1), int)),
-        ("lastIndexOf", [v]) => Ok(items.iter().rposition(|x| x.equals(v)).map_or(Val::Int(-1), int)),
-        ("join", sep) => {
-            let sep = match sep {
-                [] => "",
-                [Val::Str(s)] => s.as_str(),
-                _ => return no_overload(),
-            };
-            let mut parts = Vec::with_capacity(items.len());
-            for v in items {
-                match v {
-                    Val::Str(s) => parts.push(s.as_str()),
-                    _ => return no_overload(),
-                }
-            }
-            text(parts.join(sep))
-        }
-        ("slice", [Val::Int(a), Val::Int(b)]) => {
-            let range = usize::try_from(*a).ok().zip(usize::try_from(*b).ok()).and_then(|(a, b)| items.get(a..b));
-            range
-                .map(|r| Val::List(Arc::new(r.to_vec())))
-                .map_or_else(|| error("cannot slice: index out of bounds"), Ok)
-        }
-        ("reverse", []) => Ok(Val::List(Arc::new(items.iter().rev().cloned().collect()))),
-        ("distinct", []) => {
-            let mut out: Vec<Val<'a>> = Vec::new();
-            for v in items {
-                if !out.iter().any(|o| o.equals(v)) {
-                    out.push(v.clone());
-                }
-            }
-            Ok(Val::List(Arc::new(out)))
-        }
-        ("flatten", []) => Ok(Val::List(Arc::new(
-            items
-                .iter()
-                .flat_map(|v| v.items().map_or_else(|| vec![v.clone()], std::borrow::Cow::into_owned))
-                .collect(),
-        ))),
-        ("first", []) => Ok(Val::optional(items.first().cloned())),
-        ("last", []) => Ok(Val::optional(items.last().cloned())),
         _ => no_overload(),
     }
 }

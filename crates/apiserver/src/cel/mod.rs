@@ -1,7 +1,7 @@
 //! The Common Expression Language as Kubernetes uses it: CRD validation rules and admission policies.
 //!
 //! Implements the language of `cel-spec` with the macros, the optional syntax, the string, list, set, regex, quantity,
-//! URL and IP libraries of the Kubernetes environment. Values are dynamic: only what is certain is checked before
+//! URL, IP, format and version libraries of the Kubernetes environment. Values are dynamic: only what is certain is checked before
 //! ([`check`]); what else would not compile upstream fails here when it is evaluated. Every step costs; an evaluation that exceeds its
 //! budget stops with an error. Not implemented: custom protobuf messages, locale
 //! formatting.
@@ -10,6 +10,8 @@ mod check;
 mod eval;
 mod funcs;
 mod libs;
+mod lists;
+mod named;
 mod parse;
 #[cfg(test)]
 mod tests;

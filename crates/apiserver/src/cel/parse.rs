@@ -90,6 +90,7 @@ pub(crate) enum Macro {
     Filter,
     TransformList,
     TransformMap,
+    SortBy,
     OptMap,
     OptFlatMap,
 }
@@ -639,6 +640,7 @@ fn make_call(target: Option<Expr>, name: Str, mut args: Vec<Expr>, at: usize) ->
         ("filter", 2) => Some(Macro::Filter),
         ("transformList", 3 | 4) => Some(Macro::TransformList),
         ("transformMap", 3 | 4) => Some(Macro::TransformMap),
+        ("sortBy", 2) => Some(Macro::SortBy),
         ("optMap", 2) => Some(Macro::OptMap),
         ("optFlatMap", 2) => Some(Macro::OptFlatMap),
         _ => None,

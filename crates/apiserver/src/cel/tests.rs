@@ -2,7 +2,7 @@
 
 use druse_object::json;
 
-use super::{DEFAULT_BUDGET, Program, Val};
+use super::{DEFAULT_BUDGET, Program, Ty, Val};
 
 fn eval(text: &str) -> Result<String, String> {
     let object = json::parse(
@@ -47,16 +47,52 @@ fn expressions_have_the_values_the_language_gives_them() {
         ("r'\\d' + \"\\n\" + '''x'''", r#""\\d\nx""#),
         ("cel.bind(x, 2, x * x)", "4"),
         ("self.spec.tags.exists_one(i, t, i == 0)", "true"),
+        ("format.dns1123Label().validate('a-b').hasValue()", "false"),
+        ("format.named('labelValue').value().validate('-').value().size()", "1"),
+        ("format.named('none').hasValue()", "false"),
+        (
+            "semver('1.2.3-rc.1').isLessThan(semver('1.2.3')) && semver('v01.2', true).compareTo(semver('1.2.0')) == 0",
+            "true",
+        ),
+        ("isSemver('v1.0') || isSemver('1.0.0+a')", "true"),
+        ("semver('1.2.3').minor()", "2"),
+        ("[3, 1, 2].sort()", "[1,2,3]"),
+        ("[{'n': 2, 's': 'b'}, {'n': 1, 's': 'a'}].sortBy(e, e.n).map(e, e.s)", r#"["a","b"]"#),
+        ("[1, [2, [3]]].flatten() == [1, 2, [3]] && [1, [2, [3]]].flatten(2) == [1, 2, 3]", "true"),
     ] {
         assert_eq!(eval(text).as_deref(), Ok(want), "{text}");
     }
 }
 
 #[test]
-fn what_has_no_value_is_an_error() {
+fn names_are_variables_types_or_libraries_with_a_function() {
+    let check = |text: &str| Program::compile(text).unwrap().check(text, &[("self", Ty::Dyn)]);
     for text in
-        ["self.spec.none", "1 / 0", "'a' + 1", "self.spec.tags[9]", "nope(1)", "unknown", "9223372036854775807 + 1"]
+        ["type(self) == string", "lists.range(3).size() == 3", "strings.quote('a') == self.a", "ip('::1') == self.b"]
     {
+        assert!(check(text).is_ok(), "{text}");
+    }
+    for text in ["lists == 1", "other.range(3)", "selves.a"] {
+        let said = check(text).unwrap_err().0;
+        assert!(said.contains("undeclared reference to"), "{text}: {said}");
+    }
+}
+
+#[test]
+fn what_has_no_value_is_an_error() {
+    for text in [
+        "self.spec.none",
+        "1 / 0",
+        "'a' + 1",
+        "semver('1')",
+        "[1, 'a'].sort()",
+        "[1].flatten(-1)",
+        "format.none()",
+        "self.spec.tags[9]",
+        "nope(1)",
+        "unknown",
+        "9223372036854775807 + 1",
+    ] {
         assert!(eval(text).is_err(), "{text}");
     }
     for text in ["", "1 +", "(", "'a", "a b", "has(x)", "1..2", "@"] {

@@ -51,6 +51,10 @@ pub enum Val<'a> {
     Cidr(std::net::IpAddr, u8),
     /// A parsed URL.
     Url(Arc<super::libs::Url>),
+    /// A rule for text.
+    Format(&'static super::named::NamedFormat),
+    /// A semantic version.
+    Semver(Arc<semver::Version>),
     /// Something of the surroundings.
     Native(Arc<dyn Native>),
 }
@@ -139,6 +143,8 @@ impl<'a> Val<'a> {
             Val::Ip(_) => "net.IP",
             Val::Cidr(..) => "net.CIDR",
             Val::Url(_) => "kubernetes.URL",
+            Val::Format(_) => "kubernetes.NamedFormat",
+            Val::Semver(_) => "kubernetes.Semver",
             Val::Native(n) => n.type_name(),
         }
     }
@@ -232,6 +238,8 @@ impl<'a> Val<'a> {
             (Val::Ip(a), Val::Ip(b)) => a == b,
             (Val::Cidr(a, x), Val::Cidr(b, y)) => a == b && x == y,
             (Val::Url(a), Val::Url(b)) => a.text == b.text,
+            (Val::Format(a), Val::Format(b)) => a.name() == b.name(),
+            (Val::Semver(a), Val::Semver(b)) => a.cmp_precedence(b).is_eq(),
             (Val::Optional(a), Val::Optional(b)) => match (a, b) {
                 (None, None) => true,
                 (Some(a), Some(b)) => a.equals(b),
@@ -328,6 +336,8 @@ impl<'a> Val<'a> {
             Val::Ip(ip) => ip.to_string(),
             Val::Cidr(ip, n) => format!("{ip}/{n}"),
             Val::Url(u) => u.text.clone(),
+            Val::Format(f) => f.name().to_owned(),
+            Val::Semver(v) => v.to_string(),
             Val::Native(n) => n.type_name().to_owned(),
             other => druse_object::json::to_string(&other.to_value()),
         }

@@ -23,3 +23,4 @@ pub use structural::{RuleEvaluator, SchemaError, Verdict, slot_from_json_schema}
 pub use types::{DecodeError, TypeSchema};
 
 pub(crate) use builtin::{named, of_gvk as builtin_slot};
+pub(crate) use structural::format_fits;
