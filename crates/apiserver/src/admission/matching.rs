@@ -1,6 +1,10 @@
-//! What webhooks and policies have in common: which writes they are about, and what their expressions read.
+//! What webhooks and policies have in common: how they are kept at hand, which writes they are about, and what their
+//! expressions read.
+
+use std::sync::Arc;
 
 use druse_object::{Map, Value, json};
+use parking_lot::Mutex;
 
 use super::{Operation, Review};
 use crate::cel::{Program, Val};
@@ -9,6 +13,35 @@ use crate::server::Shared;
 
 /// What all expressions of one webhook or policy may cost for one request, as upstream limits them.
 pub const BUDGET: u64 = 10_000_000;
+
+/// What is made of the objects of some kinds, kept until one of these changes.
+pub struct Cache<T> {
+    kinds: &'static [&'static str],
+    read: fn(&Shared) -> T,
+    /// The last change of each kind, and what was read then.
+    kept: Mutex<Option<(Vec<u64>, Arc<T>)>>,
+}
+
+impl<T> Cache<T> {
+    /// Keeps what `read` makes of the objects of these kinds.
+    pub fn new(kinds: &'static [&'static str], read: fn(&Shared) -> T) -> Self {
+        Self { kinds, read, kept: Mutex::default() }
+    }
+
+    /// What is made of the objects as they are now.
+    pub fn current(&self, shared: &Shared) -> Arc<T> {
+        let now: Vec<u64> = self.kinds.iter().map(|k| shared.store.last_change(k)).collect();
+        let mut kept = self.kept.lock();
+        match &*kept {
+            Some((then, made)) if *then == now => made.clone(),
+            _ => {
+                let made = Arc::new((self.read)(shared));
+                *kept = Some((now, made.clone()));
+                made
+            }
+        }
+    }
+}
 
 /// An expression, parsed, or why it could not be.
 #[derive(Debug)]

@@ -1,12 +1,9 @@
 //! `MutatingAdmissionPolicy`: CEL expressions that change writes, by a configuration that is merged into the object as
 //! an apply would, or by a JSON patch.
 
-use std::sync::Arc;
-
 use druse_object::{Map, Value, patch};
-use parking_lot::Mutex;
 
-use super::matching::{BUDGET, Expression};
+use super::matching::{BUDGET, Cache, Expression};
 use super::policies::{Common, failed};
 use super::{Operation, Review};
 use crate::apply;
@@ -28,12 +25,14 @@ struct Policy {
     again: bool,
 }
 
-/// The policies as they were at these changes of their kinds.
-type Cached = (Option<(u64, u64)>, Arc<Vec<Policy>>);
-
 /// The plugin.
-#[derive(Default)]
-pub struct Mutations(Mutex<Cached>);
+pub struct Mutations(Cache<Vec<Policy>>);
+
+impl Default for Mutations {
+    fn default() -> Self {
+        Self(Cache::new(&[POLICIES, BINDINGS], read))
+    }
+}
 
 fn read(shared: &Shared) -> Vec<Policy> {
     let bindings = shared.objects(BINDINGS, "");
@@ -54,15 +53,6 @@ fn read(shared: &Shared) -> Vec<Policy> {
 }
 
 impl Mutations {
-    fn current(&self, shared: &Shared) -> Arc<Vec<Policy>> {
-        let now = (shared.store.last_change(POLICIES), shared.store.last_change(BINDINGS));
-        let mut cache = self.0.lock();
-        if cache.0 != Some(now) {
-            *cache = (Some(now), Arc::new(read(shared)));
-        }
-        cache.1.clone()
-    }
-
     /// Changes the object of a write. In the `second` round only those policies are asked that want to see what others
     /// changed after them.
     ///
@@ -74,7 +64,7 @@ impl Mutations {
         if !writes || review.resource.group == "admissionregistration.k8s.io" {
             return Ok(());
         }
-        for p in self.current(shared).iter().filter(|p| p.again || !second) {
+        for p in self.0.current(shared).iter().filter(|p| p.again || !second) {
             let bound: Vec<(String, Value)> = p.common.bound(shared, review).cloned().collect();
             for (binding, spec) in bound {
                 let changed = match p.change(shared, review, &spec) {

@@ -4,14 +4,11 @@
 //! messages, reasons, the actions `Deny` and `Warn`. Audit annotations have nowhere to go; that one has no value refuses
 //! a write as upstream does.
 
-use std::sync::Arc;
-
 use druse_object::{Gvk, Map, Value};
 use futures::future::{BoxFuture, ready};
-use parking_lot::Mutex;
 
 use super::authorizer::authorizer;
-use super::matching::{BUDGET, Expression, matched_version, request, selected};
+use super::matching::{BUDGET, Cache, Expression, matched_version, request, selected};
 use super::{Plugin, Review};
 use crate::cel::Val;
 use crate::selector::LabelSelector;
@@ -47,12 +44,14 @@ struct Policy {
     annotations: Vec<Expression>,
 }
 
-/// The policies as they were at these changes of their kinds.
-type Cached = (Option<(u64, u64)>, Arc<Vec<Policy>>);
-
 /// The plugin.
-#[derive(Default)]
-pub struct Policies(Mutex<Cached>);
+pub struct Policies(Cache<Vec<Policy>>);
+
+impl Default for Policies {
+    fn default() -> Self {
+        Self(Cache::new(&[POLICIES, BINDINGS], read))
+    }
+}
 
 impl Plugin for Policies {
     fn name(&self) -> &'static str {
@@ -177,21 +176,12 @@ fn read(shared: &Shared) -> Vec<Policy> {
 }
 
 impl Policies {
-    fn current(&self, shared: &Shared) -> Arc<Vec<Policy>> {
-        let now = (shared.store.last_change(POLICIES), shared.store.last_change(BINDINGS));
-        let mut cache = self.0.lock();
-        if cache.0 != Some(now) {
-            *cache = (Some(now), Arc::new(read(shared)));
-        }
-        cache.1.clone()
-    }
-
     fn judge(&self, shared: &Shared, review: &Review<'_>) -> Result<(), Status> {
         // Policies do not judge what sets policies.
         if review.resource.group == "admissionregistration.k8s.io" {
             return Ok(());
         }
-        let policies = self.current(shared);
+        let policies = self.0.current(shared);
         for p in policies.iter() {
             for (binding, spec) in p.common.bound(shared, review) {
                 let Err(refusal) = p.judge(shared, review, binding, spec) else { continue };

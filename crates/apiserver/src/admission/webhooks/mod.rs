@@ -7,14 +7,12 @@
 
 mod review;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use druse_object::Value;
 use futures::future::{BoxFuture, join_all};
-use parking_lot::Mutex;
 
-use super::matching::{BUDGET, Expression, matched_version, request, selected};
+use super::matching::{BUDGET, Cache, Expression, matched_version, request, selected};
 use super::{Plugin, Review};
 use crate::callout::{Failure, Target};
 use crate::cel::Val;
@@ -55,21 +53,14 @@ impl Webhook {
     }
 }
 
-/// The webhooks as they were at this change of their kind.
-type Cached = Mutex<(Option<u64>, Arc<Vec<Webhook>>)>;
-
-fn current(shared: &Shared, kind: &str, cache: &Cached) -> Arc<Vec<Webhook>> {
-    let now = shared.store.last_change(kind);
-    let mut cache = cache.lock();
-    if cache.0 != Some(now) {
-        let mut all = Vec::new();
-        for c in shared.objects(kind, "") {
-            let name = c.str_at(["metadata", "name"]).unwrap_or_default();
-            all.extend(c["webhooks"].items().iter().map(|w| Webhook::new(name, w)));
-        }
-        *cache = (Some(now), Arc::new(all));
+/// The webhooks of all configurations of a kind.
+fn read(shared: &Shared, kind: &str) -> Vec<Webhook> {
+    let mut all = Vec::new();
+    for c in shared.objects(kind, "") {
+        let name = c.str_at(["metadata", "name"]).unwrap_or_default();
+        all.extend(c["webhooks"].items().iter().map(|w| Webhook::new(name, w)));
     }
-    cache.1.clone()
+    all
 }
 
 /// What configures admission is never subject to it: nobody shall lock themselves out.
@@ -160,8 +151,13 @@ impl Webhook {
 }
 
 /// The mutating webhooks.
-#[derive(Default)]
-pub struct Mutating(Cached);
+pub struct Mutating(Cache<Vec<Webhook>>);
+
+impl Default for Mutating {
+    fn default() -> Self {
+        Self(Cache::new(&[MUTATING], |shared| read(shared, MUTATING)))
+    }
+}
 
 /// What one request remembers of its webhooks between the rounds.
 #[derive(Default)]
@@ -185,7 +181,7 @@ impl Mutating {
         rounds: &mut Rounds,
         second: bool,
     ) -> Result<bool, Status> {
-        let all = current(shared, MUTATING, &self.0);
+        let all = self.0.current(shared);
         if all.is_empty() || exempt(review) {
             return Ok(false);
         }
@@ -248,8 +244,13 @@ impl Webhook {
 }
 
 /// The validating webhooks.
-#[derive(Default)]
-pub struct Validating(Cached);
+pub struct Validating(Cache<Vec<Webhook>>);
+
+impl Default for Validating {
+    fn default() -> Self {
+        Self(Cache::new(&[VALIDATING], |shared| read(shared, VALIDATING)))
+    }
+}
 
 impl Plugin for Validating {
     fn name(&self) -> &'static str {
@@ -258,7 +259,7 @@ impl Plugin for Validating {
 
     fn validate<'a>(&'a self, shared: &'a Shared, review: &'a mut Review<'_>) -> BoxFuture<'a, Result<(), Status>> {
         Box::pin(async move {
-            let all = current(shared, VALIDATING, &self.0);
+            let all = self.0.current(shared);
             if all.is_empty() || exempt(review) {
                 return Ok(());
             }
