@@ -42,7 +42,7 @@ pub struct Call {
     pub table: Arc<Table>,
     /// How to answer.
     pub view: View,
-    /// What admission has to say to the client beside its verdict.
+    /// What the client is to be told beside the answer, be it a refusal.
     pub warnings: Mutex<Vec<String>>,
     /// Whether a new object comes with its status: one the server makes itself.
     pub keep_status: bool,
@@ -366,26 +366,31 @@ impl Call {
     ///
     /// # Errors
     /// 400 when it is no such object.
-    pub fn body_object(&self, warnings: &mut Vec<String>) -> Result<Value, Status> {
+    pub fn body_object(&self) -> Result<Value, Status> {
         let v = self.body_value(&self.resource.kind)?;
         let twice = if negotiate::content(&self.headers)? == Content::Json && keys_in(&self.body) != entries(&v) {
             json::repeated_keys(&self.body)
         } else {
             Vec::new()
         };
-        self.read_object(v, twice.iter().map(|p| format!("duplicate field {}", go_quote(p))).collect(), warnings)
+        self.read_object(v, twice.iter().map(|p| format!("duplicate field {}", go_quote(p))).collect())
+    }
+
+    /// As [`Self::body_object`] for an object that is to be stored.
+    ///
+    /// # Errors
+    /// 400 when it is no such object.
+    pub fn body_to_store(&self) -> Result<Value, Status> {
+        let mut object = self.body_object()?;
+        self.warnings.lock().extend(crate::warnings::one_of_each_owner(&mut object, false));
+        Ok(object)
     }
 
     /// As [`Self::body_object`] for a value already parsed.
     ///
     /// # Errors
     /// 400 when it is no such object.
-    pub fn read_object(
-        &self,
-        mut v: Value,
-        mut problems: Vec<String>,
-        warnings: &mut Vec<String>,
-    ) -> Result<Value, Status> {
+    pub fn read_object(&self, mut v: Value, mut problems: Vec<String>) -> Result<Value, Status> {
         let kind = &self.resource.kind;
         if v.is_null() && !self.resource.custom {
             // Go leaves what it reads into as it is.
@@ -416,7 +421,7 @@ impl Call {
         problems.extend(unknown.iter().map(|p| format!("unknown field {}", go_quote(p))));
         match self.field_validation()? {
             FieldValidation::Ignore => {}
-            FieldValidation::Warn => warnings.extend(problems),
+            FieldValidation::Warn => self.warnings.lock().extend(problems),
             FieldValidation::Strict if problems.is_empty() => {}
             FieldValidation::Strict => {
                 let list = problems.join(", ");
@@ -483,6 +488,20 @@ impl Call {
         Ok(())
     }
 
+    /// Checks that a name which an object gives is the request's.
+    ///
+    /// # Errors
+    /// 400 when they differ.
+    pub fn fits_name(&self, given: &str) -> Result<(), Status> {
+        let name = self.info.name.as_str();
+        if given == name {
+            return Ok(());
+        }
+        Err(Status::bad_request(format!(
+            "the name of the object ({given}) does not match the name on the URL ({name})"
+        )))
+    }
+
     /// Checks that the object's namespace is the request's, and fills it in.
     ///
     /// # Errors
@@ -504,22 +523,13 @@ impl Call {
         }
         Ok(())
     }
-
-    /// Adds `Warning` headers.
-    #[must_use]
-    pub fn warn(&self, mut r: Response<Body>, warnings: &[String]) -> Response<Body> {
-        warn(&mut r, warnings);
-        r
-    }
 }
 
 /// Adds `Warning` headers, each text once.
 pub fn warn(r: &mut Response<Body>, warnings: &[String]) {
-    {
-        for (_, w) in warnings.iter().enumerate().filter(|(i, w)| !warnings.iter().take(*i).any(|o| o == *w)).take(50) {
-            if let Ok(v) = HeaderValue::from_str(&format!("299 - {}", go_quote(w))) {
-                r.headers_mut().append(http::header::WARNING, v);
-            }
+    for (_, w) in warnings.iter().enumerate().filter(|(i, w)| !warnings.iter().take(*i).any(|o| o == *w)).take(50) {
+        if let Ok(v) = HeaderValue::from_str(&format!("299 - {}", go_quote(w))) {
+            r.headers_mut().append(http::header::WARNING, v);
         }
     }
 }

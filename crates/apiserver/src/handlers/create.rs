@@ -42,11 +42,7 @@ pub async fn create(call: &Call) -> Answer {
         return Err(Status::method_not_supported());
     }
     let dry = call.dry_run()?;
-    let mut warnings = Vec::new();
-    let mut object = call.body_object(&mut warnings)?;
-    warnings.extend(crate::warnings::one_of_each_owner(&mut object, false));
-    // They go with refusals too.
-    call.warnings.lock().append(&mut warnings);
+    let object = call.body_to_store()?;
     // Only the store minds, and a dry run does not reach it.
     if !dry && object.str_at(["metadata", "resourceVersion"]).is_some_and(|v| !v.is_empty()) {
         return Err(Status::internal("resourceVersion should not be set on objects to be created"));

@@ -65,7 +65,6 @@ async fn other_patch(call: &Call, subresource: &str, kind: &Kind) -> Answer {
     }
     let schema = call.schema()?;
     let manager = call.manager();
-    let mut warnings = Vec::new();
     let made = change(call, name, subresource, Mode::Update(&manager), dry, &mut |old, _| {
         let mut new = old.clone();
         match kind {
@@ -85,8 +84,7 @@ async fn other_patch(call: &Call, subresource: &str, kind: &Kind) -> Answer {
                 .map_err(|e| Status::new(500, "", e.to_string()))?,
         }
         let patched = new.clone();
-        warnings.clear();
-        let mut new = call.read_object(new, Vec::new(), &mut warnings).map_err(|s| {
+        let mut new = call.read_object(new, Vec::new()).map_err(|s| {
             if s.reason != "BadRequest" {
                 return s;
             }
@@ -104,16 +102,12 @@ async fn other_patch(call: &Call, subresource: &str, kind: &Kind) -> Answer {
         if given.is_empty() {
             return Err(nameless(name));
         }
-        if given != name {
-            return Err(Status::bad_request(format!(
-                "the name of the object ({given}) does not match the name on the URL ({name})"
-            )));
-        }
+        call.fits_name(given)?;
         call.fit_namespace(&mut new)?;
         Ok(new)
     })
     .await?;
-    Ok(call.warn(made.answer(call, 200)?, &warnings))
+    made.answer(call, 200)
 }
 
 /// 400 for a patch that leaves no name.
@@ -264,10 +258,8 @@ fn check_applied(call: &Call, name: &str, applied: &mut Value) -> Result<(), Sta
         }
     } else if given.is_empty() {
         return Err(nameless(name));
-    } else if given != name {
-        return Err(Status::bad_request(format!(
-            "the name of the object ({given}) does not match the name on the URL ({name})"
-        )));
+    } else {
+        call.fits_name(&given)?;
     }
     // A namespace that is not said is left unsaid: it is filled in after ownership is worked out.
     if applied.str_at(["metadata", "namespace"]).is_some_and(|n| !n.is_empty()) {

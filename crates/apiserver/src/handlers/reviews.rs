@@ -19,8 +19,7 @@ pub async fn create(call: &Call) -> Answer {
     if call.info.verb != "create" {
         return Err(Status::method_not_supported());
     }
-    let mut warnings = Vec::new();
-    let mut object = call.body_object(&mut warnings)?;
+    let mut object = call.body_object()?;
     let schema = call.schema()?;
     if !call.resource.namespaced
         && let Some(m) = object.make_map_at(["metadata"])
@@ -58,7 +57,7 @@ pub async fn create(call: &Call) -> Answer {
     if let Some(m) = object.as_map_mut() {
         m.insert("status", status);
     }
-    Ok(call.warn(response::value(201, &object, call.view.accepted.format), &warnings))
+    Ok(response::value(201, &object, call.view.accepted.format))
 }
 
 fn token_review(call: &Call, object: &Value) -> Result<Map, Status> {

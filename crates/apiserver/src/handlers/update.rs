@@ -36,21 +36,13 @@ pub async fn update(call: &Call) -> Answer {
 /// PUT on an object or on a subresource that has its form.
 pub async fn update_sub(call: &Call, subresource: &str) -> Answer {
     let dry = call.dry_run()?;
-    let mut warnings = Vec::new();
-    let mut object = call.body_object(&mut warnings)?;
-    warnings.extend(crate::warnings::one_of_each_owner(&mut object, false));
-    // They go with refusals too.
-    call.warnings.lock().append(&mut warnings);
+    let mut object = call.body_to_store()?;
     let name = call.info.name.as_str();
-    let given = object.str_at(["metadata", "name"]).unwrap_or_default().to_owned();
-    if given.is_empty() {
-        if let Some(m) = object.make_map_at(["metadata"]) {
-            m.insert("name", name);
-        }
-    } else if given != name {
-        return Err(Status::bad_request(format!(
-            "the name of the object ({given}) does not match the name on the URL ({name})"
-        )));
+    let given = object.str_at(["metadata", "name"]).unwrap_or_default();
+    if !given.is_empty() {
+        call.fits_name(given)?;
+    } else if let Some(m) = object.make_map_at(["metadata"]) {
+        m.insert("name", name);
     }
     call.fit_namespace(&mut object)?;
     let exists = call.shared.stored(&call.resource, call.namespace(), name).is_some();
