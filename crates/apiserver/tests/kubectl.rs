@@ -12,7 +12,8 @@ mod common;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+
+use common::Served;
 
 /// One command and what is expected of it.
 #[derive(Debug, Default)]
@@ -141,16 +142,12 @@ async fn session(name: &str) {
     };
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kubectl").join(name);
     let text = std::fs::read_to_string(&path).unwrap();
-    let server = Arc::new(druse_apiserver::ApiServer::builder().token("admin").build().await.unwrap());
-    let listener = server.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let served = Served::start(druse_apiserver::ApiServer::builder().token("admin").build().await.unwrap()).await;
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("kubeconfig"), server.kubeconfig(listener.local_addr().unwrap())).unwrap();
-    let serving = server.clone();
-    let task = tokio::spawn(async move { serving.serve(listener).await });
+    std::fs::write(folder.path().join("kubeconfig"), served.server.kubeconfig(served.address)).unwrap();
     let at = folder.path().to_owned();
     let wrong = tokio::task::spawn_blocking(move || play(&kubectl, &at, &text)).await.unwrap();
-    server.close();
-    task.await.unwrap().unwrap();
+    served.stop().await;
     assert!(wrong.is_empty(), "{} otherwise than {}:\n\n{}", wrong.len(), path.display(), wrong.join("\n"));
 }
 

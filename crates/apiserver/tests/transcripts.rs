@@ -10,6 +10,8 @@ mod common;
 
 use std::process::Command;
 
+use common::Served;
+
 const FILES: [&str; 8] = ["core", "crud", "finalize", "rbac", "apply", "patch", "crd", "admission"];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -22,11 +24,8 @@ async fn recorded_exchanges_replay_without_a_difference() {
         eprintln!("skipped: no python3 here");
         return;
     }
-    let server = std::sync::Arc::new(common::bare().await);
-    let listener = server.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let url = format!("https://{}", listener.local_addr().unwrap());
-    let serving = server.clone();
-    let task = tokio::spawn(async move { serving.serve(listener).await });
+    let served = Served::start(common::bare().await).await;
+    let url = served.url();
     let output = tokio::task::spawn_blocking(move || {
         Command::new("python3")
             .arg(shared.join("tools/transcript.py"))
@@ -39,8 +38,7 @@ async fn recorded_exchanges_replay_without_a_difference() {
     .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-    server.close();
-    task.await.unwrap().unwrap();
+    served.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,19 +52,15 @@ async fn our_own_recordings_replay_without_a_difference() {
     let (mut compared, mut wrong) = (0, Vec::new());
     for file in files {
         // Each recording began at a server with nothing in it.
-        let server = std::sync::Arc::new(common::bare().await);
-        let listener = server.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let url = format!("https://{}", listener.local_addr().unwrap());
-        let serving = server.clone();
-        let task = tokio::spawn(async move { serving.serve(listener).await });
+        let served = Served::start(common::bare().await).await;
         let name = file.file_name().unwrap().to_string_lossy().into_owned();
+        let url = served.url();
         let replay = common::replay::Replay::new(&url, "admin");
         let (n, found) = replay.file(&name, &std::fs::read(&file).unwrap()).await;
         compared += n;
         wrong.extend(found);
         drop(replay);
-        server.close();
-        task.await.unwrap().unwrap();
+        served.stop().await;
     }
     assert!(wrong.is_empty(), "{} of {compared} steps differ:\n{}", wrong.len(), wrong.join("\n"));
 }

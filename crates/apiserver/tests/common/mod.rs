@@ -1,17 +1,47 @@
-//! What the tests share: a server in memory or in a folder, and requests to it without a network.
+//! What the tests share: a server in memory or in a folder, requests to it without a network, and one that listens.
 #![allow(dead_code, clippy::unwrap_used)]
 
 pub mod replay;
 
-use druse_apiserver::{ApiServer, ApiService};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use druse_apiserver::{ApiServer, ApiService, Error};
 use druse_object::{Value, json};
 use http::Request;
 use http_body_util::{BodyExt as _, Full};
+use tokio::task::JoinHandle;
 use tower::ServiceExt as _;
 
 /// A server in memory that gives namespaces nothing.
 pub async fn bare() -> ApiServer {
     ApiServer::builder().bare(true).token("admin").build().await.unwrap()
+}
+
+/// A server that other programs reach over TLS on the loopback interface.
+pub struct Served {
+    pub server: Arc<ApiServer>,
+    pub address: SocketAddr,
+    task: JoinHandle<Result<(), Error>>,
+}
+
+impl Served {
+    pub async fn start(server: ApiServer) -> Self {
+        let server = Arc::new(server);
+        let listener = server.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = server.clone();
+        Self { server, address, task: tokio::spawn(async move { serving.serve(listener).await }) }
+    }
+
+    pub fn url(&self) -> String {
+        format!("https://{}", self.address)
+    }
+
+    pub async fn stop(self) {
+        self.server.close();
+        self.task.await.unwrap().unwrap();
+    }
 }
 
 /// Sends a request with JSON (or, for PATCH, a merge patch).
