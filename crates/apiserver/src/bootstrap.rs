@@ -8,6 +8,7 @@ use druse_object::{Gvk, Map, Value};
 
 use crate::handlers::{Call, Mode, change, insert};
 use crate::server::Shared;
+use crate::store::Stored;
 
 const OBJECTS: &str = include_str!("../data/bootstrap.yaml");
 const ROLES: &str = include_str!("../data/roles.tsv");
@@ -32,6 +33,7 @@ pub async fn run(shared: &Arc<Shared>) {
     }
     crate::controllers::settle_roles(shared).await;
     authentication(shared).await;
+    token_tracking(shared).await;
 }
 
 /// A column's words; `""` is the empty one.
@@ -156,29 +158,72 @@ async fn make(shared: &Arc<Shared>, mut object: Value) {
     }
 }
 
+/// Where extension API servers look up whom they trust.
+const AUTHENTICATION: &str = "extension-apiserver-authentication";
+
 /// What extension API servers (metrics servers, webhooks that check client certificates) trust: this server's
-/// authority. There is no front proxy with an authority of its own.
+/// authority. They cannot do without a front proxy's authority, so that of nobody is named: there is no front proxy.
 async fn authentication(shared: &Arc<Shared>) {
-    let (name, namespace) = ("extension-apiserver-authentication", "kube-system");
-    let table = shared.registry.table();
-    let Some(r) = table.get("", "configmaps") else { return };
-    if shared.stored(r, namespace, name).is_some() {
+    const PROXY: &str = "requestheader-client-ca-file";
+    let known = shared.object("configmaps", "kube-system", AUTHENTICATION).unwrap_or_default();
+    let ours = known.str_at(["data", "client-ca-file"]) == Some(shared.ca_pem.as_str());
+    if ours && known.str_at(["data", PROXY]).is_some() {
         return;
     }
-    let mut object = Value::Null;
-    if let Some(m) = object.make_map() {
-        m.insert("apiVersion", "v1");
-        m.insert("kind", "ConfigMap");
+    let proxy = match crate::serve::keyless_authority("front-proxy") {
+        Ok(pem) => pem,
+        Err(e) => return tracing::error!(error = %e, "no authority of front proxies can be named"),
+    };
+    let data = object([
+        ("client-ca-file", shared.ca_pem.as_str().into()),
+        (PROXY, proxy.into()),
+        ("requestheader-allowed-names", r#"["front-proxy-client"]"#.into()),
+        ("requestheader-extra-headers-prefix", r#"["X-Remote-Extra-"]"#.into()),
+        ("requestheader-group-headers", r#"["X-Remote-Group"]"#.into()),
+        ("requestheader-username-headers", r#"["X-Remote-User"]"#.into()),
+    ]);
+    publish(shared, config_map(AUTHENTICATION, data)).await;
+}
+
+/// Since when tokens of Secrets are followed, as cleaners of unused ones want to know.
+async fn token_tracking(shared: &Arc<Shared>) {
+    let now = crate::server::now();
+    let today = now.split('T').next().unwrap_or_default();
+    let since = object([("since", today.into())]);
+    make(shared, config_map("kube-apiserver-legacy-service-account-token-tracking", since)).await;
+}
+
+fn config_map(name: &str, data: Value) -> Value {
+    object([
+        ("apiVersion", "v1".into()),
+        ("kind", "ConfigMap".into()),
+        ("metadata", object([("name", name.into()), ("namespace", "kube-system".into())])),
+        ("data", data),
+    ])
+}
+
+/// Makes an object, or gives the one that is there what this says beside metadata.
+async fn publish(shared: &Arc<Shared>, object: Value) {
+    let table = shared.registry.table();
+    let Some(gvk) = Gvk::of(&object) else { return };
+    let Some(resource) = table.for_kind(&gvk.group, &gvk.kind) else { return };
+    let text = |key: &str| object.str_at(["metadata", key]).unwrap_or_default().to_owned();
+    let (namespace, name) = (text("namespace"), text("name"));
+    if shared.stored(resource, &namespace, &name).is_none() {
+        return make(shared, object).await;
     }
-    if let Some(m) = object.make_map_at(["metadata"]) {
-        m.insert("name", name);
-    }
-    if let Some(m) = object.make_map_at(["data"]) {
-        m.insert("client-ca-file", shared.ca_pem.as_str());
-    }
-    let call = Call::internal(shared, "kube-apiserver", r, namespace, name);
-    if let Err(e) = insert(&call, object, None, false).await {
-        tracing::error!(error = %e, "the ConfigMap {name} cannot be made");
+    let call = Call::internal(shared, "kube-apiserver", resource, &namespace, &name);
+    let mut step = |old: &Value, _: &Arc<Stored>| {
+        let mut new = old.clone();
+        if let (Some(to), Some(from)) = (new.as_map_mut(), object.as_map()) {
+            for (k, v) in from.iter().filter(|(k, _)| *k != "metadata") {
+                to.insert(k.clone(), v.clone());
+            }
+        }
+        Ok(new)
+    };
+    if let Err(e) = change(&call, &name, "", Mode::System, false, &mut step).await {
+        tracing::error!(%gvk, name, error = %e, "an object of this server cannot be published");
     }
 }
 
@@ -196,43 +241,16 @@ pub async fn endpoints(shared: &Arc<Shared>) {
         |labels: &str| format!(r#""metadata":{{"name":"kubernetes","namespace":"default","labels":{{{labels}}}}}"#);
     let ports = format!(r#""ports":[{{"name":"https","port":{port},"protocol":"TCP"}}]"#);
     let objects = [
-        (
-            ("", "endpoints"),
-            format!(
-                r#"{{"apiVersion":"v1","kind":"Endpoints",{},"subsets":[{{"addresses":[{{"ip":"{ip}"}}],{ports}}}]}}"#,
-                meta(r#""endpointslice.kubernetes.io/skip-mirror":"true""#)
-            ),
+        format!(
+            r#"{{"apiVersion":"v1","kind":"Endpoints",{},"subsets":[{{"addresses":[{{"ip":"{ip}"}}],{ports}}}]}}"#,
+            meta(r#""endpointslice.kubernetes.io/skip-mirror":"true""#)
         ),
-        (
-            ("discovery.k8s.io", "endpointslices"),
-            format!(
-                r#"{{"apiVersion":"discovery.k8s.io/v1","kind":"EndpointSlice",{},"addressType":"{family}","endpoints":[{{"addresses":["{ip}"],"conditions":{{"ready":true}}}}],{ports}}}"#,
-                meta(r#""kubernetes.io/service-name":"kubernetes""#)
-            ),
+        format!(
+            r#"{{"apiVersion":"discovery.k8s.io/v1","kind":"EndpointSlice",{},"addressType":"{family}","endpoints":[{{"addresses":["{ip}"],"conditions":{{"ready":true}}}}],{ports}}}"#,
+            meta(r#""kubernetes.io/service-name":"kubernetes""#)
         ),
     ];
-    let table = shared.registry.table();
-    for ((group, plural), text) in objects {
-        let (Ok(object), Some(r)) = (druse_object::json::parse(text.as_bytes()), table.get(group, plural)) else {
-            continue;
-        };
-        let call = Call::internal(shared, "kube-apiserver", r, "default", "kubernetes");
-        let done = if shared.stored(r, "default", "kubernetes").is_none() {
-            insert(&call, object, None, false).await
-        } else {
-            change(&call, "kubernetes", "", Mode::System, false, &mut |old, _| {
-                let mut new = old.clone();
-                if let (Some(to), Some(from)) = (new.as_map_mut(), object.as_map()) {
-                    for (k, v) in from.iter().filter(|(k, _)| *k != "metadata") {
-                        to.insert(k.clone(), v.clone());
-                    }
-                }
-                Ok(new)
-            })
-            .await
-        };
-        if let Err(e) = done {
-            tracing::debug!(plural, error = %e, "the kubernetes endpoints were not published");
-        }
+    for object in objects.iter().filter_map(|text| druse_object::json::parse(text.as_bytes()).ok()) {
+        publish(shared, object).await;
     }
 }

@@ -86,3 +86,19 @@ async fn a_token_secret_is_filled_and_its_token_lasts_as_long_as_it() {
     let (_, unknown) = send(&s, "POST", path, &review).await;
     assert_eq!(unknown.at(["status", "authenticated"]).and_then(Value::as_bool), None, "{unknown:?}");
 }
+
+#[tokio::test]
+async fn extension_servers_find_whom_they_trust() {
+    let server = bare().await;
+    let path = "/api/v1/namespaces/kube-system/configmaps";
+    let (_, found) = send(&server.service(), "GET", &format!("{path}/extension-apiserver-authentication"), "").await;
+    let data = &found["data"];
+    assert_eq!(data["client-ca-file"].as_str(), Some(server.ca_pem()));
+    assert_eq!(data["requestheader-allowed-names"].as_str(), Some(r#"["front-proxy-client"]"#));
+    // Whom they believe what user somebody is, is another authority than that of clients.
+    let proxies = data["requestheader-client-ca-file"].as_str().unwrap();
+    assert!(proxies.starts_with("-----BEGIN CERTIFICATE-----") && proxies != server.ca_pem());
+    let tracking = format!("{path}/kube-apiserver-legacy-service-account-token-tracking");
+    let (_, found) = send(&server.service(), "GET", &tracking, "").await;
+    assert_eq!(found["data"]["since"].as_str().map(str::len), Some("2026-01-02".len()));
+}

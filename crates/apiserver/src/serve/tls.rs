@@ -53,14 +53,26 @@ impl std::fmt::Debug for Certificates {
     }
 }
 
-fn authority() -> CertificateParams {
+/// The name of the authority that signs for the server and its clients.
+const AUTHORITY: &str = "druse";
+
+fn authority(name: &str) -> CertificateParams {
     let mut p = CertificateParams::default();
-    p.distinguished_name.push(DnType::CommonName, "druse");
+    p.distinguished_name.push(DnType::CommonName, name);
     p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     p.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
     p.not_before = rcgen::date_time_ymd(2020, 1, 1);
     p.not_after = rcgen::date_time_ymd(2060, 1, 1);
     p
+}
+
+/// The certificate of an authority whose key nobody has, PEM: for those who must be told of one and shall trust nobody.
+///
+/// # Errors
+/// When no key can be made.
+pub fn keyless_authority(name: &str) -> Result<String, TlsError> {
+    let key = KeyPair::generate().map_err(wrong)?;
+    Ok(authority(name).self_signed(&key).map_err(wrong)?.pem())
 }
 
 fn key_usage(name: &str) -> Option<KeyUsagePurpose> {
@@ -109,7 +121,7 @@ impl Certificates {
             ),
             _ => {
                 let key = KeyPair::generate().map_err(wrong)?;
-                let made = authority().self_signed(&key).map_err(wrong)?;
+                let made = authority(AUTHORITY).self_signed(&key).map_err(wrong)?;
                 if let Some((certificate, key_path)) = &paths {
                     write_private(certificate, made.pem().as_bytes()).map_err(|e| file(certificate, e))?;
                     write_private(key_path, key.serialize_pem().as_bytes()).map_err(|e| file(key_path, e))?;
@@ -118,7 +130,7 @@ impl Certificates {
             }
         };
         let ca_key = KeyPair::from_pem(&ca_key_pem).map_err(wrong)?;
-        let issuer = Issuer::new(authority(), ca_key);
+        let issuer = Issuer::new(authority(AUTHORITY), ca_key);
         let key = KeyPair::generate().map_err(wrong)?;
         let names = [
             "localhost",
@@ -151,7 +163,7 @@ impl Certificates {
     /// # Errors
     /// When the authority's key is unusable.
     pub fn client(&self, user: &str, groups: &[&str]) -> Result<(String, String), TlsError> {
-        let issuer = Issuer::new(authority(), KeyPair::from_pem(&self.ca_key_pem).map_err(wrong)?);
+        let issuer = Issuer::new(authority(AUTHORITY), KeyPair::from_pem(&self.ca_key_pem).map_err(wrong)?);
         let key = KeyPair::generate().map_err(wrong)?;
         let mut p = CertificateParams::default();
         p.distinguished_name = rcgen::DistinguishedName::new();
@@ -186,7 +198,7 @@ impl Certificates {
         // Clocks differ; upstream dates back by five minutes as well.
         p.not_before = now - Duration::from_secs(300);
         p.not_after = now + lasts;
-        let issuer = Issuer::new(authority(), KeyPair::from_pem(&self.ca_key_pem).map_err(wrong)?);
+        let issuer = Issuer::new(authority(AUTHORITY), KeyPair::from_pem(&self.ca_key_pem).map_err(wrong)?);
         Ok(csr.signed_by(&issuer).map_err(wrong)?.pem())
     }
 
