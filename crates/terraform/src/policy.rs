@@ -97,6 +97,16 @@ impl Document {
     }
 }
 
+/// Policy variables, which a document's blocks write as `&{aws:username}`, since `${` is Terraform's own.
+fn name_variables(value: &mut Value) {
+    match &mut value.kind {
+        Kind::String(text) => *text = text.replace("&{", "${"),
+        Kind::List(items) => items.iter_mut().for_each(name_variables),
+        Kind::Map(entries) => entries.values_mut().for_each(name_variables),
+        Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Unknown(_) => {}
+    }
+}
+
 /// The blocks of a name in a body, `dynamic` ones expanded: each with the environment to evaluate it in.
 pub(crate) fn blocks<'b, 'a, 't>(
     env: &Env<'a, 't>,
@@ -209,11 +219,21 @@ fn statements(env: &Env<'_, '_>, body: &Body) -> Result<Vec<Value>, String> {
             let variable = read("variable").and_then(|v| v.text()).unwrap_or_default();
             let keys = conditions.entry(test).or_insert_with(|| Kind::Map(BTreeMap::new()).into());
             if let Kind::Map(keys) = &mut keys.kind {
-                keys.insert(variable, read("values").unwrap_or_else(Value::null));
+                let values = read("values").unwrap_or_else(Value::null);
+                // A key that is compared twice by one operator is compared with all values.
+                match (keys.get_mut(&variable).map(|v| &mut v.kind), &values.kind) {
+                    (Some(Kind::List(all)), Kind::List(more)) => all.extend(more.iter().cloned()),
+                    _ => drop(keys.insert(variable, values)),
+                }
             }
         }
         if !conditions.is_empty() {
             m.insert("Condition".to_string(), Kind::Map(conditions).into());
+        }
+        for part in ["Resource", "NotResource", "Principal", "NotPrincipal", "Condition"] {
+            if let Some(v) = m.get_mut(part) {
+                name_variables(v);
+            }
         }
         all.push(Value::from(Kind::Map(m)).at(env.file.place(block.span())));
     }

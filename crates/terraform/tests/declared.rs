@@ -205,7 +205,7 @@ fn assume(d: &Declared, role: &str, subject: &str) -> Decision {
 fn may(d: &Declared, role: &str, action: &str, arn: &str) -> Decision {
     let role = d.roles.iter().find(|r| r.name == role).unwrap();
     let policies: Vec<_> = role.policies.iter().filter_map(|p| p.document.policy()).collect();
-    evaluate(&policies, &Request::new(action, arn))
+    evaluate(&policies, &Request::new(action, arn).with("aws:RequestedRegion", "us-west-2"))
 }
 
 #[test]
@@ -289,6 +289,20 @@ data "aws_iam_policy_document" "base" {{
     sid       = "Read"
     actions   = ["ssm:GetParameters"]
     resources = ["*"]
+    condition {{
+      test     = "StringEquals"
+      variable = "aws:RequestedRegion"
+      values   = ["us-east-1"]
+    }}
+    condition {{
+      test     = "StringEquals"
+      variable = "aws:RequestedRegion"
+      values   = ["us-west-2"]
+    }}
+  }}
+  statement {{
+    actions   = ["s3:GetObject"]
+    resources = ["arn:aws:s3:::&{{aws:username}}/*"]
   }}
 }}
 data "aws_iam_policy_document" "all" {{
@@ -328,6 +342,10 @@ EOT
         Decision::Denied(..)
     ));
     assert!(matches!(may(&d, "reader", "kms:Decrypt", "k"), Decision::Allowed(..)));
+    assert!(
+        matches!(may(&d, "reader", "s3:GetObject", "arn:aws:s3:::x/y"), Decision::Unknown(_)),
+        "whose is not known"
+    );
 }
 
 #[test]

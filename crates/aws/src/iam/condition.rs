@@ -47,7 +47,8 @@ impl Condition {
     }
 
     /// Whether it holds; `None` when the operator is not known.
-    pub(super) fn holds(&self, request: &Request) -> Option<Truth> {
+    #[must_use]
+    pub fn holds(&self, request: &Request) -> Option<Truth> {
         let (set, operator) = match self.operator.split_once(':') {
             Some(("ForAnyValue", o)) => (Set::Any, o),
             Some(("ForAllValues", o)) => (Set::All, o),
@@ -60,7 +61,7 @@ impl Condition {
             return Some(Truth::Maybe);
         }
         if operator == "Null" {
-            let absent = match (present, request.open) {
+            let absent = match (present, request.leaves_open(&key)) {
                 (Some(_), _) => Truth::No,
                 (None, false) => Truth::Yes,
                 (None, true) => Truth::Maybe,
@@ -76,7 +77,7 @@ impl Condition {
         };
         let (compare, negated) = comparison(operator)?;
         let Some(values) = present else {
-            return Some(match (request.open, set) {
+            return Some(match (request.leaves_open(&key), set) {
                 (true, _) => Truth::Maybe,
                 // A negated operator holds for a key that is not there, as does ForAllValues.
                 (false, Set::All) => Truth::Yes,

@@ -1,7 +1,8 @@
 //! Policies read and evaluated, as IAM does for identity policies and trust policies.
 //!
 //! Evaluation has three values: what a policy's text leaves open, because a part of it is not known before it is
-//! applied ([`HOLE`]) or a condition asks for what the request does not tell, is *unknown*, neither allowed nor denied.
+//! applied ([`HOLE`]), is a policy variable, or a condition asks for what the request does not tell, is *unknown*, neither
+//! allowed nor denied.
 //! A condition operator that is not known never lets an `Allow` apply, and always lets a `Deny` apply.
 
 mod condition;
@@ -21,7 +22,7 @@ pub struct Request {
     pub action: String,
     /// The resource's ARN.
     pub resource: String,
-    /// The values of condition keys, the keys in lower case.
+    /// The values of condition keys, the keys in lower case; no values for a key that the request surely lacks.
     pub context: BTreeMap<String, Vec<String>>,
     /// Whether keys that are not in the context may have values that are merely not known here.
     pub open: bool,
@@ -40,6 +41,24 @@ impl Request {
         self.context.entry(key.to_ascii_lowercase()).or_default().push(value.into());
         self
     }
+
+    /// The same request, which surely lacks a condition key that it has no value of.
+    #[must_use]
+    pub fn without(mut self, key: &str) -> Self {
+        self.context.entry(key.to_ascii_lowercase()).or_default();
+        self
+    }
+
+    /// Whether it is not known that the request lacks a condition key, in lower case.
+    fn leaves_open(&self, key: &str) -> bool {
+        self.open && !self.context.contains_key(key)
+    }
+}
+
+/// The name of an OIDC provider, with which its condition keys begin: its URL without the scheme and a closing slash.
+#[must_use]
+pub fn provider_name(url: &str) -> &str {
+    url.trim_start_matches("https://").trim_end_matches('/')
 }
 
 /// What policies say about a request.

@@ -2,7 +2,7 @@
 
 use druse_object::Value;
 
-use super::{Condition, Request, Truth, glob};
+use super::{Condition, HOLE, Request, Truth, glob};
 
 /// A policy document.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -89,17 +89,33 @@ impl Policy {
                 return wrong(format!("a policy has no element {key:?}; Version, Id and Statement are"));
             }
         }
-        match map.get("Version").map(Value::as_str) {
-            None | Some(Some("2012-10-17" | "2008-10-17")) => {}
+        let variables = match map.get("Version").map(Value::as_str) {
+            None | Some(Some("2008-10-17")) => false,
+            Some(Some("2012-10-17")) => true,
             Some(other) => return wrong(format!("Version is 2012-10-17, not {:?}", other.unwrap_or_default())),
-        }
-        let statements = match map.get("Statement") {
+        };
+        let mut statements = match map.get("Statement") {
             Some(Value::Array(list)) => list.iter().map(Statement::parse).collect::<Result<_, _>>()?,
             Some(one @ Value::Map(_)) => vec![Statement::parse(one)?],
             _ => return wrong("a policy has a Statement"),
         };
+        if variables {
+            statements.iter_mut().for_each(Statement::leave_variables_open);
+        }
         Ok(Self { statements })
     }
+}
+
+/// A text whose policy variables (`${aws:username}`) are holes: what they stand for is known when something is asked.
+fn without_variables(text: &str) -> String {
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some((before, after)) = rest.split_once("${") {
+        let Some((_, after)) = after.split_once('}') else { break };
+        out.push_str(before);
+        out.push(HOLE);
+        rest = after;
+    }
+    out + rest
 }
 
 fn strings(value: &Value, what: &str) -> Result<Vec<String>, PolicyError> {
@@ -153,6 +169,12 @@ impl Statement {
             resources: patterns("Resource")?,
             conditions: map.get("Condition").map(Condition::parse).transpose()?.unwrap_or_default(),
         })
+    }
+
+    fn leave_variables_open(&mut self) {
+        let resources = self.resources.iter_mut().flat_map(|r| &mut r.list);
+        let compared = self.conditions.iter_mut().flat_map(|c| &mut c.values);
+        resources.chain(compared).for_each(|text| *text = without_variables(text));
     }
 
     fn holds(&self, request: &Request) -> Truth {

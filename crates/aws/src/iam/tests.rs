@@ -238,3 +238,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn policy_variables_are_not_known_and_older_policies_have_none() {
+    let own = r#""Resource":"arn:aws:ssm:*:*:parameter/${aws:PrincipalTag/team}/db""#;
+    let text = statement(r#""Action":"ssm:GetParameters""#, own, "");
+    assert!(matches!(read(&text), Decision::Unknown(_)));
+    assert_eq!(read(&text.replace("2012", "2008")), Decision::NotAllowed, "the text stands for itself");
+    assert_eq!(read(&text.replace("/db", "/other")), Decision::NotAllowed, "whatever it stands for");
+    let compared = r#","Condition":{"StringEquals":{"k":"a-${aws:username}"}}"#;
+    let text = statement(r#""Action":"*""#, r#""Resource":"*""#, compared);
+    let asked = |v: &str| evaluate(&[&policy(&text)], &Request::new("a:b", "r").with("k", v));
+    assert!(matches!(asked("a-x"), Decision::Unknown(_)));
+    assert_eq!(asked("b-x"), Decision::NotAllowed);
+}
+
+#[test]
+fn a_key_that_a_request_surely_lacks_is_not_left_open() {
+    let p =
+        policy(&statement(r#""Action":"*""#, r#""Resource":"*""#, r#","Condition":{"StringEquals":{"i:sub":"s"}}"#));
+    let asked = |request: Request| evaluate(&[&p], &Request { open: true, ..request });
+    assert!(matches!(asked(Request::new("a:b", "r")), Decision::Unknown(_)));
+    assert_eq!(asked(Request::new("a:b", "r").without("I:sub")), Decision::NotAllowed);
+    assert_eq!(asked(Request::new("a:b", "r").with("i:sub", "s").without("i:sub")), Decision::Allowed(0, 0));
+}
