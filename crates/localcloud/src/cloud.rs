@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use druse_aws::Credentials;
-use druse_aws::iam::{HOLE, Policy};
+use druse_aws::iam::{HOLE, Policy, provider_name};
 use druse_identity::file::write_private;
 use druse_identity::{IssuerUrl, PublicKey};
 use druse_terraform::{Declared, Document};
@@ -206,7 +206,7 @@ impl Cloud {
 
     /// Takes these keys for an issuer's (host and path) without reading documents: for an API in the same process.
     pub fn trust(&self, issuer: &str, keys: Vec<PublicKey>) {
-        self.keys.lock().insert(host_path(issuer).to_string(), keys);
+        self.keys.lock().insert(provider_name(issuer).to_string(), keys);
     }
 
     /// Publishes an issuer's documents in its bucket, as its administrator would; false where the bucket is none of this cloud's.
@@ -230,7 +230,7 @@ impl Cloud {
     /// The keys of an issuer: those given, else those of its documents in a bucket here or in a folder.
     pub(crate) fn issuer_keys(&self, issuer: &str) -> Result<Vec<PublicKey>, String> {
         use druse_identity::documents::{DISCOVERY_PATH, read_discovery, read_jwks};
-        let at = host_path(issuer);
+        let at = provider_name(issuer);
         if let Some(keys) = self.keys.lock().get(at) {
             return Ok(keys.clone());
         }
@@ -239,7 +239,7 @@ impl Cloud {
         if found != issuer {
             return Err(format!("its discovery document is of the issuer {found}"));
         }
-        let below = host_path(&uri).strip_prefix(at).map(|p| p.trim_start_matches('/').to_string());
+        let below = provider_name(&uri).strip_prefix(at).map(|p| p.trim_start_matches('/').to_string());
         let path = below.ok_or("its keys are not below the issuer; only that is served here")?;
         let set = self.document(at, &path).ok_or("its key set is not published here")?;
         let keys = read_jwks(&set, "the key set").map_err(|e| e.to_string())?;
@@ -248,7 +248,7 @@ impl Cloud {
     }
 
     fn document(&self, at: &str, path: &str) -> Option<Vec<u8>> {
-        if let Some((_, dir)) = self.documents.iter().find(|(i, _)| host_path(i) == at) {
+        if let Some((_, dir)) = self.documents.iter().find(|(i, _)| provider_name(i) == at) {
             return path.split('/').all(|p| !p.is_empty() && p != "..").then(|| std::fs::read(dir.join(path)).ok())?;
         }
         let (host, prefix) = at.split_once('/').unwrap_or((at, ""));
@@ -369,11 +369,6 @@ impl Cloud {
         };
         Ok(Response::json(&value))
     }
-}
-
-/// Host and path of a URL.
-pub(crate) fn host_path(url: &str) -> &str {
-    url.trim_start_matches("https://").trim_end_matches('/')
 }
 
 fn new_keys() -> Credentials {

@@ -1,13 +1,13 @@
 //! STS: a token for a role's session, and who one is.
 
-use druse_aws::iam::{self, Decision};
+use druse_aws::iam::{self, Decision, provider_name};
 use druse_aws::xml::escape;
 use druse_identity::jwt::{Expect, Refusal, Unverified};
 use zeroize::Zeroizing;
 
 use crate::answer::{Fault, Form, Response};
 use crate::auth::{Caller, ID, Session, caller, random_text};
-use crate::cloud::{Cloud, host_path};
+use crate::cloud::Cloud;
 use crate::request::Request;
 
 pub(crate) fn call(cloud: &Cloud, parameters: &[(String, String)], request: &Request) -> Result<Response, Fault> {
@@ -66,7 +66,8 @@ fn assume<'a>(cloud: &Cloud, get: &impl Fn(&str) -> Option<&'a str>) -> Result<R
         not_a_token()
     })?;
     let issuer = token.issuer().to_string();
-    let provider = cloud.providers.iter().find(|p| issuer.starts_with("https://") && p.issuer == host_path(&issuer));
+    let provider =
+        cloud.providers.iter().find(|p| issuer.starts_with("https://") && p.issuer == provider_name(&issuer));
     let Some(provider) = provider else {
         let shown: String = issuer.chars().take(255).filter(|c| !c.is_control()).collect();
         return Err(identity(format!("No OpenIDConnect provider found in your account for {shown}")));

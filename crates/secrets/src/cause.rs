@@ -4,9 +4,10 @@
 //! provider, `druse secrets trace` and the rehearsal all say it in these words.
 
 use druse_aws::error::TransportKind;
+use druse_aws::iam::provider_name;
 use druse_aws::{AwsError, Cause as AwsCause};
 
-use crate::token::{AUDIENCE, Facts};
+use crate::token::{ALGORITHM, AUDIENCE, Facts};
 
 /// What is most likely wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -124,9 +125,9 @@ pub fn of_assume(error: &AwsError, token: &Facts, role: &str, now: i64) -> Cause
             format!("the token's time was over {} seconds ago", now.saturating_sub(token.expires)),
             "let the kubelet or the provider ask for a new one: is the volume republished (requiresRepublish, rotation)?",
         ),
-        AwsCause::InvalidIdentity if token.algorithm != "RS256" => Cause::new(
+        AwsCause::InvalidIdentity if token.algorithm != ALGORITHM => Cause::new(
             Reason::Algorithm,
-            format!("the token is signed with {}, and STS takes RS256 only", token.algorithm),
+            format!("the token is signed with {}, and STS takes {ALGORITHM} only", token.algorithm),
             "give the cluster an RSA key: `druse identity keygen`, then `druse identity rotate` (Talos signs with ES256 \
              unless told otherwise)",
         ),
@@ -174,10 +175,10 @@ pub fn of_assume(error: &AwsError, token: &Facts, role: &str, now: i64) -> Cause
                 token.audiences.join(", ")
             ),
             format!(
-                "its conditions must allow {host}:sub = {} and {host}:aud = {AUDIENCE}, its principal the OIDC provider of \
-                 this issuer; `druse secrets check` names the line",
+                "its conditions must allow {host}:sub = {} (the likelier to be wrong) and {host}:aud = {AUDIENCE}, its \
+                 principal the OIDC provider of this issuer; `druse secrets check` names the line",
                 token.subject,
-                host = token.issuer_host()
+                host = provider_name(issuer)
             ),
         ),
         _ => of_service(error, "STS"),

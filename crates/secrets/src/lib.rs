@@ -16,3 +16,4 @@ pub mod proof;
 pub mod provider;
 pub mod token;
 pub mod trace;
+mod trust;

@@ -10,6 +10,8 @@ use zeroize::Zeroizing;
 
 /// The audience that STS' identity providers take.
 pub const AUDIENCE: &str = "sts.amazonaws.com";
+/// The only algorithm of tokens that STS takes.
+pub const ALGORITHM: &str = "RS256";
 
 /// What a token says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,12 +66,6 @@ impl Facts {
             pod: text(&bound["pod"], "name"),
             pod_uid: text(&bound["pod"], "uid"),
         })
-    }
-
-    /// The issuer as conditions of trust policies name it.
-    #[must_use]
-    pub fn issuer_host(&self) -> &str {
-        self.issuer.trim_start_matches("https://").trim_end_matches('/')
     }
 }
 

@@ -8,13 +8,17 @@ use druse_csi::class::{classes, pods, statuses};
 use druse_csi::kubelet::{drivers, volumes};
 use druse_object::Value;
 use druse_runtime::{Api, ListOptions, Resource};
+use druse_terraform::Declared;
 use serde::Serialize;
 
-use crate::cause::Cause;
+use crate::cause::{Cause, Reason};
 use crate::class::Class;
 use crate::proof::DRIVER;
 use crate::provider::{ApiCluster, Known, Pod, Problem, Provider, Request, Settings, Step};
-use crate::token::{AUDIENCE, Facts};
+use crate::token::{ALGORITHM, AUDIENCE, Facts};
+use crate::trust;
+
+const OTHER_ALGORITHM: &str = "STS takes RS256 only: give the cluster an RSA key with `druse identity rotate`";
 
 /// How a step went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -59,6 +63,9 @@ pub struct Trace {
     pub pod: String,
     /// The steps, in the order they were taken.
     pub steps: Vec<Traced>,
+    /// Where STS let the pod into no role: the step, the role and what the token says of itself.
+    #[serde(skip)]
+    refused: Vec<(usize, String, Facts)>,
 }
 
 impl Trace {
@@ -66,6 +73,27 @@ impl Trace {
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.steps.iter().all(|s| s.outcome != Outcome::Failed)
+    }
+
+    /// The first role that STS let the pod not into, without saying why. What the tree declares may tell: see
+    /// [`Self::compare`].
+    #[must_use]
+    pub fn refused_role(&self) -> Option<&str> {
+        self.refused.first().map(|(_, role, _)| role.as_str())
+    }
+
+    /// Says of roles that STS let the pod not into, why the trust policy that the tree declares would not.
+    pub fn compare(&mut self, declared: &Declared) {
+        for (step, role, token) in &self.refused {
+            if let (Some(step), Some((code, text))) = (self.steps.get_mut(*step), trust::explain(declared, role, token))
+            {
+                step.reason = Some(code);
+                step.cause = text;
+                if code == "not-applied" {
+                    step.remedy = "apply the Terraform, and compare the account and the role's ARN".into();
+                }
+            }
+        }
     }
 
     fn say(&mut self, step: &'static str, outcome: Outcome, asked: impl Into<String>, answered: impl Into<String>) {
@@ -125,7 +153,7 @@ impl Tracer {
 
     /// Walks the way of a pod.
     pub async fn trace(&self, namespace: &str, name: &str) -> Trace {
-        let mut t = Trace { pod: format!("{namespace}/{name}"), steps: Vec::new() };
+        let mut t = Trace { pod: format!("{namespace}/{name}"), ..Trace::default() };
         let Some((pod, live)) = self.pod(&mut t, namespace, name).await else { return t };
         self.driver(&mut t, &live).await;
         if let Some((known, token, facts)) = self.identity(&mut t, &pod).await {
@@ -251,15 +279,16 @@ impl Tracer {
             facts.algorithm,
             facts.key_id
         );
-        t.say("token", if facts.algorithm == "RS256" { Outcome::Ok } else { Outcome::Warning }, asked, answered);
-        if facts.algorithm != "RS256" {
-            t.help("STS takes RS256 only: give the cluster an RSA key with `druse identity rotate`");
+        let taken = facts.algorithm == ALGORITHM;
+        t.say("token", if taken { Outcome::Ok } else { Outcome::Warning }, asked, answered);
+        if !taken {
+            t.help(OTHER_ALGORITHM);
         }
         self.issuer(t, &facts).await;
         Some((known, token, facts))
     }
 
-    /// Whether the issuer's documents have the key, as seen from here: STS reads them for itself.
+    /// Whether the issuer's documents have the key, and as one that STS takes, as seen from here: STS reads them for itself.
     async fn issuer(&self, t: &mut Trace, facts: &Facts) {
         let discovery = format!("{}/{}", facts.issuer.trim_end_matches('/'), druse_identity::documents::DISCOVERY_PATH);
         let outcome = async {
@@ -267,17 +296,25 @@ impl Tracer {
                 .map_err(|e| e.to_string())?;
             let keys =
                 druse_identity::documents::read_jwks(&self.document(&uri).await?, &uri).map_err(|e| e.to_string())?;
-            if keys.iter().any(|k| k.id == facts.key_id) {
-                Ok(format!("the key {} is among the {} published", facts.key_id, keys.len()))
-            } else {
-                Err(format!("the key {} is not among the {} published", facts.key_id, keys.len()))
+            let (id, count) = (&facts.key_id, keys.len());
+            match keys.iter().find(|k| k.id == *id).map(|k| &k.key) {
+                Some(Ok(_)) => Ok(format!("the key {id} is among the {count} published")),
+                Some(Err(kind)) => Err(format!("the key {id} is published as {kind}")),
+                None if facts.algorithm != ALGORITHM => Err(format!(
+                    "the key {id} is not among the {count} published: it signs {}, which no key set for STS holds",
+                    facts.algorithm
+                )),
+                None => Err(format!("the key {id} is not among the {count} published")),
             }
         };
         match outcome.await {
             Ok(answered) => t.ok("issuer", discovery.clone(), answered),
             Err(e) => {
                 t.say("issuer", Outcome::Warning, discovery.clone(), e);
-                t.help(&format!("STS reads it too: compare with `druse identity verify {}`", facts.issuer));
+                match facts.algorithm == ALGORITHM {
+                    true => t.help(&format!("STS reads it too: compare with `druse identity verify {}`", facts.issuer)),
+                    false => t.help(OTHER_ALGORITHM),
+                }
             }
         }
     }
@@ -338,7 +375,14 @@ impl Tracer {
         let client = self.provider.client(region);
         let credentials = match self.provider.credentials(&client, pod, known, token, facts).await {
             Ok(credentials) => credentials,
-            Err(problems) => return t.failed("assume", &asked, &problems),
+            Err(problems) => {
+                t.failed("assume", &asked, &problems);
+                let denied = |p: &Problem| p.cause.as_ref().is_some_and(|c| c.reason == Reason::TrustDenied);
+                if problems.iter().any(denied) {
+                    t.refused.push((t.steps.len() - 1, known.role.clone(), facts.clone()));
+                }
+                return;
+            }
         };
         let seconds = credentials.expires.unwrap_or_default() - jiff::Timestamp::now().as_second();
         t.ok("assume", asked, format!("credentials {}, for {} minutes", credentials.access_key_id, seconds / 60));

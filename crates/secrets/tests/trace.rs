@@ -5,7 +5,9 @@ mod common;
 
 use std::convert::Infallible;
 
-use common::{NODE, Shared, World};
+use common::{ISSUER, NODE, Shared, TERRAFORM, World, declared};
+use druse_identity::IssuerUrl;
+use druse_identity::documents::documents;
 use druse_object::{Value, json};
 use druse_runtime::Api;
 use druse_secrets::provider::Cluster as _;
@@ -149,4 +151,72 @@ async fn where_it_stops_is_told_with_the_likely_cause() {
     assert!(last(&lab.trace().await).2.contains("podInfoOnMount: true"));
     lab.world.api.remove("pods", "ns", "app-1");
     assert_eq!(steps(&lab.trace().await), [("pod", Outcome::Failed)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_sts_does_not_say_of_a_trust_policy_the_tree_does() {
+    let lab = Lab::new().await;
+    lab.pod("db");
+    let mut t = lab.trace().await;
+    assert_eq!(t.refused_role(), Some("arn:aws:iam::111122223333:role/db"));
+    let told = async |t: &mut Trace, terraform: &str| {
+        t.compare(&declared(terraform));
+        let step = t.steps.iter().find(|s| s.outcome == Outcome::Failed).unwrap();
+        (step.reason.unwrap(), step.cause.clone())
+    };
+    let (reason, cause) = told(&mut t, TERRAFORM).await;
+    assert_eq!(reason, "trust-subject", "{cause}");
+    assert!(cause.contains("trusts system:serviceaccount:other:db, but the pod runs as system:serviceaccount:ns:app"));
+    assert!(cause.ends_with("(main.tf:16)"), "{cause}");
+
+    let subject = TERRAFORM.replace("system:serviceaccount:${each.key}", "system:serviceaccount:ns:app");
+    let audience = subject.replace(":aud\" = \"sts.amazonaws.com\"", ":aud\" = \"elsewhere\"");
+    assert_eq!(told(&mut t, &audience).await.0, "trust-audience");
+    assert_eq!(told(&mut t, &subject).await.0, "not-applied", "the tree would let it in");
+    let renamed =
+        TERRAFORM.replace("name     = split(\":\", each.key)[1]", "name = \"x-${split(\":\", each.key)[1]}\"");
+    assert_eq!(told(&mut t, &renamed).await.0, "role-missing");
+    let issuer = TERRAFORM.replace("bucket = \"home-oidc\"", "bucket = \"other-oidc\"");
+    assert_eq!(told(&mut t, &issuer).await.0, "issuer");
+
+    // Where the tree says nothing, what is said without it stays.
+    let mut t = lab.trace().await;
+    let before = t.clone();
+    t.compare(&declared(""));
+    assert_eq!(t, before);
+    lab.pod("app");
+    assert_eq!(lab.trace().await.refused_role(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_another_algorithm_is_told_and_not_taken_for_an_unpublished_one() {
+    let lab = Lab::new().await;
+    let forged = Lab::new().await;
+    *forged.world.api.algorithm.lock() = Some("ES256");
+    let key = lab.world.api.key.public().clone();
+    let documents = documents(&IssuerUrl::parse(ISSUER).unwrap(), std::slice::from_ref(&key));
+    let publish = async |lab: &Lab, jwks: &str| {
+        let client = lab.world.client();
+        for d in &documents {
+            let text = if d.path.ends_with("jwks") { jwks } else { &d.text };
+            let headers = [("content-type", d.content_type)];
+            client.put_object("home-oidc", &d.path, text.as_bytes(), &headers, &lab.world.admin).await.unwrap();
+        }
+    };
+    let issuer = |t: &Trace| t.steps.iter().find(|s| s.step == "issuer").unwrap().clone();
+    publish(&lab, &documents[0].text).await;
+    let step = issuer(&lab.trace().await);
+    assert_eq!((step.outcome, step.remedy.as_str()), (Outcome::Ok, ""), "{step:?}");
+
+    let elliptic = format!(r#"{{"keys":[{{"kty":"EC","kid":"{}","crv":"P-256","x":"AA","y":"AA"}}]}}"#, key.id());
+    for (jwks, words) in
+        [(elliptic.as_str(), "is published as an elliptic curve key"), (r#"{"keys":[]}"#, "it signs ES256")]
+    {
+        publish(&forged, jwks).await;
+        let t = forged.trace().await;
+        let step = issuer(&t);
+        assert!(step.answered.contains(words) && step.remedy.contains("STS takes RS256 only"), "{step:?}");
+        let stopped = t.steps.iter().find(|s| s.outcome == Outcome::Failed).unwrap();
+        assert_eq!((stopped.step, stopped.reason), ("assume", Some("algorithm")), "{stopped:?}");
+    }
 }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use druse_aws::endpoint::{domain, partition};
-use druse_aws::iam::HOLE;
+use druse_aws::iam::{HOLE, provider_name};
 use druse_kustomize::tree::FileTree;
 
 use crate::Options;
@@ -363,7 +363,6 @@ pub(crate) fn attribute(
     let global = |what: &str| format!("arn:{}:iam::{}:{what}", partition(&region()), account());
     let regional =
         |service: &str, what: &str| format!("arn:{}:{service}:{}:{}:{what}", partition(&region()), region(), account());
-    let host_path = |url: &str| url.trim_start_matches("https://").trim_end_matches('/').to_string();
     let computed = match (data, kind, attribute) {
         (_, "aws_iam_role", "name" | "id") => Some(name()),
         (_, "aws_iam_role", "arn") => Some(global(&format!("role{}{}", path(), name()))),
@@ -372,9 +371,9 @@ pub(crate) fn attribute(
         (true, "aws_iam_policy", "arn" | "id") => own("arn"),
         (false, "aws_iam_role_policy", "id") => Some(format!("{}:{}", own("role").unwrap_or_default(), name())),
         // The provider keeps the URL without its scheme.
-        (_, "aws_iam_openid_connect_provider", "url") => own("url").map(|u| host_path(&u)),
+        (_, "aws_iam_openid_connect_provider", "url") => own("url").map(|u| provider_name(&u).to_string()),
         (_, "aws_iam_openid_connect_provider", "arn" | "id") => {
-            own("arn").or_else(|| own("url").map(|u| global(&format!("oidc-provider/{}", host_path(&u)))))
+            own("arn").or_else(|| own("url").map(|u| global(&format!("oidc-provider/{}", provider_name(&u)))))
         }
         (_, "aws_ssm_parameter", "arn") => {
             let name = name();

@@ -1,10 +1,12 @@
 //! `druse secrets trace`: a pod's way to its secrets, walked live.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use druse_runtime::Api;
 use druse_secrets::trace::{Outcome, Trace, Tracer};
+use druse_terraform::{Options, declared};
 
 use super::secrets::Output;
 use crate::cluster::ClusterArgs;
@@ -24,6 +26,10 @@ pub struct Args {
     /// What ServiceAccount annotations start with
     #[arg(long, value_name = "PREFIX", default_value = "eks.amazonaws.com")]
     annotation_prefix: String,
+    /// A folder of the homelab's repository: where STS lets the pod into no role, the trust policy that its Terraform
+    /// declares says why
+    #[arg(long, value_name = "PATH", default_value = ".")]
+    tree: PathBuf,
     /// The output's form
     #[arg(short, long, value_enum, default_value = "text", value_name = "FORM")]
     output: Output,
@@ -43,10 +49,15 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
     // Who waits for an answer would rather know.
     settings.retries = settings.retries.min(1);
     let runtime = crate::threads::few()?;
-    let trace = runtime.block_on(async {
+    let mut trace = runtime.block_on(async {
         let client = args.cluster.client().await?;
         Ok::<_, CliError>(Tracer::new(Api::new(client), settings).trace(namespace, name).await)
     })?;
+    if let Some(role) = trace.refused_role() {
+        let account_id = druse_aws::arn::Arn::parse(role).map(|a| a.account.to_string());
+        let tree = druse_plan::locate(&args.tree).map_err(CliError::new)?;
+        trace.compare(&declared(&tree.tree, &Options { account_id, region: None }));
+    }
     match args.output {
         Output::Text => crate::say::print(&text(&trace, globals))?,
         Output::Json => {

@@ -1,27 +1,12 @@
 //! Does the role trust exactly this ServiceAccount of this cluster?
 
-use druse_aws::iam::{Decision, Effect, HOLE, Policy, Principal, Request, evaluate_trust};
-use druse_terraform::{Document, Place, Provider};
+use druse_aws::iam::{Decision, HOLE};
+use druse_terraform::{Document, Place};
 
 use super::pods::Mount;
 use super::{Prover, Severity};
-
-/// The audience that the provider asks tokens for.
-const AUDIENCE: &str = "sts.amazonaws.com";
-
-fn ask(policy: &Policy, provider: &Provider, subject: &str, audience: &str) -> Decision {
-    let request = Request {
-        open: true,
-        ..Request::new("sts:AssumeRoleWithWebIdentity", "")
-            .with(&format!("{}:sub", provider.issuer), subject)
-            .with(&format!("{}:aud", provider.issuer), audience)
-    };
-    evaluate_trust(policy, &provider.arn, &request)
-}
-
-fn host_path(url: &str) -> &str {
-    url.trim_start_matches("https://").trim_end_matches('/')
-}
+use crate::token::AUDIENCE;
+use crate::trust::{Answer, Shown, answer, ask, providers};
 
 impl Prover<'_> {
     /// Whether a role's trust policy lets the pod of a mount in. Says why not, and where it lets in too much.
@@ -45,17 +30,12 @@ impl Prover<'_> {
         };
         let place = role.trust.statement_place(0).cloned().or_else(|| role.place.clone());
         let place = place.as_ref();
-        let providers = &input.declared.providers;
-        let candidates: Vec<&Provider> = match &input.issuer {
-            Some((issuer, _)) => {
-                let wanted = host_path(issuer);
-                let exact: Vec<&Provider> = providers.iter().filter(|p| p.issuer == wanted).collect();
-                if exact.is_empty() { providers.iter().filter(|p| p.issuer.contains(HOLE)).collect() } else { exact }
-            }
-            None => providers.iter().collect(),
+        let candidates = match &input.issuer {
+            Some((issuer, _)) => providers(input.declared, issuer),
+            None => input.declared.providers.iter().collect(),
         };
         if candidates.is_empty() {
-            let declared: Vec<&str> = providers.iter().map(|p| p.issuer.as_str()).collect();
+            let declared: Vec<&str> = input.declared.providers.iter().map(|p| p.issuer.as_str()).collect();
             let (text, from) = match &input.issuer {
                 Some((issuer, at)) => {
                     let others = if declared.is_empty() {
@@ -73,7 +53,7 @@ impl Prover<'_> {
                 None => ("Terraform declares no OIDC provider".to_string(), account),
             };
             let severity = if input.declared.open.is_empty() { Severity::Error } else { Severity::Unknown };
-            let to = providers.first().and_then(|p| p.place.as_ref()).or(place);
+            let to = input.declared.providers.first().and_then(|p| p.place.as_ref()).or(place);
             self.say(
                 severity,
                 "issuer",
@@ -83,20 +63,19 @@ impl Prover<'_> {
             );
             return false;
         }
-        let decisions: Vec<(&Provider, Decision)> =
-            candidates.iter().map(|p| (*p, ask(policy, p, &subject, AUDIENCE))).collect();
-        let allowed = decisions.iter().find(|(_, d)| matches!(d, Decision::Allowed(..)));
-        let Some((provider, _)) = allowed else {
-            if let Some((_, Decision::Unknown(why))) = decisions.iter().find(|(_, d)| matches!(d, Decision::Unknown(_)))
-            {
+        let shown = Shown { subject: &subject, audiences: &[AUDIENCE] };
+        let provider = match answer(policy, &candidates, &name, shown) {
+            Answer::Lets(provider) => provider,
+            Answer::Unknown(why) => {
                 let text = format!("whether role {name} trusts {subject} is not known: {why}");
                 self.say(Severity::Unknown, "trust-unknown", (account, place), text, "");
                 return false;
             }
-            let (code, text) = reason(policy, &decisions, &name, &subject);
-            let remedy = "the trust policy names the provider, this subject and the audience sts.amazonaws.com";
-            self.say(Severity::Error, code, (account, place), text, remedy);
-            return false;
+            Answer::Refuses { code, text } => {
+                let remedy = "the trust policy names the provider, this subject and the audience sts.amazonaws.com";
+                self.say(Severity::Error, code, (account, place), text, remedy);
+                return false;
+            }
         };
         let ids = &provider.client_ids;
         if !ids.iter().any(|i| i == AUDIENCE) && ids.iter().all(|i| !i.contains(HOLE)) {
@@ -107,7 +86,9 @@ impl Prover<'_> {
         // Names that no ServiceAccount has: whoever is let in under them is let in by a pattern.
         let other = "system:serviceaccount:0-nobody:0-nobody";
         let same_namespace = format!("system:serviceaccount:{}:0-nobody", mount.namespace);
-        let lets_in = |s: &str, a: &str| matches!(ask(policy, provider, s, a), Decision::Allowed(..));
+        let lets_in = |subject: &str, audience: &str| {
+            matches!(ask(policy, provider, Shown { subject, audiences: &[audience] }), Decision::Allowed(..))
+        };
         let wide = if lets_in(other, AUDIENCE) {
             Some("ServiceAccounts of every namespace")
         } else if lets_in(&same_namespace, AUDIENCE) {
@@ -126,49 +107,4 @@ impl Prover<'_> {
         }
         true
     }
-}
-
-/// Why a trust policy lets nobody of this name in.
-fn reason(policy: &Policy, decisions: &[(&Provider, Decision)], name: &str, subject: &str) -> (&'static str, String) {
-    let issuers: Vec<&str> = decisions.iter().map(|(p, _)| p.issuer.as_str()).collect();
-    if decisions.iter().any(|(_, d)| matches!(d, Decision::Denied(..))) {
-        return ("trust-denied", format!("the trust policy of role {name} denies {subject} explicitly"));
-    }
-    let statements = policy.statements.iter().filter(|s| s.effect == Effect::Allow);
-    let trusted: Vec<_> = statements
-        .filter(|s| {
-            s.principals.as_ref().is_some_and(|p| {
-                p.list.iter().any(|x| match x {
-                    Principal::Federated(arn) => decisions.iter().any(|(p, _)| p.arn == *arn),
-                    _ => false,
-                })
-            })
-        })
-        .collect();
-    if trusted.is_empty() {
-        return ("trust-provider", format!("role {name} does not trust the OIDC provider {}", issuers.join(", ")));
-    }
-    if !trusted.iter().any(|s| s.actions.matches("sts:AssumeRoleWithWebIdentity", true) == druse_aws::iam::Truth::Yes) {
-        return ("trust-action", format!("role {name} does not allow sts:AssumeRoleWithWebIdentity"));
-    }
-    for issuer in &issuers {
-        for c in trusted.iter().flat_map(|s| &s.conditions) {
-            let values = c.values.join(", ");
-            if c.key.eq_ignore_ascii_case(&format!("{issuer}:sub")) && !c.values.iter().any(|v| v == subject) {
-                return ("trust-subject", format!("role {name} trusts {values}, but the pod runs as {subject}"));
-            }
-            if c.key.eq_ignore_ascii_case(&format!("{issuer}:aud")) && !c.values.iter().any(|v| v == AUDIENCE) {
-                return (
-                    "trust-audience",
-                    format!("role {name} wants the audience {values}, but tokens are for {AUDIENCE}"),
-                );
-            }
-            let own = c.key.to_lowercase().ends_with(":sub") || c.key.to_lowercase().ends_with(":aud");
-            if own && !issuers.iter().any(|i| c.key.to_lowercase().starts_with(&format!("{}:", i.to_lowercase()))) {
-                let text = format!("role {name} compares {}, which is a key of another issuer than {issuer}", c.key);
-                return ("trust-issuer", text);
-            }
-        }
-    }
-    ("trust", format!("the conditions of role {name}'s trust policy do not hold for {subject}"))
 }

@@ -9,6 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use druse_aws::Client;
 use druse_aws::endpoint::{Endpoints, Service};
 use druse_identity::{SigningKey, jwt};
@@ -21,7 +23,16 @@ use zeroize::Zeroizing;
 pub const ISSUER: &str = "https://home-oidc.s3.us-west-2.amazonaws.com";
 pub const REGION: &str = "us-west-2";
 pub const NODE: &str = "node-1";
-const TERRAFORM: &str = include_str!("cloud.tf.txt");
+pub const TERRAFORM: &str = include_str!("cloud.tf.txt");
+
+/// What a configuration declares.
+pub fn declared(terraform: &str) -> druse_terraform::Declared {
+    let mut tree = druse_kustomize::tree::MemoryTree::new();
+    tree.insert("main.tf", terraform.as_bytes().to_vec());
+    let declared = druse_terraform::declared(&tree, &druse_terraform::Options::default());
+    assert_eq!(declared.errors, []);
+    declared
+}
 
 /// An API in memory.
 pub struct Api {
@@ -30,12 +41,20 @@ pub struct Api {
     pub tokens_asked: AtomicUsize,
     /// What tokens are asked for with; changed by those who forge.
     pub change: Mutex<Option<fn(&mut Value)>>,
+    /// What the header of tokens says they are signed with, where it is not what they are.
+    pub algorithm: Mutex<Option<&'static str>>,
 }
 
 impl Api {
     fn new() -> Self {
         let key = SigningKey::parse(include_str!("../../../identity/tests/data/rsa.pem"), "test").unwrap();
-        Self { objects: Mutex::default(), key, tokens_asked: AtomicUsize::new(0), change: Mutex::default() }
+        Self {
+            objects: Mutex::default(),
+            key,
+            tokens_asked: AtomicUsize::new(0),
+            change: Mutex::default(),
+            algorithm: Mutex::default(),
+        }
     }
 
     pub fn add(&self, plural: &str, namespace: &str, name: &str, more: &str) {
@@ -100,7 +119,11 @@ impl Cluster for Shared {
         if let Some(change) = *self.0.change.lock() {
             change(&mut claims);
         }
-        Ok(Zeroizing::new(jwt::sign(&self.0.key, &claims).unwrap()))
+        let token = jwt::sign(&self.0.key, &claims).unwrap();
+        let Some(algorithm) = *self.0.algorithm.lock() else { return Ok(Zeroizing::new(token)) };
+        let header = format!(r#"{{"alg":"{algorithm}","kid":"{}"}}"#, self.0.key.public().id());
+        let (_, rest) = token.split_once('.').unwrap();
+        Ok(Zeroizing::new(format!("{}.{rest}", URL_SAFE_NO_PAD.encode(header))))
     }
 }
 
@@ -144,12 +167,8 @@ impl World {
 
     /// The same in another region: roles are the account's, parameters and keys a region's own.
     pub async fn local_in(region: &'static str, dir: Option<&std::path::Path>) -> Self {
-        let mut tree = druse_kustomize::tree::MemoryTree::new();
         // The issuer's bucket stays where it is.
-        let terraform = TERRAFORM.replace(&format!(":{REGION}:"), &format!(":{region}:"));
-        tree.insert("main.tf", terraform.into_bytes());
-        let declared = druse_terraform::declared(&tree, &druse_terraform::Options::default());
-        assert_eq!(declared.errors, []);
+        let declared = declared(&TERRAFORM.replace(&format!(":{REGION}:"), &format!(":{region}:")));
         let api = Arc::new(Api::new());
         let cloud = Cloud::open(Config {
             data_dir: dir.map(Into::into),
@@ -221,10 +240,14 @@ impl World {
         self.put("/home/other/db", "of another").await;
     }
 
+    /// A client of the cloud.
+    pub fn client(&self) -> Client {
+        Client::new(http(), Endpoints::all(&self.url), self.region)
+    }
+
     pub async fn ssm(&self, operation: &str, input: &str) {
-        let client = Client::new(http(), Endpoints::all(&self.url), self.region);
         let input = json::parse(input.as_bytes()).unwrap();
-        client.json(Service::Ssm, &format!("AmazonSSM.{operation}"), &input, &self.admin).await.unwrap();
+        self.client().json(Service::Ssm, &format!("AmazonSSM.{operation}"), &input, &self.admin).await.unwrap();
     }
 
     pub async fn put(&self, name: &str, value: &str) {
