@@ -105,6 +105,9 @@ pub(crate) struct Prover<'a> {
     /// What each role is used to read: role's index → ARNs with the actions needed.
     reads: BTreeMap<usize, Vec<String>>,
     used_classes: Vec<(String, String)>,
+    /// ServiceAccounts of pods, by namespace and name, that name no role which is declared: the break is told there, and
+    /// not once more of the role that they should name.
+    without_role: Vec<(String, String)>,
 }
 
 /// Follows every volume of a tree, and looks back.
@@ -117,6 +120,7 @@ pub fn prove(input: &Input<'_>) -> Proof {
         findings: Vec::new(),
         reads: BTreeMap::new(),
         used_classes: Vec::new(),
+        without_role: Vec::new(),
     };
     for d in &input.objects {
         let key = (d.object.namespace().to_string(), d.object.name().to_string());
@@ -195,6 +199,8 @@ impl<'a> Prover<'a> {
         let Some((object, place)) = self.classes.get(&key).cloned() else {
             let elsewhere = self.classes.keys().find(|(_, n)| n == name).map(|(ns, _)| ns.clone());
             let place = elsewhere.as_ref().and_then(|ns| self.classes.get(&(ns.clone(), name.into()))?.1.clone());
+            // It is the one meant, and not told once more as mounted by nobody.
+            self.used_classes.extend(elsewhere.iter().map(|ns| (ns.clone(), name.to_string())));
             let (severity, hint) = match elsewhere {
                 Some(ns) => (Severity::Error, format!("; there is one in {ns}, which pods of {namespace} cannot use")),
                 None if self.named_unrendered(name) => {
@@ -277,6 +283,14 @@ impl<'a> Prover<'a> {
 
     /// The role of the pod's ServiceAccount.
     fn role_of(&mut self, mount: &Mount<'_>, class: Option<&Place>) -> Option<(usize, Option<Place>)> {
+        let found = self.find_role(mount, class);
+        if let (None, Some(account)) = (&found, mount.account) {
+            self.without_role.push((mount.namespace.to_string(), account.to_string()));
+        }
+        found
+    }
+
+    fn find_role(&mut self, mount: &Mount<'_>, class: Option<&Place>) -> Option<(usize, Option<Place>)> {
         let (who, from, namespace) = (mount.who(), mount.place.as_ref(), mount.namespace);
         let Some(account) = mount.account else {
             let text = format!("under which ServiceAccount {who} runs cannot be told from the tree");

@@ -93,10 +93,14 @@ impl Prover<'_> {
                 .filter(|c| c.key.to_lowercase().ends_with(":sub"))
                 .flat_map(|c| c.values.iter().map(String::as_str))
                 .collect();
-            let account = subjects.first().and_then(|s| {
-                let (ns, n) = s.strip_prefix("system:serviceaccount:")?.split_once(':')?;
-                self.accounts.get(&(ns.to_string(), n.to_string())).cloned()
-            });
+            let account = |subject: &str| {
+                let (ns, n) = subject.strip_prefix("system:serviceaccount:")?.split_once(':')?;
+                Some((ns.to_string(), n.to_string()))
+            };
+            if subjects.iter().filter_map(|s| account(s)).any(|a| self.without_role.contains(&a)) {
+                continue;
+            }
+            let account = subjects.first().and_then(|s| self.accounts.get(&account(s)?).cloned());
             let (hint, to) = match account {
                 Some((o, place)) => {
                     let it =
