@@ -10,9 +10,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use druse_object::Value;
-use druse_runtime::{Api, ListOptions, Resource};
+use druse_runtime::{Api, ListOptions};
 
-use crate::class::{NODE_LABEL, PodStatus, pods, statuses, strings};
+use crate::class::{NODE_LABEL, PodStatus, pods, statuses};
 use crate::kubelet::{DRIVER, drivers, publish_request, volume_of};
 use crate::mount::pod_and_volume;
 use crate::node::Node;
@@ -91,11 +91,11 @@ async fn request(api: &Api, driver: &Value, status: &PodStatus) -> Result<Option
     // It has been published, so that it was.
     request.readonly = true;
     if let Some(name) = volume.str_at(["csi", "nodePublishSecretRef", "name"]) {
-        let secrets = Resource::new("", "v1", "Secret", "secrets", true);
-        let secret = api.get(&secrets, namespace, name).await.map_err(|e| format!("Secret {namespace}/{name}: {e}"))?;
-        let secret = secret.ok_or_else(|| format!("nodePublishSecretRef: there is no Secret {namespace}/{name}"))?;
-        for (key, value) in strings(&secret["data"]) {
-            let decoded = BASE64_STANDARD.decode(value).ok().and_then(|v| String::from_utf8(v).ok());
+        let data = api.secret_data(namespace, name).await.map_err(|e| format!("Secret {namespace}/{name}: {e}"))?;
+        let data = data.ok_or_else(|| format!("nodePublishSecretRef: there is no Secret {namespace}/{name}"))?;
+        for (key, value) in data {
+            // Zeroed with the request.
+            let decoded = BASE64_STANDARD.decode(&*value).ok().and_then(|v| String::from_utf8(v).ok());
             let decoded = decoded.ok_or_else(|| format!("Secret {namespace}/{name}: {key} is not text"))?;
             request.secrets.insert(key, decoded);
         }

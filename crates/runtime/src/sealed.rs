@@ -3,6 +3,8 @@
 //! A `Value` cannot be zeroed (its texts are shared), so that none is made of a token or of a Secret's data here. What the
 //! HTTP client keeps of an answer in its own buffers is not ours.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use druse_object::Value;
 use http::Method;
@@ -26,6 +28,12 @@ impl std::fmt::Debug for PodToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PodToken").field("expires", &self.expires).finish_non_exhaustive()
     }
+}
+
+#[derive(serde::Deserialize)]
+struct SecretAnswer {
+    #[serde(default)]
+    data: Option<BTreeMap<String, String>>,
 }
 
 #[derive(serde::Deserialize)]
@@ -79,6 +87,26 @@ impl Api {
         let answer: TokenAnswer = serde_json::from_slice(&collect(response).await?)
             .map_err(|_| ApiError::Transport(format!("answer to {path} is no TokenRequest")))?;
         Ok(PodToken { token: Zeroizing::new(answer.status.token), expires: answer.status.expiration_timestamp })
+    }
+
+    /// A Secret's data by its keys, in base64 as the API has it; `None` when there is no such Secret.
+    ///
+    /// # Errors
+    /// What the API answered, other than not found.
+    pub async fn secret_data(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<BTreeMap<String, Zeroizing<String>>>, ApiError> {
+        let path = Resource::new("", "v1", "Secret", "secrets", true).path(namespace, name, "");
+        let response = self.send(Method::GET, &path, None, None).await?;
+        if !response.status().is_success() {
+            let e = failure(response).await;
+            return if e.is_not_found() { Ok(None) } else { Err(e) };
+        }
+        let answer: SecretAnswer = serde_json::from_slice(&collect(response).await?)
+            .map_err(|_| ApiError::Transport(format!("answer to {path} is no Secret")))?;
+        Ok(Some(answer.data.unwrap_or_default().into_iter().map(|(k, v)| (k, Zeroizing::new(v))).collect()))
     }
 
     /// An object's metadata, without asking for the rest of it; `None` when there is no such object.
