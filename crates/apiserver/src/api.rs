@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use druse_identity::SigningKey;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::{Request, Response};
@@ -59,6 +60,7 @@ pub struct Builder {
     data_dir: Option<PathBuf>,
     token: Option<String>,
     issuer: Option<String>,
+    signing_key: Option<SigningKey>,
     addresses: Vec<IpAddr>,
     plugins: Vec<Box<dyn Plugin>>,
     bare: bool,
@@ -90,6 +92,13 @@ impl Builder {
     #[must_use]
     pub fn issuer(mut self, url: impl Into<String>) -> Self {
         self.issuer = Some(url.into());
+        self
+    }
+
+    /// The key that ServiceAccount tokens are signed with; without one a key is made (and kept in the data directory).
+    #[must_use]
+    pub fn signing_key(mut self, key: SigningKey) -> Self {
+        self.signing_key = Some(key);
         self
     }
 
@@ -164,7 +173,10 @@ impl Builder {
             store,
             registry: Registry::new()?,
             schemas: SchemaSet::builtin(),
-            issuer: Issuer::open(dir, self.issuer.as_deref().unwrap_or(ISSUER)),
+            issuer: {
+                let url = self.issuer.as_deref().unwrap_or(ISSUER);
+                self.signing_key.map_or_else(|| Issuer::open(dir, url), |key| Issuer::with(key, url))
+            },
             admission,
             callouts: crate::callout::Callouts::new(self.simulated_pods),
             allocators: crate::alloc::Allocators::default(),

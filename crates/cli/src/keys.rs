@@ -1,11 +1,31 @@
-//! The age keys that SOPS documents are opened with, from where `sops` takes them.
+//! Keys: the age keys that SOPS documents are opened with, from where `sops` takes them; the key that tokens are signed
+//! with, from the file that is named, and from nowhere else.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use druse_identity::{IdentityError, SigningKey};
 use druse_sops::Identities;
 
 use crate::error::CliError;
+
+/// The key of a file that signs ServiceAccount tokens.
+///
+/// # Errors
+/// When the file cannot be read, or the key is of a kind that AWS refuses.
+pub fn signing_key(path: &Path) -> Result<SigningKey, CliError> {
+    SigningKey::read(path).map_err(wrong)
+}
+
+/// An identity operation's failure, with what would help.
+pub fn wrong(e: IdentityError) -> CliError {
+    let help = e.help();
+    let error = CliError::new(e);
+    match help {
+        Some(h) => error.help(h),
+        None => error,
+    }
+}
 
 /// The keys of `SOPS_AGE_KEY` and `SOPS_AGE_KEY_FILE`; where neither is set, those of sops' own key file, if there is
 /// one.

@@ -20,38 +20,8 @@ use http::Method;
 const NODE: &str = "node-a";
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 const LONG: Duration = Duration::from_secs(60);
-const TERRAFORM: &str = r#"
-provider "aws" {
-  region              = "us-west-2"
-  allowed_account_ids = ["111122223333"]
-}
-resource "aws_iam_openid_connect_provider" "cluster" {
-  url            = "https://kubernetes.default.svc.cluster.local"
-  client_id_list = ["sts.amazonaws.com"]
-}
-resource "aws_iam_role" "app" {
-  name = "app"
-  assume_role_policy = jsonencode({ Statement = [{
-    Effect    = "Allow"
-    Action    = "sts:AssumeRoleWithWebIdentity"
-    Principal = { Federated = aws_iam_openid_connect_provider.cluster.arn }
-    Condition = { StringEquals = {
-      "kubernetes.default.svc.cluster.local:sub" = "system:serviceaccount:default:app"
-      "kubernetes.default.svc.cluster.local:aud" = "sts.amazonaws.com"
-    } }
-  }] })
-}
-resource "aws_iam_role_policy" "app" {
-  role = aws_iam_role.app.name
-  policy = jsonencode({ Statement = [
-    { Effect = "Allow", Action = "ssm:GetParameters", Resource = "arn:aws:ssm:us-west-2:111122223333:parameter/home/app/*" },
-  ] })
-}
-resource "aws_ssm_parameter" "db" {
-  name = "/home/app/db"
-  type = "SecureString"
-}
-"#;
+const TERRAFORM: &str =
+    concat!(include_str!("../../terraform/tests/identity.tf.txt"), include_str!("../../terraform/tests/reads.tf.txt"));
 const APP: &str = r#"
 apiVersion: v1
 kind: Node
@@ -162,7 +132,9 @@ impl World {
 
     /// The local cloud, which trusts what the API publishes of its keys.
     fn cloud(&mut self) -> String {
-        self.lab.file("terraform/main.tf", TERRAFORM);
+        // The API signs as itself, and not as the issuer in the bucket.
+        let bucket = "https://${aws_s3_bucket.oidc.bucket_regional_domain_name}";
+        self.lab.file("terraform/main.tf", TERRAFORM.replace(bucket, ISSUER));
         std::fs::write(self.lab.path("values.yaml"), "parameters: {/home/app/db: canary-of-db}\n").unwrap();
         for path in ["/.well-known/openid-configuration", "/openid/v1/jwks"] {
             let mut document = self.runtime.block_on(self.api.request(Method::GET, path, None, None)).unwrap();
@@ -175,12 +147,10 @@ impl World {
             common::write(&self.lab.path(&format!("documents{path}")), json::to_string(&document).as_bytes());
         }
         let documents = format!("{ISSUER}={}", self.lab.path("documents").display());
-        let mut command = self.lab.druse(&["cloud", ".", "--listen", "127.0.0.1:0", "--documents", &documents]);
-        command.arg("--data").arg(self.lab.path("cloud")).arg("--values").arg(self.lab.path("values.yaml"));
-        let at = self.start(&mut command, "the cloud is served", |r| r.stderr().contains("serving"));
-        let text = self.running[at].stderr();
-        let from = text.find("http://").unwrap();
-        text[from..].split(": ").next().unwrap().to_owned()
+        let values = self.lab.path("values.yaml");
+        let (cloud, url) = self.lab.cloud(&["--documents", &documents, "--values", values.to_str().unwrap()]);
+        self.running.push(cloud);
+        url
     }
 }
 

@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -57,6 +57,10 @@ fn a_key_is_made_published_and_replaced() {
         ["identity", "rotate", "--issuer", ISSUER, "--old-key", "old.key", "--new-key", "new.key", "--to", "site"];
     assert!(ok(lab.druse(&begin)).contains("wait-caches: nothing to do before"));
     assert_eq!(std::fs::read_to_string(lab.tree().join("site/openid/v1/jwks")).unwrap().matches("\"kid\"").count(), 2);
+    // Begun again it goes on; another is not taken for it.
+    assert!(ok(lab.druse(&begin)).contains("wait-caches: nothing to do before"));
+    let other = refused(lab.druse(&begin.map(|a| if a == ISSUER { "https://oidc.example" } else { a })));
+    assert!(other.contains("another rotation is under way") && other.contains(ISSUER), "{other}");
     let early = refused(lab.druse(&["identity", "rotate", "--to", "site", "--done", "sign-new"]));
     assert!(early.contains("more seconds to wait"), "{early}");
 
@@ -65,34 +69,6 @@ fn a_key_is_made_published_and_replaced() {
     assert!(e.contains("RS256 only") && e.contains("druse identity keygen"), "{e}");
     let e = refused(lab.druse(&["identity", "publish", "--issuer", "http://x", "--key", "old.key", "--to", "site"]));
     assert!(e.contains("https://"), "{e}");
-}
-
-/// A running local cloud; ended when dropped.
-struct Cloud {
-    child: std::process::Child,
-    url: String,
-}
-
-impl Cloud {
-    fn start(lab: &Lab, more: &[&str]) -> Self {
-        let mut args = vec!["cloud", ".", "--listen", "127.0.0.1:0", "--data", "cloud-data"];
-        args.extend(more);
-        let mut child = lab.druse(&args).stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let first = lines.next().unwrap().unwrap();
-        // Whoever writes on must find a reader.
-        std::thread::spawn(move || lines.for_each(drop));
-        let at = first.find("http://").unwrap_or_else(|| panic!("{first}"));
-        let url = first[at..].split(": ").next().unwrap().to_string();
-        Self { child, url }
-    }
-}
-
-impl Drop for Cloud {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 fn token(key: &Path, expires_in: i64) -> String {
@@ -115,10 +91,10 @@ fn aws_own_clients_work_against_the_local_cloud() {
     lab.file("terraform/main.tf", TERRAFORM);
     lab.file("values.yaml", "secrets:\n  app-secret: {k: v}\n");
     ok(lab.druse(&["identity", "keygen", "--out", "sa.key"]));
-    let cloud = Cloud::start(&lab, &["--values", "values.yaml"]);
-    let credentials = lab.tree().join("cloud-data/administrator.credentials");
+    let (_cloud, url) = lab.cloud(&["--values", "values.yaml"]);
+    let credentials = lab.administrator();
     let environment = |c: &mut Command| {
-        c.env("AWS_ENDPOINT_URL", &cloud.url).env("AWS_REGION", "us-west-2").env("AWS_DEFAULT_REGION", "us-west-2");
+        c.env("AWS_ENDPOINT_URL", &url).env("AWS_REGION", "us-west-2").env("AWS_DEFAULT_REGION", "us-west-2");
         c.env("AWS_SHARED_CREDENTIALS_FILE", &credentials).env("AWS_EC2_METADATA_DISABLED", "true");
     };
 
@@ -165,12 +141,12 @@ fn our_client_tells_failures_of_the_local_cloud_apart() {
     lab.file("values.yaml", "parameters:\n  /home/app/db: value\n");
     ok(lab.druse(&["identity", "keygen", "--out", "sa.key"]));
     ok(lab.druse(&["identity", "publish", "--issuer", ISSUER, "--key", "sa.key", "--to", "site"]));
-    let cloud = Cloud::start(&lab, &["--values", "values.yaml", "--documents", &format!("{ISSUER}=site")]);
+    let (_cloud, url) = lab.cloud(&["--values", "values.yaml", "--documents", &format!("{ISSUER}=site")]);
     let key = lab.tree().join("sa.key");
     let http = druse_source::net::plain_client(&druse_source::NetOptions::default()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let client = Client::new(http, Endpoints::all(&cloud.url), "us-west-2").retries(0);
+        let client = Client::new(http, Endpoints::all(&url), "us-west-2").retries(0);
         let assume = async |role: &str, token: &str| {
             let arn = format!("arn:aws:iam::111122223333:role/{role}");
             client.assume_role_with_web_identity(&arn, "pod", token, Some(900)).await
@@ -262,14 +238,14 @@ resource "aws_ssm_parameter" "db" {
 resource "aws_secretsmanager_secret" "app" { name = "app-secret" }
 "#;
     lab.file("terraform/main.tf", format!("{TERRAFORM}{declared}"));
-    let cloud = Cloud::start(&lab, &[]);
-    let credentials = lab.tree().join("cloud-data/administrator.credentials");
+    let (_cloud, url) = lab.cloud(&[]);
+    let credentials = lab.administrator();
     let secrets = |args: &[&str], input: &str| {
         let mut all = vec!["secrets"];
         all.extend(args);
         all.extend(["--offline", "--no-cache"]);
         let mut c = lab.druse(&all);
-        c.env("AWS_ENDPOINT_URL", &cloud.url).env("AWS_SHARED_CREDENTIALS_FILE", &credentials);
+        c.env("AWS_ENDPOINT_URL", &url).env("AWS_SHARED_CREDENTIALS_FILE", &credentials);
         let (good, text) = fed(c, input);
         assert!(!text.contains("canary"), "a value was shown: {text}");
         (good, text)
@@ -318,7 +294,7 @@ resource "aws_secretsmanager_secret" "app" { name = "app-secret" }
     assert!(!good && text.contains("user, password"), "{text}");
     done(&["rotate", "app-secret", "--field", "password", "--length", "8"], "");
     assert!(!done(&["diff"], "").contains("placeholder"));
-    let store = std::fs::read_to_string(lab.tree().join("cloud-data/store.json")).unwrap();
+    let store = std::fs::read_to_string(lab.path("cloud/store.json")).unwrap();
     assert!(store.contains("\"previous\"") && !store.contains("canary"), "{store}");
 
     // What is refused: an unknown name, nothing, bytes, too much, and the wrong place for a value.

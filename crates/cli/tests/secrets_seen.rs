@@ -1,6 +1,6 @@
 //! A secret's value is in the mounts of the pods that read it, and nowhere else: looked for in everything that a rehearsal
 //! keeps, prints, logs at the finest level, and in the environment and arguments of every process of this machine.
-#![allow(clippy::unwrap_used)] // helpers of tests
+#![allow(clippy::unwrap_used, clippy::print_stderr)] // helpers of tests
 
 mod common;
 
@@ -11,22 +11,10 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
 use common::{Lab, Running, remote_release};
+use druse_csi::mount::Mounts;
 
-const TERRAFORM: &str = concat!(
-    include_str!("../../terraform/tests/identity.tf.txt"),
-    r#"resource "aws_iam_role_policy" "app" {
-  role   = aws_iam_role.app.name
-  policy = jsonencode({ Statement = [{
-    Effect = "Allow", Action = "ssm:GetParameters", Resource = "arn:aws:ssm:us-west-2:111122223333:parameter/home/app/*"
-  }] })
-}
-resource "aws_ssm_parameter" "app" {
-  for_each = toset(["/home/app/db", "/home/app/parts"])
-  name     = each.key
-  type     = "SecureString"
-}
-"#
-);
+const TERRAFORM: &str =
+    concat!(include_str!("../../terraform/tests/identity.tf.txt"), include_str!("../../terraform/tests/reads.tf.txt"));
 const APP: &str = r#"---
 apiVersion: v1
 kind: ServiceAccount
@@ -151,4 +139,40 @@ fn values_are_in_the_mounts_and_nowhere_else() {
 
     up.signal("INT");
     up.end().says(0, &[]);
+}
+
+/// The secrets volumes that are mounted below a folder.
+fn mounted(folder: &Path) -> usize {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let below = format!(" {}/pods/", fs::canonicalize(folder).unwrap().display());
+    table.lines().filter(|l| l.contains(&below) && l.contains(" - tmpfs ")).count()
+}
+
+#[test]
+fn root_gets_volumes_in_memory_and_none_is_left() {
+    if Mounts::detect() != Mounts::Tmpfs {
+        eprintln!("SKIPPED: this needs the right to mount (root)");
+        return;
+    }
+    let lab = Lab::new("");
+    lab.file("cluster/driver.yaml", remote_release("driver", "secrets-store-csi-driver", "1.6.0"));
+    lab.file("good/reader.yaml", APP);
+    lab.file("terraform/main.tf", TERRAFORM);
+    let up = |more: &[&str]| {
+        let mut c = lab.druse(&["up", ".", "--offline", "--listen", "127.0.0.1:0", "--data"]);
+        c.arg(lab.data()).args(more);
+        let mut up = Running::start(&lab, &mut c);
+        up.until_settled();
+        up
+    };
+    let killed = up(&[]);
+    assert_eq!(mounted(&lab.data()), 1);
+    drop(killed);
+    assert_eq!(mounted(&lab.data()), 1, "nobody took it down");
+    // Whoever starts afresh does, and goes in order.
+    let ended = up(&["--fresh"]);
+    assert_eq!(mounted(&lab.data()), 1);
+    ended.signal("INT");
+    ended.end().says(0, &[]);
+    assert_eq!(mounted(&lab.data()), 0);
 }

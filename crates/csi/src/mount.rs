@@ -1,6 +1,7 @@
 //! What a volume's files lie on: a tmpfs of its own, or, where this process may not mount, a folder that only its owner
 //! enters (*simulated*: it is on the disk).
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -172,12 +173,17 @@ fn resolve(target: &Path) -> Result<Option<PathBuf>, MountError> {
 
 /// How many file systems are mounted at exactly this path, one over the other.
 fn mounted_at(target: &Path) -> Result<usize, MountError> {
+    Ok(mounts(target)?.iter().filter(|p| *p == target).count())
+}
+
+/// Where something is mounted that this process sees; `target` is what for, in errors.
+fn mounts(target: &Path) -> Result<Vec<PathBuf>, MountError> {
     let table = std::fs::read("/proc/self/mountinfo").map_err(|source| MountError::System {
         doing: "read the mounts for",
         target: target.into(),
         source,
     })?;
-    Ok(mount_points(&table).filter(|p| p == target).count())
+    Ok(mount_points(&table).collect())
 }
 
 /// The mount points of a `mountinfo` table (proc(5)), in order.
@@ -225,6 +231,17 @@ fn unmount(target: &Path) -> Result<(), MountError> {
         taken.map_err(|e| MountError::System { doing: "unmount", target: target.into(), source: e.into() })?;
     }
     Ok(())
+}
+
+/// Takes down the volumes that are mounted anywhere below a folder: those of a driver that was killed.
+///
+/// # Errors
+/// When the mounts cannot be read, or the system refuses.
+pub fn unmount_below(folder: &Path) -> Result<(), MountError> {
+    let Ok(folder) = std::fs::canonicalize(folder) else { return Ok(()) };
+    let volumes = mounts(&folder)?.into_iter().filter(|p| p.starts_with(&folder) && pod_and_volume(p).is_some());
+    // What is mounted twice at one place is listed twice.
+    volumes.collect::<BTreeSet<_>>().iter().try_for_each(|volume| unmount(volume))
 }
 
 /// Removes what is in a folder. Links are removed, not followed.

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use druse_apiserver::ApiServer;
 use druse_controllers::Randomness;
 use druse_helm::Capabilities;
+use druse_identity::SigningKey;
 use druse_object::Value;
 use druse_plan::model::NoStandIns;
 use druse_plan::sources::Sources;
@@ -41,6 +42,8 @@ pub struct Options {
     pub stand_ins: bool,
     /// The age keys that SOPS documents are opened with.
     pub keys: Arc<druse_sops::Identities>,
+    /// The key that the cluster signs ServiceAccount tokens with; one of its own when absent.
+    pub signing_key: Option<SigningKey>,
     /// Where the API keeps its state; in memory when absent.
     pub data_dir: Option<PathBuf>,
     /// Where the API listens; port 0 takes a free one.
@@ -126,6 +129,9 @@ impl Rehearsal {
         }
         if let Some(issuer) = &aws.issuer {
             builder = builder.issuer(issuer);
+        }
+        if let Some(key) = options.signing_key {
+            builder = builder.signing_key(key);
         }
         let server = Arc::new(builder.build().await?);
         let listener = server.listen(options.listen).await?;

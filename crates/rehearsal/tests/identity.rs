@@ -6,26 +6,8 @@ mod support;
 use druse_object::Value;
 use druse_rehearsal::UnitState;
 use druse_runtime::Resource;
-use support::whole::{SYNC, client, rehearse};
+use support::whole::{SYNC, client, rehearse, release};
 
-const WEBHOOK: &str = "apiVersion: source.toolkit.fluxcd.io/v1
-kind: HelmRepository
-metadata: {name: charts, namespace: flux-system}
-spec: {interval: 1h, url: https://charts.example.org}
----
-apiVersion: helm.toolkit.fluxcd.io/v2
-kind: HelmRelease
-metadata: {name: webhook, namespace: flux-system}
-spec:
-  interval: 1h
-  chart:
-    spec:
-      chart: amazon-eks-pod-identity-webhook
-      version: 2.5.2
-      sourceRef: {kind: HelmRepository, name: charts}
-  values:
-    config: {defaultAwsRegion: us-west-2}
-";
 const APP: &str = "apiVersion: v1
 kind: ServiceAccount
 metadata:
@@ -47,9 +29,11 @@ spec:
 async fn pod(webhook: bool) -> Value {
     // What is made is waited for.
     let sync = SYNC.replace("prune: true", "prune: true, wait: true");
+    let values = "  values:\n    config: {defaultAwsRegion: us-west-2}\n";
+    let chart = release("webhook", "amazon-eks-pod-identity-webhook", "2.5.2", values);
     let mut files = vec![("cluster/sync.yaml", sync.as_str()), ("cluster/app.yaml", APP)];
     if webhook {
-        files.push(("cluster/webhook.yaml", WEBHOOK));
+        files.push(("cluster/webhook.yaml", chart.as_str()));
     }
     let (rehearsal, report) = rehearse(None, &files).await;
     for unit in &report.units {

@@ -7,24 +7,12 @@ mod support;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use druse_identity::SigningKey;
 use druse_object::Value;
 use druse_rehearsal::{Rehearsal, Report, UnitState, VolumeState};
 use druse_runtime::{Api, Resource};
-use support::whole::{SYNC, client, rehearse};
+use support::whole::{SYNC, client, rehearse, rehearse_signed, release};
 
-const CHART: &str = "apiVersion: source.toolkit.fluxcd.io/v1
-kind: HelmRepository
-metadata: {name: charts, namespace: flux-system}
-spec: {interval: 1h, url: https://charts.example.org}
----
-apiVersion: helm.toolkit.fluxcd.io/v2
-kind: HelmRelease
-metadata: {name: driver, namespace: flux-system}
-spec:
-  interval: 1h
-  chart:
-    spec: {chart: secrets-store-csi-driver, version: 1.6.0, sourceRef: {kind: HelmRepository, name: charts}}
-";
 const DRIVER: &str = "apiVersion: storage.k8s.io/v1
 kind: CSIDriver
 metadata: {name: secrets-store.csi.k8s.io}
@@ -61,24 +49,12 @@ spec:
         - name: s
           csi: {driver: secrets-store.csi.k8s.io, readOnly: true, volumeAttributes: {secretProviderClass: app}}
 ";
-const TERRAFORM: &str = concat!(
-    include_str!("../../terraform/tests/identity.tf.txt"),
-    r#"resource "aws_iam_role_policy" "app" {
-  role   = aws_iam_role.app.name
-  policy = jsonencode({ Statement = [{
-    Effect = "Allow", Action = "ssm:GetParameters", Resource = "arn:aws:ssm:us-west-2:111122223333:parameter/home/app/*"
-  }] })
-}
-resource "aws_ssm_parameter" "app" {
-  for_each = toset(["/home/app/db", "/home/app/parts"])
-  name     = each.key
-  type     = "SecureString"
-}
-"#
-);
+const TERRAFORM: &str =
+    concat!(include_str!("../../terraform/tests/identity.tf.txt"), include_str!("../../terraform/tests/reads.tf.txt"));
 
 async fn start(data: Option<&Path>, files: &[(&str, &str)]) -> (Rehearsal, Report, Api) {
-    let sync = [("cluster/sync.yaml", SYNC), ("cluster/chart.yaml", CHART)];
+    let chart = release("driver", "secrets-store-csi-driver", "1.6.0", "");
+    let sync = [("cluster/sync.yaml", SYNC), ("cluster/chart.yaml", chart.as_str())];
     let (rehearsal, report) = rehearse(data, &[&sync, files].concat()).await;
     for unit in &report.units {
         assert!(matches!(unit.state, UnitState::Ready | UnitState::StandIn), "{}: {}", unit.unit, unit.message);
@@ -159,6 +135,33 @@ fn scan(dir: &Path, needle: &[u8], seen: &mut Vec<std::path::PathBuf>) {
         } else if std::fs::read(&path).is_ok_and(|b| b.windows(needle.len()).any(|w| w == needle)) {
             seen.push(path);
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_are_signed_with_a_key_of_the_rehearsals_own_unless_one_is_named() {
+    let production = || SigningKey::parse(include_str!("../../identity/tests/data/rsa.pem"), "the key").unwrap();
+    let (id, text) = (production().public().id().to_owned(), production().to_talos().unwrap());
+    let machine = format!("cluster:\n  serviceAccount:\n    key: {}\n", *text);
+    let chart = release("driver", "secrets-store-csi-driver", "1.6.0", "");
+    let tree = [
+        ("cluster/sync.yaml", SYNC),
+        ("cluster/chart.yaml", chart.as_str()),
+        ("cluster/app.yaml", APP),
+        ("cluster/driver.yaml", DRIVER),
+        ("terraform/main.tf", TERRAFORM),
+        // Where a person may keep it.
+        ("sa.key", text.as_str()),
+        ("machines/controlplane.yaml", machine.as_str()),
+    ];
+    for named in [None, Some(production())] {
+        let is_named = named.is_some();
+        let (rehearsal, report) = rehearse_signed(named, None, &tree).await;
+        let keys = client(&rehearsal).await.request(http::Method::GET, "/openid/v1/jwks", None, None).await.unwrap();
+        assert_eq!(keys["keys"].items()[0].str_at(["kid"]) == Some(id.as_str()), is_named, "{keys:?}");
+        // Whatever it is signed with, STS finds the key.
+        assert_eq!(report.secrets[0].state, VolumeState::Mounted, "{}", report.secrets[0].message);
+        rehearsal.stop().await;
     }
 }
 

@@ -158,6 +158,13 @@ impl Issuer {
         Self { url: url.into(), audience: url.into(), slot }
     }
 
+    /// An issuer that signs with this key.
+    #[must_use]
+    pub fn with(key: SigningKey, url: &str) -> Self {
+        let slot = Arc::new((Mutex::new(Slot::Ready(Arc::new(key))), Condvar::new()));
+        Self { url: url.into(), audience: url.into(), slot }
+    }
+
     fn keys(&self) -> Result<Arc<SigningKey>, IssuerError> {
         let mut slot = self.slot.0.lock();
         loop {

@@ -28,6 +28,9 @@ pub struct Args {
     /// The administrator's bearer token [default: a random one, kept in the data folder]
     #[arg(long, value_name = "TOKEN", env = "DRUSE_API_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
+    /// Sign ServiceAccount tokens with this key (of `druse identity keygen`) [default: one made here, kept in the data folder]
+    #[arg(long, value_name = "FILE")]
+    pub service_account_key: Option<PathBuf>,
     /// Write a kubeconfig for the administrator to this file
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
@@ -118,6 +121,9 @@ async fn serve(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
     }
     if let Some(token) = &args.token {
         builder = builder.token(token);
+    }
+    if let Some(file) = &args.service_account_key {
+        builder = builder.signing_key(crate::keys::signing_key(file)?);
     }
     let server = builder.build().await.map_err(|e| {
         let error = CliError::new(&e);

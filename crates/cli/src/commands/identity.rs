@@ -11,13 +11,14 @@ use druse_identity::publish::{Outcome, publish};
 use druse_identity::rotate::{ControlPlane, Next, Rotation, STEPS, Step};
 use druse_identity::verify::{Severity, compare, jwks_uri};
 use druse_identity::webhook::{self, Settings};
-use druse_identity::{IdentityError, IssuerUrl, PublicKey, SigningKey};
+use druse_identity::{IssuerUrl, PublicKey, SigningKey};
 use druse_runtime::{Api, Caches, Resource};
 
 use crate::cloud_place::place;
 use crate::cluster::ClusterArgs;
 use crate::error::CliError;
 use crate::globals::Globals;
+use crate::keys::{signing_key, wrong};
 
 /// Make, publish, compare and replace the key that a cluster signs ServiceAccount tokens with
 #[derive(clap::Subcommand, Clone, Debug)]
@@ -184,15 +185,6 @@ pub struct Webhook {
     pub compose_role_account: Option<String>,
 }
 
-fn wrong(e: IdentityError) -> CliError {
-    let help = e.help();
-    let error = CliError::new(e);
-    match help {
-        Some(h) => error.help(h),
-        None => error,
-    }
-}
-
 fn read_public(path: &Path) -> Result<PublicKey, CliError> {
     let text = std::fs::read_to_string(path).map_err(|e| CliError::new(format!("{}: {e}", path.display())))?;
     PublicKey::parse(&zeroize::Zeroizing::new(text), &path.display().to_string()).map_err(wrong)
@@ -250,18 +242,30 @@ fn now() -> i64 {
 }
 
 fn rotate(args: &Rotate, globals: &Globals) -> Result<ExitCode, CliError> {
-    let mut rotation = match (&args.issuer, &args.old_key, &args.new_key) {
-        (Some(issuer), Some(old), Some(new)) if !args.state.exists() => {
+    let begun = match (&args.issuer, &args.old_key, &args.new_key) {
+        (Some(issuer), Some(old), Some(new)) => {
             let issuer = IssuerUrl::parse(issuer).map_err(wrong)?;
-            let new_public = SigningKey::read(new).map_err(wrong)?.public().clone();
+            let new_public = signing_key(new)?.public().clone();
             let control = match args.control_plane {
                 Control::Talos => ControlPlane::Talos,
                 Control::Flags => ControlPlane::Flags,
             };
-            Rotation::begin(issuer, read_public(old)?, new_public, new, control, args.token_lifetime).map_err(wrong)?
+            let old = read_public(old)?;
+            Some(Rotation::begin(issuer, old, new_public, new, control, args.token_lifetime).map_err(wrong)?)
         }
-        _ if args.state.exists() => Rotation::load(&args.state).map_err(wrong)?,
-        _ => {
+        _ => None,
+    };
+    let under_way = args.state.exists().then(|| Rotation::load(&args.state).map_err(wrong)).transpose()?;
+    let mut rotation = match (begun, under_way) {
+        (Some(begun), Some(r)) if (&begun.issuer, &begun.old, &begun.new) != (&r.issuer, &r.old, &r.new) => {
+            let (state, issuer, new) = (args.state.display(), &r.issuer, r.new.id());
+            return Err(CliError::new(format!(
+                "another rotation is under way in {state}: of {issuer} to the key {new}"
+            ))
+            .help("end it first, or keep this one in another file with --state"));
+        }
+        (_, Some(r)) | (Some(r), None) => r,
+        (None, None) => {
             return Err(CliError::new(format!("no rotation is under way in {}", args.state.display()))
                 .help("begin one with --issuer, --old-key and --new-key"));
         }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use druse_csi::mount::unmount_below;
 use druse_rehearsal::{Mounts, Options, Rehearsal, RehearsalError, Report};
 use druse_simulate::nodes::Node;
 
@@ -43,9 +44,12 @@ pub struct Args {
     /// Let no component stand in for charts and sources that are not at hand
     #[arg(long)]
     no_stand_ins: bool,
-    /// Mount secrets volumes on a tmpfs each instead of keeping them in folders on the disk; needs root
+    /// Keep secrets volumes in folders on the disk, also where this process may mount a tmpfs for each (root may)
     #[arg(long)]
-    tmpfs: bool,
+    no_tmpfs: bool,
+    /// Sign ServiceAccount tokens with this key (of `druse identity keygen`) instead of one made for the rehearsal
+    #[arg(long, value_name = "FILE")]
+    service_account_key: Option<PathBuf>,
     /// The closing report
     #[arg(short, long, value_enum, default_value = "table", value_name = "FORMAT")]
     output: Format,
@@ -67,18 +71,16 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
     let input = druse_plan::locate(&args.path)
         .map_err(|e| CliError::new(e).help("give a folder of the repository that holds the homelab"))?;
     let fetcher = crate::planning::fetcher(globals)?;
-    if args.tmpfs && Mounts::detect() != Mounts::Tmpfs {
-        return Err(CliError::new("--tmpfs: this process may not mount").help("run it as root, or without --tmpfs"));
-    }
     let options = Options {
         input,
         fetcher,
         stand_ins: !args.no_stand_ins,
         keys: crate::keys::age_keys()?,
+        signing_key: args.service_account_key.as_deref().map(crate::keys::signing_key).transpose()?,
         data_dir: Some(args.data.clone()),
         listen: args.listen,
         nodes: Node::numbered(args.nodes.max(1)),
-        mounts: if args.tmpfs { Mounts::Tmpfs } else { Mounts::Folder },
+        mounts: if args.no_tmpfs { Mounts::Folder } else { Mounts::detect() },
     };
     let runtime = crate::threads::all()?;
     let code = runtime.block_on(async {
@@ -123,9 +125,12 @@ fn clear(dir: &Path) -> Result<(), CliError> {
         return Err(CliError::new(format!("{} is used by another process", dir.display()))
             .help("stop it, or give another folder with --data"));
     }
-    std::fs::remove_dir_all(dir).map_err(|e| {
+    let cannot = |e: &dyn std::fmt::Display| {
         CliError::new(format!("cannot empty {}: {e}", dir.display())).help("give another folder with --data")
-    })
+    };
+    // Of a rehearsal that was killed, secrets volumes are still mounted.
+    unmount_below(dir).map_err(|e| cannot(&e))?;
+    std::fs::remove_dir_all(dir).map_err(|e| cannot(&e))
 }
 
 async fn rehearse(

@@ -117,9 +117,9 @@ impl Lab {
         c
     }
 
-    /// `druse up`, on a port of its own, with further arguments.
+    /// `druse up`, on a port of its own, with further arguments. Without mounts, which would outlive one that is killed.
     pub fn up(&self, more: &[&str]) -> Command {
-        let mut c = self.druse(&["up", ".", "--offline", "--listen", "127.0.0.1:0", "--data"]);
+        let mut c = self.druse(&["up", ".", "--offline", "--no-tmpfs", "--listen", "127.0.0.1:0", "--data"]);
         c.arg(self.data()).args(more);
         c
     }
@@ -135,6 +135,23 @@ impl Lab {
     /// Runs a command to its end.
     pub fn run(&self, command: &mut Command) -> Ran {
         Running::start(self, command).end()
+    }
+
+    /// `druse cloud` of the tree, with its data beside the tree and further arguments; where it answers.
+    pub fn cloud(&self, more: &[&str]) -> (Running, String) {
+        let mut c = self.druse(&["cloud", ".", "--listen", "127.0.0.1:0", "--data"]);
+        c.arg(self.path("cloud")).args(more);
+        let mut cloud = Running::start(self, &mut c);
+        cloud.until("the cloud is served", |r| r.stderr().contains("serving"));
+        let said = cloud.stderr();
+        let at = said.find("http://").unwrap_or_else(|| panic!("{said}"));
+        let url = said[at..].split(": ").next().unwrap().to_owned();
+        (cloud, url)
+    }
+
+    /// The credentials of the cloud's administrator, as AWS' tools read them.
+    pub fn administrator(&self) -> PathBuf {
+        self.path("cloud/administrator.credentials")
     }
 
     /// All lines of all files under a folder, to see that nothing was lost or written.

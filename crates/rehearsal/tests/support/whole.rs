@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use druse_identity::SigningKey;
 use druse_kustomize::tree::MemoryTree;
 use druse_plan::TreeInput;
 use druse_rehearsal::{Mounts, Options, Rehearsal, Report};
@@ -21,12 +22,41 @@ metadata: {name: flux-system, namespace: flux-system}
 spec: {interval: 10m, path: ./cluster, prune: true, sourceRef: {kind: GitRepository, name: flux-system}}
 ";
 
+/// A HelmRelease of a chart in a Helm repository, with the repository; `more` is further lines of its spec, indented by two.
+pub fn release(name: &str, chart: &str, version: &str, more: &str) -> String {
+    format!(
+        "apiVersion: source.toolkit.fluxcd.io/v1
+kind: HelmRepository
+metadata: {{name: charts, namespace: flux-system}}
+spec: {{interval: 1h, url: https://charts.example.org}}
+---
+apiVersion: helm.toolkit.fluxcd.io/v2
+kind: HelmRelease
+metadata: {{name: {name}, namespace: flux-system}}
+spec:
+  interval: 1h
+  chart:
+    spec: {{chart: {chart}, version: {version}, sourceRef: {{kind: HelmRepository, name: charts}}}}
+{more}"
+    )
+}
+
 /// A tree of these files, brought up as far as it comes by itself, without network.
 pub async fn rehearse(data_dir: Option<&Path>, files: &[(&str, &str)]) -> (Rehearsal, Report) {
+    rehearse_signed(None, data_dir, files).await
+}
+
+/// The same, with tokens signed by this key.
+pub async fn rehearse_signed(
+    signing_key: Option<SigningKey>,
+    data_dir: Option<&Path>,
+    files: &[(&str, &str)],
+) -> (Rehearsal, Report) {
     let tree: MemoryTree = files.iter().map(|(path, text)| (*path, text.as_bytes().to_vec())).collect();
     let fetcher = Fetcher::new(FetcherOptions { offline: true, ..FetcherOptions::default() }).unwrap();
     let rehearsal = Rehearsal::start(Options {
         keys: Arc::default(),
+        signing_key,
         input: TreeInput::new(tree),
         fetcher: Arc::new(fetcher),
         stand_ins: true,
