@@ -12,10 +12,11 @@ secrets provider`, with the rights of `druse secrets manifests`, against `druse 
 
 The cloud's own answer is measured beside it: one GetParameters for the same names, signed here. With --rival, upstream's
 driver and provider do the same where tools/csi_interop.py has built them; their provider reaches STS by AWS' own name only,
-through a slow proxy, so that of theirs memory and processor time can be compared, and times not. Needs root (mounts live in a mount namespace of
-their own), kubectl and a release build.
+through a slow proxy, so that of theirs memory and processor time can be compared, and times not. Needs root (mounts live in
+a mount namespace of their own), kubectl and a release build.
 """
 import argparse
+import configparser
 import datetime
 import hashlib
 import hmac
@@ -85,12 +86,10 @@ def cpu(process):
 
 def cloud_answer(lab, count):
     """Milliseconds that the cloud takes for one GetParameters, at the median of 200, on a connection that is kept."""
-    with open(lab.path("cloud", "administrator.credentials"), encoding="utf-8") as f:
-        pairs = dict(line.strip().split(" = ") for line in f if " = " in line) or {}
-    if not pairs:
-        with open(lab.path("cloud", "administrator.credentials"), encoding="utf-8") as f:
-            pairs = dict(line.strip().split("=", 1) for line in f if "=" in line)
-    pairs = {k.strip(): v.strip() for k, v in pairs.items()}
+    credentials = configparser.ConfigParser(interpolation=None)
+    with open(lab.administrator, encoding="utf-8") as f:
+        credentials.read_file(f)
+    pairs = credentials["default"]
     body = json.dumps({"Names": [name(0, n) for n in range(min(count, 10))], "WithDecryption": True})
     host = lab.cloud_url.removeprefix("http://")
     connection, times = http.client.HTTPConnection(host), []

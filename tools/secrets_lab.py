@@ -2,8 +2,8 @@
 tools/csi_interop.py and benches/mounts.py.
 
 Drivers and providers run with the ServiceAccounts and rights that `druse secrets manifests` declares, and no others;
-upstream's driver, which wants more, runs as the administrator. AWS reached by its own names: a proxy ends TLS with an authority of the lab's and leads every region's endpoints to `druse
-cloud`.
+upstream's driver, which wants more, runs as the administrator. AWS is reached by its own names: a proxy ends TLS with an
+authority of the lab's and leads every region's endpoints to `druse cloud`.
 """
 import base64
 import json
@@ -181,6 +181,7 @@ class SecretsLab(Lab):
             with open(documents + path, "w", encoding="utf-8") as f:
                 # The API names its keys by its own address; STS asks the issuer for everything.
                 f.write(self.kubectl("get", "--raw", path).replace(f"{self.server}/openid", f"{ISSUER}/openid"))
+        self.administrator = self.path("cloud", "administrator.credentials")
         port = free_port()
         self.cloud_url = f"http://127.0.0.1:{port}"
         self.start("cloud", [self.args.druse, "cloud", self.tree, f"--listen=127.0.0.1:{port}", "--data", self.path("cloud"),
@@ -199,7 +200,7 @@ class SecretsLab(Lab):
     def put(self, name, value):
         """Gives a parameter another value, as the person does who keeps them."""
         env = {"PATH": os.environ["PATH"], "HOME": self.folder, "AWS_ENDPOINT_URL": self.cloud_url, "AWS_REGION": REGION,
-               "AWS_SHARED_CREDENTIALS_FILE": self.path("cloud", "administrator.credentials")}
+               "AWS_SHARED_CREDENTIALS_FILE": self.administrator}
         put = [self.args.druse, "secrets", "put", name, "--offline", "--no-cache"]
         done = subprocess.run(put, cwd=self.tree, env=env, input=value, text=True, capture_output=True, check=False)
         if done.returncode != 0:

@@ -1,28 +1,11 @@
 //! `druse diff`: revisions from Git, what is printed, and with which exit code. Needs `git` to make the repository.
 
+mod common;
+
 use std::path::Path;
 use std::process::{Command, Output};
 
-const SYNC: &str = "apiVersion: source.toolkit.fluxcd.io/v1
-kind: GitRepository
-metadata: {name: home, namespace: flux-system}
-spec: {url: https://example.org/me/home}
----
-apiVersion: kustomize.toolkit.fluxcd.io/v1
-kind: Kustomization
-metadata: {name: cluster, namespace: flux-system}
-spec: {interval: 1h, path: ./cluster, prune: true, sourceRef: {kind: GitRepository, name: home}}
-";
-
-fn git(dir: &Path, args: &[&str]) -> bool {
-    Command::new("git")
-        .current_dir(dir)
-        .args(["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main"])
-        .args(args)
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .output()
-        .is_ok_and(|o| o.status.success())
-}
+use common::{SYNC, git};
 
 fn write(dir: &Path, path: &str, text: &str) {
     let path = dir.join(path);

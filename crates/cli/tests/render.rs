@@ -1,24 +1,11 @@
 //! `druse render` and `druse tree`: what is printed where, and with which exit code.
 
+mod common;
+
 use std::path::Path;
 use std::process::{Command, Output};
 
-const SYNC: &str = "apiVersion: source.toolkit.fluxcd.io/v1
-kind: GitRepository
-metadata: {name: home, namespace: flux-system}
-spec: {url: https://example.org/me/home}
----
-apiVersion: kustomize.toolkit.fluxcd.io/v1
-kind: Kustomization
-metadata: {name: cluster, namespace: flux-system}
-spec: {interval: 1h, path: ./cluster, prune: true, sourceRef: {kind: GitRepository, name: home}}
----
-apiVersion: kustomize.toolkit.fluxcd.io/v1
-kind: Kustomization
-metadata: {name: app, namespace: flux-system}
-spec:
-  {interval: 1h, path: ./app, prune: true, sourceRef: {kind: GitRepository, name: home}, dependsOn: [{name: cluster}]}
-";
+use common::{SYNC, kustomization};
 
 fn tree(broken: bool) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a folder");
@@ -27,7 +14,8 @@ fn tree(broken: bool) -> tempfile::TempDir {
         std::fs::create_dir_all(path.parent().expect("a parent")).expect("made");
         std::fs::write(path, text).expect("written");
     };
-    write("cluster/sync.yaml", SYNC);
+    let app = kustomization("app", "./app", "  dependsOn: [{name: cluster}]\n");
+    write("cluster/sync.yaml", &format!("{SYNC}{app}"));
     write("app/cm.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: b}\n");
     if broken {
         write("app/broken.yaml", "kind: [\n");

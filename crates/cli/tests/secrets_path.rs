@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::Lab;
+use common::{Lab, git};
 use druse_identity::{SigningKey, jwt};
 use druse_object::json;
 
@@ -313,11 +313,7 @@ fn values_in_a_committed_file_are_refused() {
     let lab = Lab::bare();
     lab.file("terraform/main.tf", TERRAFORM);
     lab.file("values.yaml", "parameters:\n  /home/app/db: canary-value\n");
-    let git = |args: &[&str]| {
-        let mut c = Command::new("git");
-        c.current_dir(lab.tree()).args(["-c", "user.name=x", "-c", "user.email=x@example.org"]).args(args);
-        c.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
-    };
+    let git = |args: &[&str]| git(&lab.tree(), args);
     if !(git(&["init"]) && git(&["add", "."]) && git(&["commit", "-m", "all"])) {
         eprintln!("skipped: there is no git");
         return;

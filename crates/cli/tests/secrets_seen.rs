@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
-use common::{Lab, Running, remote_release};
+use common::{Lab, Running, git, remote_release};
 use druse_csi::mount::Mounts;
 
 const TERRAFORM: &str =
@@ -66,6 +66,9 @@ fn values_are_in_the_mounts_and_nowhere_else() {
     lab.file("cluster/driver.yaml", remote_release("driver", "secrets-store-csi-driver", "1.6.0"));
     lab.file("good/reader.yaml", APP);
     lab.file("terraform/main.tf", TERRAFORM);
+    let committed = git(&lab.tree(), &["init"]) && git(&lab.tree(), &["add", "."]);
+    assert!(committed && git(&lab.tree(), &["commit", "-m", "all"]), "this needs git");
+    lab.file("good/reader.yaml", APP.replace("app:1", "app:2"));
     let mut up = Running::start(&lab, lab.up(&[]).env("DRUSE_LOG", "trace"));
     up.until_settled();
 
@@ -91,6 +94,8 @@ fn values_are_in_the_mounts_and_nowhere_else() {
         &["render", "--offline"],
         &["check", "--offline"],
         &["tree", "--offline", "-o", "json"],
+        &["diff", "--offline", "-o", "html"],
+        &["diff", "--offline", "-o", "json"],
     ] {
         let mut c = lab.druse(args);
         c.env("KUBECONFIG", lab.kubeconfig()).env("DRUSE_LOG", "trace").env("AWS_REGION", "us-west-2");
@@ -104,6 +109,9 @@ fn values_are_in_the_mounts_and_nowhere_else() {
             assert!(ran.status.success(), "{args:?}: {ran}");
             // The issuer's documents are in its bucket, and read there.
             assert!(ran.stdout.contains("is among the 1 published"), "{ran}");
+        }
+        if args[0] == "diff" {
+            assert!(ran.stdout.contains("example.org/app:2"), "{args:?}: {ran}");
         }
     }
     let logged = up.stderr() + &up.stdout();

@@ -227,11 +227,18 @@ fn a_planted_value_is_seen_in_the_file_and_nowhere_else() {
             let e = provider.mount(&object(more)).await.unwrap_err();
             said.push_str(&format!("{e} {e:?}"));
         }
-        assert!(!said.contains(CANARY) && !said.contains(&token), "{said}");
+        // A token of a stranger's is refused, with the reason.
+        let stranger = SigningKey::generate(2048).unwrap();
+        let forged = jwt::sign(&stranger, &w.api.claims(&pod, "sts.amazonaws.com")).unwrap();
+        let e = provider.mount(&with_token(object(""), &forged)).await.unwrap_err();
+        said.push_str(&format!("{e} {e:?}"));
+        assert!(!said.contains(CANARY) && !said.contains(&token) && !said.contains(&forged), "{said}");
         let logged = String::from_utf8_lossy(&log.0.lock()).into_owned();
         assert!(logged.contains("TRACE"), "the log is on");
         assert!(!logged.contains(CANARY), "a value was logged");
-        assert!(!logged.contains(&token), "a token was logged");
+        assert!(!logged.contains(&token) && !logged.contains(&forged), "a token was logged");
+        let refused = format!("the token's key {} is not among the issuer's published keys", stranger.public().id());
+        assert!(logged.contains(&refused), "the reason is logged");
     });
     let files = std::fs::read_dir(dir.path()).unwrap().map(|f| std::fs::read(f.unwrap().path()).unwrap_or_default());
     let stored: Vec<u8> = files.flatten().collect();

@@ -298,6 +298,17 @@ impl Drop for Running {
     }
 }
 
+/// Git in a folder, with nothing of this machine's configuration; whether it succeeded.
+pub fn git(dir: &Path, args: &[&str]) -> bool {
+    Command::new("git")
+        .current_dir(dir)
+        .args(["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main"])
+        .args(args)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .output()
+        .is_ok_and(|o| o.status.success())
+}
+
 /// A gzipped tar with these entries, whatever their names.
 pub fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
     let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best()));
