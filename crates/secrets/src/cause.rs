@@ -188,7 +188,8 @@ pub fn of_assume(error: &AwsError, token: &Facts, role: &str, now: i64) -> Cause
 /// The cause of a value that could not be read.
 #[must_use]
 pub fn of_read(error: &AwsError, role: &str, objects: &[String]) -> Cause {
-    let objects = some(objects);
+    let all = objects;
+    let objects = some(all);
     let (action, service) = match error {
         AwsError::Service { service: "ssm", .. } => ("ssm:GetParameters", "the Parameter Store"),
         AwsError::Service { .. } => ("secretsmanager:GetSecretValue", "Secrets Manager"),
@@ -208,11 +209,7 @@ pub fn of_read(error: &AwsError, role: &str, objects: &[String]) -> Cause {
             format!("{role} may read {objects}, but not use the KMS key that encrypts it"),
             "allow kms:Decrypt on that key in the role's policy, and let the key's policy delegate to IAM",
         ),
-        AwsCause::NotFound => Cause::new(
-            Reason::NotFound,
-            format!("{objects} is not in this account and region, or has no such version or label"),
-            "compare name, account, region and version",
-        ),
+        AwsCause::NotFound => not_found(all),
         AwsCause::Expired => Cause::new(
             Reason::Credentials,
             "the session's credentials are over",
@@ -220,6 +217,15 @@ pub fn of_read(error: &AwsError, role: &str, objects: &[String]) -> Cause {
         ),
         _ => of_service(error, service),
     }
+}
+
+/// The cause of objects that a store does not have.
+pub(crate) fn not_found(objects: &[String]) -> Cause {
+    Cause::new(
+        Reason::NotFound,
+        format!("{} is not in this account and region, or has no such version or label", some(objects)),
+        "compare name, account, region and version",
+    )
 }
 
 /// What can go wrong with any service.

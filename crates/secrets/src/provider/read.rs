@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::problem::{Problem, Step};
 use super::{File, Mounted};
-use crate::cause::{self, Cause, Reason};
+use crate::cause::{self, Reason};
 use crate::class::{Class, Descriptor, Encoding, Kind};
 
 /// How many parameters AWS takes at once.
@@ -158,16 +158,8 @@ impl Reader<'_> {
         let missing: Vec<String> =
             list(&answer, "InvalidParameters").filter_map(Json::text).map(str::to_string).collect();
         if !missing.is_empty() {
-            let cause = Cause {
-                reason: Reason::NotFound,
-                text: format!(
-                    "{} is not in this account and region, or has no such version or label",
-                    cause::some(&missing)
-                ),
-                remedy: "compare name, account, region and version".into(),
-            };
             let what = "ssm GetParameters: InvalidParameters".to_string();
-            let problem = Problem { cause: Some(cause), ..Problem::new(Step::Read, what) };
+            let problem = Problem { cause: Some(cause::not_found(&missing)), ..Problem::new(Step::Read, what) };
             return Err(self.about(problem, missing, client));
         }
         let mut found = Vec::new();
@@ -288,11 +280,8 @@ fn together(problems: Vec<Problem>) -> Vec<Problem> {
             Some(a) => {
                 let missing = reason(&p) == Some(Reason::NotFound);
                 a.objects.extend(p.objects);
-                if let (Some(c), true) = (&mut a.cause, missing) {
-                    c.text = format!(
-                        "{} is not in this account and region, or has no such version or label",
-                        cause::some(&a.objects)
-                    );
+                if missing {
+                    a.cause = Some(cause::not_found(&a.objects));
                 }
             }
             None => all.push(p),
