@@ -223,6 +223,23 @@ async fn volumes_are_renewed_by_the_driver_only_where_the_kubelet_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_names_a_secret_is_renewed_with_what_is_in_it() {
+    let world = World::new().await;
+    let pod = world.pod_with("web", "", ", nodePublishSecretRef: {name: login}").await;
+    let node = world.node(Settings { rotation: Some(Duration::ZERO), ..world.settings() });
+    node.publish(pod.publish()).await.unwrap();
+    csi_driver(&world, "{podInfoOnMount: true, attachRequired: false}").await;
+    let asked = world.fake.asked();
+    rotate::round(&node).await.unwrap();
+    assert_eq!(world.fake.asked(), asked, "not without it");
+    world
+        .create("{apiVersion: v1, kind: Secret, metadata: {name: login, namespace: default}, data: {user: bWU=}}")
+        .await;
+    rotate::round(&node).await.unwrap();
+    assert_eq!(world.fake.last().secrets["user"].as_str(), Some("me"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_status_object_cannot_have_another_pods_volume_renewed_or_read() {
     let world = World::new().await;
     ask_for(&world, SYNCED).await;

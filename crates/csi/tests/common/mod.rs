@@ -214,6 +214,11 @@ spec:
 
     /// A pod in the default namespace; `owner` is YAML for its ownerReferences.
     pub async fn pod(&self, name: &str, owner: &str) -> TestPod {
+        self.pod_with(name, owner, "").await
+    }
+
+    /// The same, with further fields of its volume's `csi`.
+    pub async fn pod_with(&self, name: &str, owner: &str, csi: &str) -> TestPod {
         let made = self
             .create(&format!(
                 "
@@ -225,7 +230,7 @@ spec:
   containers: [{{name: main, image: 'example.org/app:1'}}]
   volumes:
   - name: secrets
-    csi: {{driver: secrets-store.csi.k8s.io, readOnly: true, volumeAttributes: {{secretProviderClass: app}}}}
+    csi: {{driver: secrets-store.csi.k8s.io, readOnly: true, volumeAttributes: {{secretProviderClass: app}}{csi}}}
 "
             ))
             .await;
