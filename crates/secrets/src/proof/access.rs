@@ -55,6 +55,9 @@ impl Prover<'_> {
             }
             good &= self.is_declared(&need, role, &plain, unknown.is_some(), at);
         }
+        if !good {
+            self.lacking.insert(index);
+        }
         good
     }
 

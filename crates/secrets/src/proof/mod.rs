@@ -11,7 +11,7 @@ pub(crate) mod pods;
 mod reverse;
 mod trust;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use druse_aws::iam::HOLE;
 use druse_object::{Object, Value};
@@ -108,6 +108,9 @@ pub(crate) struct Prover<'a> {
     /// ServiceAccounts of pods, by namespace and name, that name no role which is declared: the break is told there, and
     /// not once more of the role that they should name.
     without_role: Vec<(String, String)>,
+    /// Roles that may not read what a pod of theirs asks for, by index: what else they may read is most likely what was
+    /// meant.
+    lacking: BTreeSet<usize>,
 }
 
 /// Follows every volume of a tree, and looks back.
@@ -121,6 +124,7 @@ pub fn prove(input: &Input<'_>) -> Proof {
         reads: BTreeMap::new(),
         used_classes: Vec::new(),
         without_role: Vec::new(),
+        lacking: BTreeSet::new(),
     };
     for d in &input.objects {
         let key = (d.object.namespace().to_string(), d.object.name().to_string());
@@ -197,17 +201,24 @@ impl<'a> Prover<'a> {
         let key = (namespace.to_string(), name.to_string());
         self.used_classes.push(key.clone());
         let Some((object, place)) = self.classes.get(&key).cloned() else {
-            let elsewhere = self.classes.keys().find(|(_, n)| n == name).map(|(ns, _)| ns.clone());
-            let place = elsewhere.as_ref().and_then(|ns| self.classes.get(&(ns.clone(), name.into()))?.1.clone());
-            // It is the one meant, and not told once more as mounted by nobody.
-            self.used_classes.extend(elsewhere.iter().map(|ns| (ns.clone(), name.to_string())));
-            let (severity, hint) = match elsewhere {
-                Some(ns) => (Severity::Error, format!("; there is one in {ns}, which pods of {namespace} cannot use")),
-                None if self.named_unrendered(name) => {
-                    (Severity::Unknown, "; what was not rendered may make it".into())
+            let elsewhere = self.classes.keys().find(|(_, n)| n == name);
+            let alike = || self.classes.keys().find(|(ns, n)| ns == namespace && is_slip(n, name));
+            let (severity, hint, meant) = match (elsewhere, alike()) {
+                (Some(meant), _) => {
+                    let hint = format!("; there is one in {}, which pods of {namespace} cannot use", meant.0);
+                    (Severity::Error, hint, Some(meant.clone()))
                 }
-                None => (Severity::Error, String::new()),
+                (None, Some(meant)) => {
+                    (Severity::Error, format!("; there is one called {}", meant.1), Some(meant.clone()))
+                }
+                (None, None) if self.named_unrendered(name) => {
+                    (Severity::Unknown, "; what was not rendered may make it".into(), None)
+                }
+                (None, None) => (Severity::Error, String::new(), None),
             };
+            let place = meant.as_ref().and_then(|key| self.classes.get(key)?.1.clone());
+            // It is not told once more as mounted by nobody.
+            self.used_classes.extend(meant);
             let text = format!("{who} mounts SecretProviderClass {name}, which is not in {namespace}{hint}");
             self.say(severity, "class-missing", (from, place.as_ref()), text, "declare it in the pod's namespace");
             return None;
@@ -239,7 +250,7 @@ impl<'a> Prover<'a> {
                 return None;
             }
         };
-        let synced = self.sync_fits(object, &class, place);
+        let synced = self.sync_fits(object, &class, (from, place));
         if class.pod_identity {
             let text = format!(
                 "SecretProviderClass {namespace}/{name} uses EKS Pod Identity, whose associations are not in the tree"
@@ -254,7 +265,7 @@ impl<'a> Prover<'a> {
     }
 
     /// Whether every `secretObjects` entry refers to a file that is there.
-    fn sync_fits(&mut self, object: &Object, class: &Class, place: Option<&Place>) -> bool {
+    fn sync_fits(&mut self, object: &Object, class: &Class, ends: (Option<&Place>, Option<&Place>)) -> bool {
         let names: Vec<String> = class.names().collect();
         let mut fits = true;
         for secret in object.value["spec"]["secretObjects"].items() {
@@ -271,7 +282,7 @@ impl<'a> Prover<'a> {
                     self.say(
                         Severity::Error,
                         "sync-object",
-                        (place, None),
+                        ends,
                         text,
                         "secretObjects refer to an objectAlias, or to an objectName that has none",
                     );
@@ -330,8 +341,13 @@ impl<'a> Prover<'a> {
         }
         let unknown = !maybe.is_empty() || roles.is_empty() || !self.input.declared.open.is_empty();
         let name = druse_aws::arn::Arn::parse(arn).and_then(|a| a.role_name());
-        let near = roles.iter().find(|r| Some(r.name.as_str()) == name);
+        let subject = subject(namespace, account);
+        let trusts = |r: &&Role| subjects(r).any(|s| s == subject);
+        let near = roles.iter().find(|r| Some(r.name.as_str()) == name).or_else(|| roles.iter().find(trusts));
         let (severity, hint) = match (near, unknown) {
+            (Some(r), _) if Some(r.name.as_str()) != name => {
+                (Severity::Error, format!("; the role that trusts it is {}", r.arn.replace(HOLE, "?")))
+            }
             (Some(r), _) => (Severity::Error, format!("; the role of this name is {}", r.arn.replace(HOLE, "?"))),
             (None, true) => (Severity::Unknown, "; the tree's Terraform leaves open which roles there are".into()),
             (None, false) => (Severity::Error, String::new()),
@@ -353,6 +369,26 @@ impl<'a> Prover<'a> {
         );
         None
     }
+}
+
+/// How STS and trust policies name a ServiceAccount.
+fn subject(namespace: &str, account: &str) -> String {
+    format!("system:serviceaccount:{namespace}:{account}")
+}
+
+/// The subjects that a role's trust policy names.
+fn subjects(role: &Role) -> impl Iterator<Item = &str> {
+    let statements = role.trust.policy().map(|p| p.statements.as_slice()).unwrap_or_default();
+    let conditions = statements.iter().flat_map(|s| &s.conditions);
+    conditions.filter(|c| c.key.to_lowercase().ends_with(":sub")).flat_map(|c| c.values.iter().map(String::as_str))
+}
+
+/// Whether one name is the other but for a slip: a letter more, less, or another.
+fn is_slip(a: &str, b: &str) -> bool {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let start = a.iter().zip(&b).take_while(|(x, y)| x == y).count();
+    let end = a[start..].iter().rev().zip(b[start..].iter().rev()).take_while(|(x, y)| x == y).count();
+    a.len().max(b.len()) - start - end <= 1 && a.len().min(b.len()) > 1
 }
 
 /// The role whose name begins most alike, and whose name is nearest in length.

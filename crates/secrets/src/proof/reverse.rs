@@ -4,7 +4,7 @@ use druse_aws::iam::{Effect, HOLE, Principal, Truth, glob};
 use druse_object::Value;
 
 use super::access::documents;
-use super::{Prover, Severity};
+use super::{Prover, Severity, subjects};
 use crate::class::{Class, Kind};
 
 /// The actions by which values are read.
@@ -86,13 +86,7 @@ impl Prover<'_> {
             {
                 continue;
             }
-            let subjects: Vec<&str> = trust
-                .statements
-                .iter()
-                .flat_map(|s| &s.conditions)
-                .filter(|c| c.key.to_lowercase().ends_with(":sub"))
-                .flat_map(|c| c.values.iter().map(String::as_str))
-                .collect();
+            let subjects: Vec<&str> = subjects(role).collect();
             let account = |subject: &str| {
                 let (ns, n) = subject.strip_prefix("system:serviceaccount:")?.split_once(':')?;
                 Some((ns.to_string(), n.to_string()))
@@ -199,7 +193,7 @@ impl Prover<'_> {
                         if !pattern.is_empty() {
                             wide.push(format!("everything that {} means", pattern.join(", ")));
                         }
-                        if !spare.is_empty() {
+                        if !spare.is_empty() && !self.lacking.contains(&n) {
                             wide.push(format!("{}, which no pod of the role mounts", spare.join(", ")));
                         }
                     }

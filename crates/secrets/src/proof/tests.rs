@@ -172,6 +172,24 @@ fn each_break_is_one_finding_with_both_ends() {
             "app.yaml:3",
             "app.yaml:1".into(),
         ),
+        (
+            world().with("secretProviderClass: app", "secretProviderClass: apps"),
+            "class-missing",
+            "app.yaml:3",
+            "app.yaml:1".into(),
+        ),
+        (
+            world().with("data: [{key: db, objectName: db}]", "data: [{key: db, objectName: dbx}]"),
+            "sync-object",
+            "app.yaml:3",
+            "app.yaml:1".into(),
+        ),
+        (
+            world().with("parameter/home/app/db\"", "parameter//home/app/db\""),
+            "permission-missing",
+            "app.yaml:1",
+            statement("  policy = jsonencode"),
+        ),
         (world().with("role-arn", "rolearn"), "account-role", "app.yaml:3", "app.yaml:2".into()),
         (world().with("role/app'", "role/apq'"), "role-missing", "app.yaml:2", statement("aws_iam_role\" \"app")),
         (
@@ -216,7 +234,7 @@ fn each_break_is_one_finding_with_both_ends() {
         (
             world().with("client_id_list = [\"sts.amazonaws.com\"]", "client_id_list = [\"x\"]"),
             "audience",
-            "app.yaml:2",
+            "machine.yaml:7",
             statement("aws_iam_openid_connect_provider\" \"cluster"),
         ),
         (
@@ -258,8 +276,25 @@ fn what_is_missing_is_named() {
     assert!(f.message.contains("there is one in other, which pods of ns cannot use"), "{}", f.message);
     let f = world().with("serviceAccountName: app", "nodeName: x").prove().findings.remove(0);
     assert!(f.message.contains("default of ns"), "{}", f.message);
-    let f = world().with("data: [{key: db, objectName: db}]", "data: [{key: db, objectName: dbx}]").only();
-    assert_eq!(f.code, "sync-object");
+}
+
+/// A module that is not local may declare anything; what contradicts itself is a fault all the same.
+#[test]
+fn what_a_remote_module_may_declare_does_not_hide_a_contradiction() {
+    let mut w = world();
+    w.terraform.push_str("module \"alerts\" {\n  source = \"grafana/alerts\"\n}\n");
+    let w =
+        || World { objects: w.objects.clone(), terraform: w.terraform.clone(), issuer: w.issuer, unrendered: vec![] };
+    let errors = |w: World| {
+        let found = w.prove().findings;
+        let errors: Vec<&str> = found.iter().filter(|f| f.severity == Severity::Error).map(|f| f.code).collect();
+        errors.join(" ")
+    };
+    assert_eq!(errors(w()), "");
+    assert_eq!(errors(w().with("role/app'", "role/apps'")), "role-missing", "another role trusts the account");
+    assert_eq!(errors(World { issuer: Some("https://other.example"), ..w() }), "issuer");
+    let stranger = w().with("role/app'", "role/apps'").with("serviceaccount:ns:app\"", "serviceaccount:ns:x\"");
+    assert_eq!(errors(stranger), "", "the module may declare it");
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! Does the role trust exactly this ServiceAccount of this cluster?
 
-use druse_aws::iam::{Decision, HOLE};
+use druse_aws::iam::{Decision, HOLE, Principal};
 use druse_terraform::{Document, Place};
 
 use super::pods::Mount;
-use super::{Prover, Severity};
+use super::{Prover, Severity, subject};
 use crate::token::AUDIENCE;
 use crate::trust::{Answer, Shown, answer, ask, providers};
 
@@ -13,7 +13,7 @@ impl Prover<'_> {
     pub(super) fn trusts(&mut self, role: usize, mount: &Mount<'_>, account: Option<&Place>) -> bool {
         let input = self.input;
         let role = &input.declared.roles[role];
-        let subject = format!("system:serviceaccount:{}:{}", mount.namespace, mount.account.unwrap_or_default());
+        let subject = subject(mount.namespace, mount.account.unwrap_or_default());
         let name = role.name.replace(HOLE, "?");
         let policy = match &role.trust {
             Document::Policy { policy, .. } => policy,
@@ -52,7 +52,11 @@ impl Prover<'_> {
                 }
                 None => ("Terraform declares no OIDC provider".to_string(), account),
             };
-            let severity = if input.declared.open.is_empty() { Severity::Error } else { Severity::Unknown };
+            // Whatever else there may be: a role that trusts declared providers alone does not trust this issuer.
+            let named = policy.statements.iter().filter_map(|s| s.principals.as_ref()).flat_map(|p| &p.list);
+            let settled = named.clone().count() > 0
+                && named.into_iter().all(|p| matches!(p, Principal::Federated(arn) if input.declared.providers.iter().any(|d| d.arn == *arn)));
+            let severity = if settled || input.declared.open.is_empty() { Severity::Error } else { Severity::Unknown };
             let to = input.declared.providers.first().and_then(|p| p.place.as_ref()).or(place);
             self.say(
                 severity,
@@ -80,7 +84,9 @@ impl Prover<'_> {
         let ids = &provider.client_ids;
         if !ids.iter().any(|i| i == AUDIENCE) && ids.iter().all(|i| !i.contains(HOLE)) {
             let text = format!("the OIDC provider {} does not take the audience {AUDIENCE}", provider.issuer);
-            self.say(Severity::Error, "audience", (account, provider.place.as_ref()), text, "add it to client_id_list");
+            // One fault, whoever's way it breaks: told once where the tree says who signs.
+            let from = input.issuer.as_ref().map(|(_, at)| at).or(account);
+            self.say(Severity::Error, "audience", (from, provider.place.as_ref()), text, "add it to client_id_list");
             return false;
         }
         // Names that no ServiceAccount has: whoever is let in under them is let in by a pattern.
