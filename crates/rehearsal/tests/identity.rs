@@ -6,24 +6,7 @@ mod support;
 use druse_object::Value;
 use druse_rehearsal::UnitState;
 use druse_runtime::Resource;
-use support::whole::{SYNC, client, rehearse, release};
-
-const APP: &str = "apiVersion: v1
-kind: ServiceAccount
-metadata:
-  name: app
-  namespace: default
-  annotations: {eks.amazonaws.com/role-arn: 'arn:aws:iam::111122223333:role/app'}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: app, namespace: default}
-spec:
-  selector: {matchLabels: {app: app}}
-  template:
-    metadata: {labels: {app: app}}
-    spec: {serviceAccountName: app, containers: [{name: main, image: 'example.org/app:1'}]}
-";
+use support::whole::{SYNC, app, client, rehearse, release};
 
 /// The pod of a tree's application.
 async fn pod(webhook: bool) -> Value {
@@ -31,7 +14,8 @@ async fn pod(webhook: bool) -> Value {
     let sync = SYNC.replace("prune: true", "prune: true, wait: true");
     let values = "  values:\n    config: {defaultAwsRegion: us-west-2}\n";
     let chart = release("webhook", "amazon-eks-pod-identity-webhook", "2.5.2", values);
-    let mut files = vec![("cluster/sync.yaml", sync.as_str()), ("cluster/app.yaml", APP)];
+    let app = app("      containers: [{name: main, image: 'example.org/app:1'}]\n");
+    let mut files = vec![("cluster/sync.yaml", sync.as_str()), ("cluster/app.yaml", app.as_str())];
     if webhook {
         files.push(("cluster/webhook.yaml", chart.as_str()));
     }

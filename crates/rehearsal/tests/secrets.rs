@@ -11,21 +11,14 @@ use druse_identity::SigningKey;
 use druse_object::Value;
 use druse_rehearsal::{Rehearsal, Report, UnitState, VolumeState};
 use druse_runtime::{Api, Resource};
-use support::whole::{SYNC, client, rehearse, rehearse_signed, release};
+use support::whole::{SYNC, app, client, rehearse, rehearse_signed, release};
 
 const DRIVER: &str = "apiVersion: storage.k8s.io/v1
 kind: CSIDriver
 metadata: {name: secrets-store.csi.k8s.io}
 spec: {podInfoOnMount: true, attachRequired: false, volumeLifecycleModes: [Ephemeral], tokenRequests: [{audience: sts.amazonaws.com}]}
 ";
-const APP: &str = "apiVersion: v1
-kind: ServiceAccount
-metadata:
-  name: app
-  namespace: default
-  annotations: {eks.amazonaws.com/role-arn: 'arn:aws:iam::111122223333:role/app'}
----
-apiVersion: secrets-store.csi.x-k8s.io/v1
+const CLASS: &str = "apiVersion: secrets-store.csi.x-k8s.io/v1
 kind: SecretProviderClass
 metadata: {name: app, namespace: default}
 spec:
@@ -34,17 +27,8 @@ spec:
     objects: |
       - {objectName: /home/app/db, objectType: ssmparameter, objectAlias: db, filePermission: '0400'}
       - {objectName: /home/app/parts, objectType: ssmparameter, jmesPath: [{path: a.b, objectAlias: part}]}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: app, namespace: default}
-spec:
-  selector: {matchLabels: {app: app}}
-  template:
-    metadata: {labels: {app: app}}
-    spec:
-      serviceAccountName: app
-      containers: [{name: main, image: 'example.org/app:1', volumeMounts: [{name: s, mountPath: /s, readOnly: true}]}]
+";
+const POD: &str = "      containers: [{name: main, image: 'example.org/app:1', volumeMounts: [{name: s, mountPath: /s, readOnly: true}]}]
       volumes:
         - name: s
           csi: {driver: secrets-store.csi.k8s.io, readOnly: true, volumeAttributes: {secretProviderClass: app}}
@@ -54,7 +38,13 @@ const TERRAFORM: &str =
 
 async fn start(data: Option<&Path>, files: &[(&str, &str)]) -> (Rehearsal, Report, Api) {
     let chart = release("driver", "secrets-store-csi-driver", "1.6.0", "");
-    let sync = [("cluster/sync.yaml", SYNC), ("cluster/chart.yaml", chart.as_str())];
+    let app = app(POD);
+    let sync = [
+        ("cluster/sync.yaml", SYNC),
+        ("cluster/chart.yaml", chart.as_str()),
+        ("cluster/class.yaml", CLASS),
+        ("cluster/app.yaml", app.as_str()),
+    ];
     let (rehearsal, report) = rehearse(data, &[&sync, files].concat()).await;
     for unit in &report.units {
         assert!(matches!(unit.state, UnitState::Ready | UnitState::StandIn), "{}: {}", unit.unit, unit.message);
@@ -88,7 +78,7 @@ fn files(mount: &str) -> Vec<(String, String)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_gets_its_files_and_they_go_with_it() {
     let data = tempfile::tempdir().unwrap();
-    let tree = [("cluster/app.yaml", APP), ("cluster/driver.yaml", DRIVER), ("terraform/main.tf", TERRAFORM)];
+    let tree = [("cluster/driver.yaml", DRIVER), ("terraform/main.tf", TERRAFORM)];
     let (rehearsal, report, api) = start(Some(data.path()), &tree).await;
     let [volume] = report.secrets.as_slice() else { panic!("{:?}", report.secrets) };
     assert_eq!((volume.state, volume.objects, volume.message.as_str()), (VolumeState::Mounted, 3, ""));
@@ -144,10 +134,12 @@ async fn tokens_are_signed_with_a_key_of_the_rehearsals_own_unless_one_is_named(
     let (id, text) = (production().public().id().to_owned(), production().to_talos().unwrap());
     let machine = format!("cluster:\n  serviceAccount:\n    key: {}\n", *text);
     let chart = release("driver", "secrets-store-csi-driver", "1.6.0", "");
+    let app = app(POD);
     let tree = [
         ("cluster/sync.yaml", SYNC),
         ("cluster/chart.yaml", chart.as_str()),
-        ("cluster/app.yaml", APP),
+        ("cluster/class.yaml", CLASS),
+        ("cluster/app.yaml", app.as_str()),
         ("cluster/driver.yaml", DRIVER),
         ("terraform/main.tf", TERRAFORM),
         // Where a person may keep it.
@@ -168,7 +160,7 @@ async fn tokens_are_signed_with_a_key_of_the_rehearsals_own_unless_one_is_named(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_path_leaves_the_pod_waiting_with_the_reason() {
     let broken = TERRAFORM.replace("serviceaccount:default:app", "serviceaccount:default:other");
-    let tree = [("cluster/app.yaml", APP), ("terraform/main.tf", &broken)];
+    let tree = [("terraform/main.tf", broken.as_str())];
     let (rehearsal, report, api) = start(None, &tree).await;
     assert_eq!(report.secrets[0].state, VolumeState::Failed);
     // The driver's chart is stood in for, and with it what others look for of it.
@@ -189,7 +181,7 @@ async fn a_broken_path_leaves_the_pod_waiting_with_the_reason() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_the_tree_does_not_say_what_a_role_may_do_files_are_made_up() {
-    let (rehearsal, report, api) = start(None, &[("cluster/app.yaml", APP)]).await;
+    let (rehearsal, report, api) = start(None, &[]).await;
     let volume = &report.secrets[0];
     assert_eq!(volume.state, VolumeState::Simulated);
     assert!(volume.message.contains("does not declare role arn:aws:iam::111122223333:role/app"), "{}", volume.message);

@@ -22,6 +22,30 @@ metadata: {name: flux-system, namespace: flux-system}
 spec: {interval: 10m, path: ./cluster, prune: true, sourceRef: {kind: GitRepository, name: flux-system}}
 ";
 
+/// The ServiceAccount `app`, which names a role, and a Deployment that runs as it; `pod` is further lines of its pods'
+/// specification, indented by six.
+pub fn app(pod: &str) -> String {
+    format!(
+        "apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: app
+  namespace: default
+  annotations: {{eks.amazonaws.com/role-arn: 'arn:aws:iam::111122223333:role/app'}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: app, namespace: default}}
+spec:
+  selector: {{matchLabels: {{app: app}}}}
+  template:
+    metadata: {{labels: {{app: app}}}}
+    spec:
+      serviceAccountName: app
+{pod}"
+    )
+}
+
 /// A HelmRelease of a chart in a Helm repository, with the repository; `more` is further lines of its spec, indented by two.
 pub fn release(name: &str, chart: &str, version: &str, more: &str) -> String {
     format!(
