@@ -6,7 +6,7 @@
 mod data;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use druse_object::{Gvk, Str, Value};
 use foldhash::fast::RandomState;
@@ -229,6 +229,13 @@ pub fn version_rank(version: &str) -> (u8, u64, u64) {
         Some((level, major, if minor.is_empty() { 1 } else { minor.parse().ok()? }))
     };
     parse().unwrap_or((0, 0, 0))
+}
+
+/// The built-in resources alone; `None` when the shipped data cannot be read, which a test rules out.
+pub(crate) fn builtin_table() -> Option<&'static Table> {
+    static TABLE: LazyLock<Option<Table>> =
+        LazyLock::new(|| Some(Table::build(builtin().ok()?.into_iter().map(Arc::new).collect())));
+    TABLE.as_ref()
 }
 
 /// The resources served now; shared, replaced as a whole.

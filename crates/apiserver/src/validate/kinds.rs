@@ -37,7 +37,21 @@ fn has_namespace(value: &Value) -> bool {
 pub fn validate_create(gvk: &Gvk, value: &Value) -> Vec<FieldError> {
     let mut out = meta::validate_metadata(value, has_namespace(value), name_rule(gvk), true);
     rules(gvk, value, None, &mut out);
+    on_this_cluster(gvk, value, None, &mut out);
     finish(gvk, value, None, out)
+}
+
+/// Judges an object of a built-in kind as somebody sends it, decoded and defaulted: it is completed as a write completes
+/// it (a job gets its selector, a Service its list of addresses) and then judged as by [`validate_create`]. What only
+/// the cluster at hand refuses, another may take: that is not judged.
+#[must_use]
+pub fn validate_sent(gvk: &Gvk, mut value: Value) -> Vec<FieldError> {
+    if let Some(resource) = crate::registry::builtin_table().and_then(|t| t.for_kind(&gvk.group, &gvk.kind).cloned()) {
+        crate::strategy::prepare_create(&resource, &mut value);
+    }
+    let mut out = meta::validate_metadata(&value, has_namespace(&value), name_rule(gvk), true);
+    rules(gvk, &value, None, &mut out);
+    finish(gvk, &value, None, out)
 }
 
 /// Judges a change of an object of a built-in kind.
@@ -45,6 +59,7 @@ pub fn validate_create(gvk: &Gvk, value: &Value) -> Vec<FieldError> {
 pub fn validate_update(gvk: &Gvk, new: &Value, old: &Value) -> Vec<FieldError> {
     let mut out = repeated(gvk, &meta::validate_metadata_update(new, old, true));
     rules(gvk, new, Some(old), &mut out);
+    on_this_cluster(gvk, new, Some(old), &mut out);
     finish(gvk, new, Some(old), out)
 }
 
@@ -66,6 +81,13 @@ pub fn validate_subresource(gvk: &Gvk, subresource: &str, new: &Value, old: &Val
         _ => {}
     }
     out
+}
+
+/// What this cluster's network cannot do for an object.
+fn on_this_cluster(gvk: &Gvk, new: &Value, old: Option<&Value>, out: &mut Vec<FieldError>) {
+    if gvk.group.is_empty() && gvk.kind == "Service" {
+        service::families(new, old, out);
+    }
 }
 
 /// Adds what the schema alone says where the kind's own rules said nothing about it.

@@ -41,7 +41,7 @@ mod workload;
 
 pub(crate) use at::At;
 pub use defaults::default_object;
-pub use kinds::{validate_create, validate_subresource, validate_update};
+pub use kinds::{validate_create, validate_sent, validate_subresource, validate_update};
 pub(crate) use meta::embedded_metadata;
 pub use meta::{validate_metadata, validate_metadata_update};
 pub use names::{NameRule, is_dns1123_label, is_dns1123_subdomain, is_qualified_name, label_value_errors};

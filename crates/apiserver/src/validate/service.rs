@@ -78,6 +78,11 @@ pub(super) fn service(new: &Value, old: Option<&Value>, out: &mut Errors) {
         }
     }
     traffic(spec, kind, out);
+}
+
+/// The families of addresses that this cluster has, which is IPv4 only.
+pub(super) fn families(new: &Value, old: Option<&Value>, out: &mut Errors) {
+    let spec = &new["spec"];
     let free = |spec: &Value| text(spec, "clusterIP") == "None" && spec["selector"].as_map().is_none_or(Map::is_empty);
     if !free(spec) && old.is_none_or(|o| free(&o["spec"])) {
         for (i, family) in words(spec, "ipFamilies").into_iter().enumerate().filter(|(_, f)| *f == "IPv6") {

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use druse_apiserver::FieldErrorKind;
 use druse_apiserver::schema::{Format, ListType, Node, SchemaSet, Shape, TypeSchema};
-use druse_apiserver::validate::{NameRule, validate_create, validate_metadata};
+use druse_apiserver::validate::{NameRule, validate_metadata, validate_sent};
+use druse_apiserver::{FieldError, FieldErrorKind};
 use druse_object::Quantity;
 use druse_object::{Gvk, Object, Value};
 use druse_plan::kinds::crd_kind;
@@ -146,14 +146,14 @@ fn values(cx: &Context<'_>, schema: &Arc<TypeSchema>, entry: &Entry<'_>, secret:
     }
     schema.default(&mut value);
     let mut errors = if schema.is_builtin() {
-        validate_create(&entry.gvk, &value)
+        validate_sent(&entry.gvk, value.clone())
     } else {
         validate_metadata(&value, !entry.object.namespace().is_empty(), NameRule::Subdomain, false)
     };
     errors.extend(schema.validate(&value, None));
     let fields: Vec<String> = errors.iter().map(|e| e.field.clone()).collect();
     for e in errors {
-        if e.bad_value.as_ref().is_some_and(is_unknown) {
+        if e.bad_value.as_ref().is_some_and(is_unknown) || is_extension(entry, &e) {
             continue;
         }
         // What is said of an item is not said of its list again.
@@ -162,6 +162,14 @@ fn values(cx: &Context<'_>, schema: &Arc<TypeSchema>, entry: &Entry<'_>, secret:
             continue;
         }
         let mut path = position::parse(&entry.object.value, &e.field);
+        // The API judges what it makes of `stringData`.
+        if secret && position::at(&entry.object.value, &path).is_none() {
+            let written: Vec<Step> =
+                std::iter::once(Step::from("stringData")).chain(path.iter().skip(1).cloned()).collect();
+            if position::at(&entry.object.value, &written).is_some() {
+                path = written;
+            }
+        }
         let text = e.bad_value.as_ref().map(scalar).filter(|_| !secret).unwrap_or_default();
         let written = position::at(&entry.object.value, &path);
         // What is said of a map (labels, resources) is about the entry with that key or value.
@@ -198,6 +206,17 @@ fn values(cx: &Context<'_>, schema: &Arc<TypeSchema>, entry: &Entry<'_>, secret:
             finding
         });
     }
+}
+
+/// Kinds that send events besides Flux' own: the Flux Operator adds them to the definitions of alerts and receivers
+/// wherever it installs Flux.
+const OPERATOR_KINDS: [&str; 3] = ["FluxInstance", "ResourceSet", "ResourceSetInputProvider"];
+
+/// Whether an error is about what the Flux Operator allows beyond Flux.
+fn is_extension(entry: &Entry<'_>, e: &FieldError) -> bool {
+    entry.gvk.group == "notification.toolkit.fluxcd.io"
+        && e.kind == FieldErrorKind::NotSupported
+        && e.bad_value.as_ref().and_then(Value::as_str).is_some_and(|kind| OPERATOR_KINDS.contains(&kind))
 }
 
 struct Misfit {
