@@ -75,6 +75,13 @@ const PLANTS: &[Plant] = &[
         "namespace: web\nimages:\n  - name: ghcr.io/example/wbe\n    newTag: 1.2.4\n",
         "name: ghcr",
     ),
+    plant(
+        "DR018",
+        UNIT,
+        "  prune: true",
+        "  prune: true\n  healthCheckExprs:\n    - apiVersion: v1\n      kind: ConfigMap\n      current: has(data.key\n",
+        "      current:",
+    ),
     plant("DR020", DEPLOYMENT, "            name: web-config", "            name: web-confg", "name: web-confg"),
     plant(
         "DR021",

@@ -3,6 +3,7 @@
 mod change;
 mod deprecated;
 mod duplicates;
+mod expressions;
 mod files;
 mod gateway;
 mod graph;
@@ -36,6 +37,7 @@ const RULES: &[Rule] = &[
     variables::check,
     schema::check,
     values::check,
+    expressions::check,
     references::check,
     graph::check,
     duplicates::check,
