@@ -100,3 +100,10 @@ fn a_file_that_several_units_read_is_said_once() {
     let got = found(&check_tree(&tree));
     assert_eq!(got.iter().filter(|f| f.starts_with("DR001")).count(), 1, "{got:?}");
 }
+
+#[test]
+fn a_variable_without_a_value_is_found_in_the_file_that_a_generator_read() {
+    let generator = "configMapGenerator:\n  - name: board\n    files: [board.json]\n";
+    let tree = with(generator, &[("apps/web/board.json", "{\n  \"uid\": \"${DS_PROMETHEUS}\"\n}\n")]);
+    assert_eq!(found(&check_tree(&tree)), ["DR006 apps/web/board.json:2"]);
+}

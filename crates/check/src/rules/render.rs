@@ -6,7 +6,7 @@ use druse_object::Value;
 use druse_plan::{Fault, Unit, UnitError, UnitId, UnitKind, UnitState};
 
 use crate::context::Context;
-use crate::files::{is_kustomization, is_put_aside};
+use crate::files::{File, is_kustomization, is_put_aside};
 use crate::finding::{Finding, Place, Severity};
 use crate::index::Existence;
 use crate::position::Step;
@@ -254,11 +254,18 @@ fn variable(cx: &Context<'_>, unit: &Unit, e: &UnitError, name: &str) -> Finding
             file.text().lines().enumerate().skip(skip).take(take).find(|(_, l)| uses(l)).map(|(i, _)| i + 1)
         };
         let own = file.document_at(e.line).and_then(|d| lines(d.line, d.end));
+        // What a generator read is beside its kustomization, whatever it is; what a patch brought can be anywhere.
+        let beside = file.path.rsplit_once('/').map_or(String::new(), |(dir, _)| format!("{dir}/"));
+        let place_in = |f: &File| {
+            let i = f.text().lines().position(uses)?;
+            Some(Place::new(&f.path, u32::try_from(i + 1).unwrap_or(0)))
+        };
+        let read = || cx.files.iter().filter(|f| cx.files.was_read(&f.path));
         let elsewhere = || {
-            cx.files.iter().filter(|f| cx.files.was_read(&f.path)).find_map(|f| {
-                let i = f.text().lines().position(uses)?;
-                Some(Place::new(&f.path, u32::try_from(i + 1).unwrap_or(0)))
-            })
+            let near = read().filter(|f| f.path.starts_with(&beside)).find_map(place_in);
+            let other =
+                || cx.files.others(|p| p.starts_with(&beside) && cx.files.was_read(p)).find_map(|f| place_in(&f));
+            near.or_else(other).or_else(|| read().find_map(place_in))
         };
         match own {
             Some(line) => place.line = u32::try_from(line).unwrap_or(0),
