@@ -1,6 +1,7 @@
 //! `values.schema.json`: validation of a chart's values and of its subcharts', with errors laid out as Helm lays them
 //! out. A schema is compiled once a chart. Schemas that name a URL are not fetched.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::{Arc, OnceLock};
 
@@ -8,6 +9,7 @@ use druse_gotemplate::Val;
 use druse_object::Value;
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{Retrieve, Uri, ValidationError, Validator};
+use parking_lot::Mutex;
 use serde_json::Value as Json;
 
 use crate::chart::Chart;
@@ -24,20 +26,17 @@ impl std::fmt::Debug for SchemaCache {
     }
 }
 
-/// Answers references to other documents: a URN stands for anything, as in Helm; a URL is refused by name.
-struct Offline;
+/// Answers references to other documents: a URN stands for anything, as in Helm. So does a URL at first, but it is noted:
+/// documents are asked for in no certain order, and what is said of them must not depend on it.
+#[derive(Clone, Default)]
+struct Offline(Arc<Mutex<BTreeSet<String>>>);
 
 impl Retrieve for Offline {
     fn retrieve(&self, uri: &Uri<String>) -> Result<Json, Box<dyn std::error::Error + Send + Sync>> {
-        if uri.as_str().starts_with("urn:") {
-            return Ok(Json::Bool(true));
+        if !uri.as_str().starts_with("urn:") {
+            self.0.lock().insert(uri.as_str().to_owned());
         }
-        Err(format!(
-            "failing loading {:?}: schemas are not fetched from the network; use --skip-schema-validation to render \
-             without checking the values",
-            uri.as_str()
-        )
-        .into())
+        Ok(Json::Bool(true))
     }
 }
 
@@ -45,7 +44,15 @@ fn compile(chart: &Chart) -> Option<Result<Arc<Validator>, String>> {
     let text = chart.schema.as_ref()?;
     let cached = chart.compiled_schema.0.get_or_init(|| {
         let schema: Json = serde_json::from_slice(text).map_err(|e| e.to_string())?;
-        jsonschema::options().with_retriever(Offline).build(&schema).map(Arc::new).map_err(|e| match e.kind() {
+        let offline = Offline::default();
+        let built = jsonschema::options().with_retriever(offline.clone()).build(&schema);
+        if let Some(url) = offline.0.lock().first() {
+            return Err(format!(
+                "failing loading {url:?}: schemas are not fetched from the network; use --skip-schema-validation to \
+                 render without checking the values"
+            ));
+        }
+        built.map(Arc::new).map_err(|e| match e.kind() {
             ValidationErrorKind::Referencing(r) => {
                 std::error::Error::source(r).map_or_else(|| r.to_string(), ToString::to_string)
             }
@@ -67,16 +74,19 @@ pub(crate) fn validate(node: &Node, values: &Val) -> Result<(), HelmError> {
 
 fn check(node: &Node, values: &Val, out: &mut String) {
     if let Some(compiled) = compile(&node.chart) {
-        let message = match compiled {
+        match compiled {
             Ok(validator) => {
                 let instance = Json::from(whole_numbers(values.to_value()));
                 let errors: Vec<_> = validator.iter_errors(&instance).collect();
-                render(&errors)
+                let message = render(&errors);
+                if !message.is_empty() {
+                    let _ = write!(out, "{}:\n{message}\n", node.name());
+                }
             }
-            Err(message) => message,
-        };
-        if !message.is_empty() {
-            let _ = write!(out, "{}:\n{message}\n", node.name());
+            // Helm ends only the report of values with a line's end.
+            Err(message) => {
+                let _ = write!(out, "{}:\n{message}", node.name());
+            }
         }
     }
     let Val::Map(map) = values else { return };

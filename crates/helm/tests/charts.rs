@@ -254,6 +254,18 @@ fn a_schema_behind_a_url_is_not_fetched() {
 }
 
 #[test]
+fn of_schemas_behind_urls_the_same_is_named_in_every_run() {
+    let meta = meta("c", "");
+    let refs = ["p", "z", "b", "k", "a"].map(|n| format!(r#""{n}":{{"$ref":"https://example.invalid/{n}.json#/x"}}"#));
+    let schema = format!(r#"{{"properties":{{{}}}}}"#, refs.join(","));
+    let files = [("Chart.yaml", meta.as_str()), ("values.schema.json", schema.as_str())];
+    for _ in 0..8 {
+        let e = run(&files, &[]).expect_err("is refused").to_string();
+        assert!(e.contains("https://example.invalid/a.json"), "{e}");
+    }
+}
+
+#[test]
 fn what_templates_ask_of_the_api_is_known_afterwards() {
     let meta = meta("c", "");
     let template = "a: {{ .Capabilities.APIVersions.Has \"policy/v1\" }}\nb: {{ .Capabilities.APIVersions.Has \"x/v1\" }}\n\
