@@ -105,6 +105,9 @@
     here = el; el.classList.add("here");
     var s = el.querySelector("summary"); if (s) s.focus({ preventScroll: true });
   }
+  function onRow() {
+    return here && here.firstElementChild === document.activeElement;
+  }
   function go(step, selector) {
     var list = stops(selector);
     if (!list.length) return;
@@ -135,6 +138,15 @@
       case "K": go(-1, ".unit"); break;
       case "n": go(1, ".card"); break;
       case "p": go(-1, ".card"); break;
+      // Arrows do so while a row has the focus; otherwise they scroll.
+      case "ArrowDown": case "ArrowUp":
+        if (!onRow()) return;
+        go(e.key === "ArrowDown" ? 1 : -1, every); break;
+      case "ArrowRight": if (!onRow()) return; here.open = true; break;
+      case "ArrowLeft":
+        if (!onRow()) return;
+        if (here.open) here.open = false; else if (here.parentElement.closest(every)) mark(here.parentElement.closest(every));
+        break;
       case "o": if (here) here.open = !here.open; break;
       case "Enter": if (here && e.target === document.body) here.open = !here.open; return;
       case "e": stops(".unit").forEach(function (u) { u.open = true; }); break;

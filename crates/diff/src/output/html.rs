@@ -558,6 +558,8 @@ impl<'a> Page<'a> {
             (&["j", "k"][..], "next and previous danger, unit or object"),
             (&["J", "K"], "next and previous unit"),
             (&["n", "p"], "next and previous danger"),
+            (&["↓", "↑"], "the same, from what has the focus"),
+            (&["→", "←"], "open, close"),
             (&["o", "Enter"], "open or close"),
             (&["e", "c"], "open or close all units"),
             (&["/"], "filter"),
