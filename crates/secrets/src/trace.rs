@@ -211,7 +211,9 @@ impl Tracer {
                 let info = driver["spec"]["podInfoOnMount"].as_bool() == Some(true);
                 let audiences: Vec<&str> =
                     driver["spec"]["tokenRequests"].items().iter().filter_map(|r| r.str_at(["audience"])).collect();
-                let answered = format!("podInfoOnMount {info}, tokenRequests for {audiences:?}");
+                let again = driver["spec"]["requiresRepublish"].as_bool() == Some(true);
+                let answered =
+                    format!("podInfoOnMount {info}, tokenRequests for {audiences:?}, requiresRepublish {again}");
                 let outcome = match (info, audiences.contains(&AUDIENCE)) {
                     (false, _) => Outcome::Failed,
                     (true, false) => Outcome::Warning,
