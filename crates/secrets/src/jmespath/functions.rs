@@ -1,19 +1,20 @@
 //! The functions of JMESPath that take texts and structures apart.
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
 
 use druse_aws::sealed::Json;
 use zeroize::Zeroizing;
 
 use super::PathError;
 use super::parse::Node;
-use super::value::{evaluate, number};
+use super::value::{Budget, evaluate, number};
 
 /// Calls a function: `contains`, `ends_with`, `join`, `keys`, `length`, `map`, `max`, `merge`, `min`, `not_null`,
 /// `reverse`, `sort`, `sort_by`, `starts_with`, `to_array`, `to_number`, `to_string`, `type`, `values`.
-pub(super) fn call(name: &str, arguments: &[Node], input: &Json) -> Result<Json, PathError> {
+pub(super) fn call(name: &str, arguments: &[Node], input: &Json, budget: &Budget) -> Result<Json, PathError> {
     let wrong = |what: &'static str| PathError::Call { function: name.to_string(), what };
-    let given: Vec<Json> = arguments.iter().map(|a| evaluate(a, input)).collect::<Result<_, _>>()?;
+    let given: Vec<Json> = arguments.iter().map(|a| evaluate(a, input, budget)).collect::<Result<_, _>>()?;
     let text = |n: usize, what: &'static str| given[n].text().ok_or_else(|| wrong(what));
     let list = |n: usize| match &given[n] {
         Json::List(items) => Ok(items.as_slice()),
@@ -42,6 +43,7 @@ pub(super) fn call(name: &str, arguments: &[Node], input: &Json) -> Result<Json,
             let separator = text(0, "the separator is no text")?;
             let parts: Vec<&str> =
                 list(1)?.iter().map(|i| i.text().ok_or_else(|| wrong("it joins texts"))).collect::<Result<_, _>>()?;
+            budget.spend(separator.len().saturating_mul(parts.len()))?;
             // `join` allocates what is needed at once.
             Json::Text(Zeroizing::new(parts.join(separator)))
         }
@@ -63,11 +65,11 @@ pub(super) fn call(name: &str, arguments: &[Node], input: &Json) -> Result<Json,
             Json::Number(Zeroizing::new(n.to_string()))
         }
         "map" => {
-            let found = list(1)?.iter().map(|i| applied(&arguments[0], i));
+            let found = list(1)?.iter().map(|i| applied(&arguments[0], i, budget));
             Json::List(found.collect::<Option<Result<_, _>>>().ok_or_else(|| wrong("it takes an &expression"))??)
         }
         "sort_by" => {
-            let keyed = list(0)?.iter().map(|i| Some(applied(&arguments[1], i)?.map(|key| (key, i.clone()))));
+            let keyed = list(0)?.iter().map(|i| Some(applied(&arguments[1], i, budget)?.map(|key| (key, i.clone()))));
             let keyed: Option<Result<Vec<(Json, Json)>, _>> = keyed.collect();
             let mut keyed = keyed.ok_or_else(|| wrong("it takes an &expression"))??;
             sortable(keyed.iter().map(|(k, _)| k)).ok_or_else(|| wrong("it sorts by texts or by numbers"))?;
@@ -85,15 +87,16 @@ pub(super) fn call(name: &str, arguments: &[Node], input: &Json) -> Result<Json,
             }
         }
         "merge" => {
-            let mut all: Vec<(Zeroizing<String>, Json)> = Vec::new();
+            let mut all: Vec<&(Zeroizing<String>, Json)> = Vec::new();
             for v in &given {
                 let Json::Map(entries) = v else { return Err(wrong("it takes maps")) };
-                for (k, v) in entries {
-                    all.retain(|(known, _)| known != k);
-                    all.push((k.clone(), v.clone()));
-                }
+                all.extend(entries);
             }
-            Json::Map(all)
+            // Of equal names the last one stays, where it stands.
+            let mut seen = HashSet::new();
+            all.reverse();
+            all.retain(|(k, _)| seen.insert(k.as_str()));
+            Json::Map(all.into_iter().rev().cloned().collect())
         }
         "not_null" => given.iter().find(|v| **v != Json::Null).cloned().unwrap_or(Json::Null),
         "reverse" => match &given[0] {
@@ -136,9 +139,9 @@ pub(super) fn call(name: &str, arguments: &[Node], input: &Json) -> Result<Json,
 }
 
 /// A given expression on a value; `None` when the argument is none.
-fn applied(argument: &Node, value: &Json) -> Option<Result<Json, PathError>> {
+fn applied(argument: &Node, value: &Json, budget: &Budget) -> Option<Result<Json, PathError>> {
     match argument {
-        Node::Given(inner) => Some(evaluate(inner, value)),
+        Node::Given(inner) => Some(evaluate(inner, value, budget)),
         _ => None,
     }
 }

@@ -31,15 +31,18 @@ pub enum PathError {
         /// What is wrong.
         what: &'static str,
     },
+    /// It makes more and more of a value.
+    #[error("it makes more of the value than is taken: what it finds grows with every step")]
+    TooMuch,
 }
 
 impl Expression {
     /// What the expression finds; null when it finds nothing.
     ///
     /// # Errors
-    /// When a function does not take what it is given.
+    /// When a function does not take what it is given, or more is made of the value than a file holds.
     pub fn search(&self, input: &Json) -> Result<Json, PathError> {
-        value::evaluate(&self.0, input)
+        value::evaluate(&self.0, input, &value::Budget::new())
     }
 }
 
@@ -156,6 +159,11 @@ mod tests {
         assert!(wrong(&"(".repeat(1000)).contains("nested too deeply"));
         assert!(wrong(&"!".repeat(1000)).contains("nested too deeply"));
         assert!(wrong(&format!("a{}", ".a".repeat(100_000))).contains("too long"));
+        assert!(wrong(&["[@, @]"; 30].join(" | ")).contains("grows with every step"));
+        for operator in [".a", "[]", "[0]", "[*]", "||a", "[?a]"] {
+            assert!(wrong(&format!("a{}", operator.repeat(64))).contains("nested too deeply"), "{operator}");
+            assert_eq!(found(&format!("missing{}", operator.repeat(60))), "null", "{operator}");
+        }
     }
 
     proptest! {

@@ -5,9 +5,10 @@ use zeroize::Zeroizing;
 
 use super::PathError;
 
-/// How deep an expression may be nested.
+/// How deep an expression may be nested, operators after one another included: what is left of one is nested in it, and
+/// evaluating goes as deep.
 const MAX_DEPTH: usize = 64;
-/// How many bytes an expression may have: evaluating it goes as deep as it is long.
+/// How many bytes an expression may have.
 const MAX_LENGTH: usize = 2048;
 
 /// A parsed expression.
@@ -215,16 +216,20 @@ impl Parser {
     }
 
     fn expression(&mut self, least: u8) -> Result<Node, PathError> {
-        self.depth += 1;
-        if self.depth > MAX_DEPTH {
-            return self.wrong("this is nested too deeply");
-        }
+        let around = self.depth;
+        self.deeper()?;
         let mut left = self.first()?;
         while least < power(self.peek()) {
+            self.deeper()?;
             left = self.further(left)?;
         }
-        self.depth -= 1;
+        self.depth = around;
         Ok(left)
+    }
+
+    fn deeper(&mut self) -> Result<(), PathError> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH { self.wrong("this is nested too deeply") } else { Ok(()) }
     }
 
     fn first(&mut self) -> Result<Node, PathError> {

@@ -1,5 +1,6 @@
 //! Expressions evaluated.
 
+use std::cell::Cell;
 use std::cmp::Ordering;
 
 use druse_aws::sealed::Json;
@@ -8,7 +9,42 @@ use zeroize::Zeroizing;
 use super::parse::{Node, Order};
 use super::{PathError, functions};
 
-pub(super) fn evaluate(node: &Node, input: &Json) -> Result<Json, PathError> {
+/// How many bytes an expression may make of a value, all that it makes on the way included. A secret has 64 KiB at most,
+/// and `[@, @] | [@, @] | …` doubles it with every step.
+const MOST: usize = 16 << 20;
+
+/// What is left of it.
+pub(super) struct Budget(Cell<usize>);
+
+impl Budget {
+    pub(super) fn new() -> Self {
+        Self(Cell::new(MOST))
+    }
+
+    pub(super) fn spend(&self, bytes: usize) -> Result<(), PathError> {
+        self.0.set(self.0.get().checked_sub(bytes).ok_or(PathError::TooMuch)?);
+        Ok(())
+    }
+}
+
+/// About how many bytes a value takes.
+fn size(v: &Json) -> usize {
+    let own = size_of::<Json>();
+    match v {
+        Json::Null | Json::Bool(_) => own,
+        Json::Number(t) | Json::Text(t) => own + t.len(),
+        Json::List(items) => own + items.iter().map(size).sum::<usize>(),
+        Json::Map(entries) => own + entries.iter().map(|(k, v)| size_of::<String>() + k.len() + size(v)).sum::<usize>(),
+    }
+}
+
+pub(super) fn evaluate(node: &Node, input: &Json, budget: &Budget) -> Result<Json, PathError> {
+    let found = find(node, input, budget)?;
+    budget.spend(size(&found))?;
+    Ok(found)
+}
+
+fn find(node: &Node, input: &Json, budget: &Budget) -> Result<Json, PathError> {
     Ok(match node {
         Node::This | Node::Given(_) => input.clone(),
         Node::Field(name) => input.get(name).cloned().unwrap_or(Json::Null),
@@ -22,16 +58,16 @@ pub(super) fn evaluate(node: &Node, input: &Json) -> Result<Json, PathError> {
             Json::List(items) => Json::List(slice(items, *from, *to, *step)),
             _ => Json::Null,
         },
-        Node::Then(first, second) => evaluate(second, &evaluate(first, input)?)?,
-        Node::Each(list, then) => match evaluate(list, input)? {
-            Json::List(items) => each(items.iter(), then)?,
+        Node::Then(first, second) => evaluate(second, &evaluate(first, input, budget)?, budget)?,
+        Node::Each(list, then) => match evaluate(list, input, budget)? {
+            Json::List(items) => each(items.iter(), then, budget)?,
             _ => Json::Null,
         },
-        Node::EachValue(map, then) => match evaluate(map, input)? {
-            Json::Map(entries) => each(entries.iter().map(|(_, v)| v), then)?,
+        Node::EachValue(map, then) => match evaluate(map, input, budget)? {
+            Json::Map(entries) => each(entries.iter().map(|(_, v)| v), then, budget)?,
             _ => Json::Null,
         },
-        Node::Flat(list) => match evaluate(list, input)? {
+        Node::Flat(list) => match evaluate(list, input, budget)? {
             Json::List(items) => {
                 let mut flat = Vec::new();
                 for item in items {
@@ -44,40 +80,42 @@ pub(super) fn evaluate(node: &Node, input: &Json) -> Result<Json, PathError> {
             }
             _ => Json::Null,
         },
-        Node::Filter(list, condition, then) => match evaluate(list, input)? {
+        Node::Filter(list, condition, then) => match evaluate(list, input, budget)? {
             Json::List(items) => {
                 let mut kept = Vec::new();
                 for item in items {
-                    if is_true(&evaluate(condition, &item)?) {
+                    if is_true(&evaluate(condition, &item, budget)?) {
                         kept.push(item);
                     }
                 }
-                each(kept.iter(), then)?
+                each(kept.iter(), then, budget)?
             }
             _ => Json::Null,
         },
         Node::List(_) | Node::Map(_) if *input == Json::Null => Json::Null,
-        Node::List(nodes) => Json::List(nodes.iter().map(|n| evaluate(n, input)).collect::<Result<_, _>>()?),
+        Node::List(nodes) => Json::List(nodes.iter().map(|n| evaluate(n, input, budget)).collect::<Result<_, _>>()?),
         Node::Map(entries) => {
-            let entry = |(k, n): &(String, Node)| Ok((Zeroizing::new(k.clone()), evaluate(n, input)?));
+            let entry = |(k, n): &(String, Node)| Ok((Zeroizing::new(k.clone()), evaluate(n, input, budget)?));
             Json::Map(entries.iter().map(entry).collect::<Result<_, PathError>>()?)
         }
-        Node::Compare(order, left, right) => compare(*order, &evaluate(left, input)?, &evaluate(right, input)?),
+        Node::Compare(order, left, right) => {
+            compare(*order, &evaluate(left, input, budget)?, &evaluate(right, input, budget)?)
+        }
         Node::And(left, right) => {
-            let left = evaluate(left, input)?;
-            if is_true(&left) { evaluate(right, input)? } else { left }
+            let left = evaluate(left, input, budget)?;
+            if is_true(&left) { evaluate(right, input, budget)? } else { left }
         }
         Node::Or(left, right) => {
-            let left = evaluate(left, input)?;
-            if is_true(&left) { left } else { evaluate(right, input)? }
+            let left = evaluate(left, input, budget)?;
+            if is_true(&left) { left } else { evaluate(right, input, budget)? }
         }
-        Node::Not(inner) => Json::Bool(!is_true(&evaluate(inner, input)?)),
-        Node::Call(name, arguments) => functions::call(name, arguments, input)?,
+        Node::Not(inner) => Json::Bool(!is_true(&evaluate(inner, input, budget)?)),
+        Node::Call(name, arguments) => functions::call(name, arguments, input, budget)?,
     })
 }
 
-fn each<'a>(items: impl Iterator<Item = &'a Json>, then: &Node) -> Result<Json, PathError> {
-    let found = items.map(|i| evaluate(then, i)).filter(|v| !matches!(v, Ok(Json::Null)));
+fn each<'a>(items: impl Iterator<Item = &'a Json>, then: &Node, budget: &Budget) -> Result<Json, PathError> {
+    let found = items.map(|i| evaluate(then, i, budget)).filter(|v| !matches!(v, Ok(Json::Null)));
     Ok(Json::List(found.collect::<Result<_, _>>()?))
 }
 
