@@ -18,6 +18,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 const WRITERS: usize = 8;
+/// After so many rounds a new folder is begun: every round looks at all that the folder holds, which grows with each.
+const ROUNDS_OF_A_FOLDER: u64 = 100;
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
 /// The example that serves a folder; built along with the tests.
@@ -135,11 +137,16 @@ async fn what_was_acknowledged_survives_sigkill_under_load() {
         return;
     }
     let rounds = std::env::var("DRUSE_KILL_ROUNDS").ok().and_then(|r| r.parse().ok()).unwrap_or(3u64);
-    let dir = tempfile::tempdir().unwrap();
-    let data = dir.path().join("data");
-    let done = Arc::new(Mutex::new(Acknowledged::default()));
+    let mut dir = tempfile::tempdir().unwrap();
+    let mut done = Arc::new(Mutex::new(Acknowledged::default()));
     let mut last = 0;
     for round in 0..rounds {
+        if round % ROUNDS_OF_A_FOLDER == 0 {
+            dir = tempfile::tempdir().unwrap();
+            done = Arc::default();
+            last = 0;
+        }
+        let data = dir.path().join("data");
         let mut running = start(&data);
         let writers: Vec<_> = (0..WRITERS)
             .map(|w| tokio::spawn(write(running.client.clone(), running.url.clone(), w, round, done.clone())))
