@@ -131,19 +131,6 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
 }
 
 fn make(args: &Args, globals: &Globals) -> Result<Diff, CliError> {
-    let place = Located::around(&args.path).map_err(CliError::new)?;
-    let revision = |rev: &str| place.at(rev).map_err(CliError::new);
-    let head_input = args.head.as_deref().map_or_else(|| place.on_disk().map_err(CliError::new), revision)?;
-    let (base_input, base_name) = match &args.base_path {
-        Some(path) => (locate(path).map_err(CliError::new)?, path.display().to_string()),
-        None if args.merge_base => {
-            let head = args.head.as_deref().unwrap_or("HEAD");
-            let base = druse_source::git_tree::merge_base(&args.path, &args.base, head).map_err(CliError::new)?;
-            (revision(&base)?, format!("merge base of {} and {head}", args.base))
-        }
-        None => (revision(&args.base)?, args.base.clone()),
-    };
-    let head_name = args.head.clone().unwrap_or_else(|| "working tree".into());
     let tree = TreeArgs {
         path: args.path.clone(),
         rev: None,
@@ -154,8 +141,17 @@ fn make(args: &Args, globals: &Globals) -> Result<Diff, CliError> {
     let fetcher = fetcher(globals)?;
     let memo = memo(globals, Memo::new);
     let sources = |input: &TreeInput| Sources::with_memo(input.clone(), Arc::clone(&fetcher), Arc::clone(&memo));
+    let place = Located::around(&args.path).map_err(CliError::new)?;
+    let head_input = match &args.head {
+        Some(rev) => place.at(rev),
+        None => place.on_disk(),
+    };
+    let head_input = head_input.map_err(CliError::new)?;
+    // Files are read while the folders of the older revision are unpacked.
+    let (head_sources, base) = rayon::join(|| sources(&head_input), || older_side(args, &place));
+    let (base_input, base_name) = base?;
+    let head_name = args.head.clone().unwrap_or_else(|| "working tree".into());
     // What is on disk has been read already: of the other only what differs must be.
-    let head_sources = sources(&head_input);
     let base_sources = sources(&base_input);
     // The second renders only what it reads otherwise than the first.
     let plans = |secrets: SecretValues| {
@@ -182,6 +178,19 @@ fn make(args: &Args, globals: &Globals) -> Result<Diff, CliError> {
     // The process ends soon: giving its memory back piece by piece would only take time.
     std::mem::forget((base, head, base_sources, head_sources, memo));
     Ok(diff)
+}
+
+/// The tree that changes are shown from, and what it is called.
+fn older_side(args: &Args, place: &Located) -> Result<(TreeInput, String), CliError> {
+    if let Some(path) = &args.base_path {
+        return Ok((locate(path).map_err(CliError::new)?, path.display().to_string()));
+    }
+    if !args.merge_base {
+        return Ok((place.at(&args.base).map_err(CliError::new)?, args.base.clone()));
+    }
+    let head = args.head.as_deref().unwrap_or("HEAD");
+    let base = druse_source::git_tree::merge_base(&args.path, &args.base, head).map_err(CliError::new)?;
+    Ok((place.at(&base).map_err(CliError::new)?, format!("merge base of {} and {head}", args.base)))
 }
 
 fn side<'a>(plan: &'a Plan, input: &'a TreeInput, name: String) -> Side<'a> {
