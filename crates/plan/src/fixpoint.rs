@@ -150,7 +150,7 @@ impl State<'_> {
             kinds,
         };
         let outputs: BTreeMap<UnitId, Done> =
-            candidates.par_iter().map(|(id, def)| (id.clone(), self.render(id, def, &world))).collect();
+            self.render_all(&candidates.iter().collect::<Vec<_>>(), &world).into_iter().collect();
         // Who renders whom: by id, or by place where the id changes on the way (a namespace or prefix set).
         let by_place: HashMap<(&str, &str), &UnitId> =
             candidates.iter().filter_map(|(id, o)| Some(((o.provenance.file.as_deref()?, o.name()), id))).collect();
@@ -317,19 +317,13 @@ impl State<'_> {
                 // releases need a second rendering.
                 let fresh: Vec<ServedKind> = releases
                     .par_iter()
+                    .with_max_len(1)
                     .filter(|(id, _)| !self.outputs.contains_key(*id))
                     .flat_map_iter(|(id, definition)| chart_kinds(self.context, id, definition, &world))
                     .collect();
-                let world = self.world(&fresh);
-                releases
-                    .par_iter()
-                    .map(|(id, definition)| ((*id).clone(), self.render(id, definition, &world)))
-                    .collect()
+                self.render_all(&releases, &self.world(&fresh))
             } else {
-                kustomizations
-                    .par_iter()
-                    .map(|(id, definition)| ((*id).clone(), self.render(id, definition, &world)))
-                    .collect()
+                self.render_all(&kustomizations, &world)
             };
             for (id, done) in rendered {
                 if !done.output.reads.withheld.is_empty() {
@@ -342,6 +336,16 @@ impl State<'_> {
             }
         }
         false
+    }
+
+    /// Renders units in parallel. They differ in size by far: each is a task of its own, so that no thread waits while
+    /// another has several before it.
+    fn render_all(&self, units: &[(&UnitId, &Arc<Object>)], world: &World) -> Vec<(UnitId, Done)> {
+        units
+            .par_iter()
+            .with_max_len(1)
+            .map(|(id, definition)| ((*id).clone(), self.render(id, definition, world)))
+            .collect()
     }
 
     fn render(&self, id: &UnitId, definition: &Arc<Object>, world: &World) -> Done {
