@@ -176,3 +176,32 @@ async fn aggregated_roles_gather_what_is_labelled_for_them() {
     let seen = until(&s, &path, |_, o| has(o)).await;
     assert!(has(&seen.last().unwrap().1));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bound_pod_knows_its_nodes_zone_and_is_the_one_that_was_meant() {
+    let server = furnished().await;
+    let s = server.service();
+    let zone = "topology.kubernetes.io/zone";
+    let node = format!(r#"{{"metadata":{{"name":"n","labels":{{"{zone}":"z","other":"o"}}}}}}"#);
+    assert_eq!(send(&s, "POST", "/api/v1/nodes", &node).await.0, 201);
+    let (_, made) = send(&s, "POST", PODS, &pod("p", "")).await;
+    let binding = |meta: &str| format!(r#"{{"metadata":{{"name":"p"{meta}}},"target":{{"kind":"Node","name":"n"}}}}"#);
+    let to = format!("{PODS}/p/binding");
+    let (code, no) = send(&s, "POST", &to, &binding(r#","uid":"another""#)).await;
+    assert!(code == 409 && no.str_at(["message"]).unwrap().contains("Precondition failed: UID"), "{no:?}");
+    let nominated = r#"{"status":{"nominatedNodeName":"n"}}"#;
+    assert_eq!(send(&s, "PATCH", &format!("{PODS}/p/status"), nominated).await.0, 200);
+    let uid = format!(r#","uid":"{}""#, made["metadata"]["uid"].as_str().unwrap());
+    assert_eq!(send(&s, "POST", &to, &binding(&uid)).await.0, 201);
+    let (_, bound) = send(&s, "GET", &format!("{PODS}/p"), "").await;
+    assert_eq!(bound.str_at(["spec", "nodeName"]), Some("n"));
+    assert_eq!(bound.at(["status", "nominatedNodeName"]), None);
+    let labels = bound["metadata"]["labels"].as_map().unwrap();
+    assert_eq!((labels.len(), labels.get(zone).and_then(|z| z.as_str())), (1, Some("z")));
+
+    let gated = r#"{"metadata":{"name":"g"},"spec":{"schedulingGates":[{"name":"a"}],"containers":[{"name":"c","image":"i"}]}}"#;
+    assert_eq!(send(&s, "POST", PODS, gated).await.0, 201);
+    let (code, no) = send(&s, "POST", &format!("{PODS}/g/binding"), &binding("").replace("\"p\"", "\"g\"")).await;
+    let words = "Operation cannot be fulfilled on pods/binding \"g\": pod g has non-empty .spec.schedulingGates";
+    assert_eq!((code, no.str_at(["message"])), (409, Some(words)));
+}

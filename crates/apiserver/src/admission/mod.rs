@@ -120,6 +120,7 @@ impl Chain {
                 Box::new(storage::ClaimResize),
                 Box::new(pods::RuntimeClass),
                 Box::new(certificates::Certificates),
+                Box::new(nodes::PodTopologyLabels),
                 Box::new(escalation::Escalation),
                 Box::new(policies::Policies::default()),
                 Box::new(webhooks::Validating::default()),

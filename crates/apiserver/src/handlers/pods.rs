@@ -41,29 +41,42 @@ pub async fn bind(call: &Call) -> Answer {
         let text = if let [one] = all.as_slice() { one.clone() } else { format!("[{}]", all.join(", ")) };
         return Err(Status::new(500, "", text));
     }
-    let annotations = body.at(["metadata", "annotations"]).cloned();
+    let wanted = |key: &str| body.at(["metadata", key]).filter(|v| v.as_str().is_some_and(|t| !t.is_empty())).cloned();
+    let (uid, version) = (wanted("uid"), wanted("resourceVersion"));
     change(call, name, "binding", Mode::System, dry, &mut |old, _| {
+        let refuse = |why: String| Err(Status::conflict(Named { group: "", resource: "pods/binding", name }, why));
         if old.str_at(["metadata", "deletionTimestamp"]).is_some() {
-            return Err(Status::conflict(
-                Named { group: "", resource: "pods/binding", name },
-                format!("pod {name} is being deleted, cannot be assigned to a host"),
-            ));
+            return refuse(format!("pod {name} is being deleted, cannot be assigned to a host"));
         }
         if let Some(is) = old.str_at(["spec", "nodeName"]).filter(|n| !n.is_empty()) {
-            return Err(Status::conflict(
-                Named { group: "", resource: "pods/binding", name },
-                format!("pod {name} is already assigned to node \"{is}\""),
-            ));
+            return refuse(format!("pod {name} is already assigned to node \"{is}\""));
+        }
+        if !old["spec"]["schedulingGates"].items().is_empty() {
+            return refuse(format!("pod {name} has non-empty .spec.schedulingGates"));
         }
         let mut new = old.clone();
         if let Some(spec) = new.make_map_at(["spec"]) {
             spec.insert("nodeName", node.as_str());
         }
-        if let (Some(a), Some(m)) =
-            (annotations.as_ref().and_then(Value::as_map), new.make_map_at(["metadata", "annotations"]))
-        {
-            for (k, v) in a.iter() {
-                m.insert(k.clone(), v.clone());
+        // Who is bound needs no place held any more.
+        if let Some(status) = new.make_map_at(["status"]) {
+            status.remove("nominatedNodeName");
+        }
+        for key in ["annotations", "labels"] {
+            if let (Some(more), Some(m)) =
+                (body.at(["metadata", key]).and_then(Value::as_map), new.make_map_at(["metadata", key]))
+            {
+                for (k, v) in more.iter() {
+                    m.insert(k.clone(), v.clone());
+                }
+            }
+        }
+        // The state that the binding is meant for, if it says so.
+        if let Some(m) = new.make_map_at(["metadata"]) {
+            for (key, value) in [("uid", &uid), ("resourceVersion", &version)] {
+                if let Some(v) = value {
+                    m.insert(key, v.clone());
+                }
             }
         }
         set_condition(&mut new, "PodScheduled", &[]);
