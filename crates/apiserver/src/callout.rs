@@ -17,6 +17,7 @@ use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use tokio::sync::mpsc;
 
 use crate::server::Shared;
+use crate::trust::Bundle;
 
 /// Marks what is simulated, and says what about it.
 pub const SIMULATED: &str = "druse.dev/simulated";
@@ -135,14 +136,9 @@ fn tls(ca_bundle: &str) -> Result<rustls::ClientConfig, Failure> {
     }
     let bad = |why: &dyn std::fmt::Display| format!("unable to load root certificates: {why}");
     let pem = base64::engine::general_purpose::STANDARD.decode(ca_bundle).map_err(|e| bad(&e))?;
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        roots.add(certificate.map_err(|e| bad(&e))?).map_err(|e| bad(&e))?;
-    }
-    if roots.is_empty() {
-        return Err(bad(&"no valid certificate in the bundle"));
-    }
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let bundle = Bundle::new(certificates.map_err(|e| bad(&e))?, provider).map_err(|e| bad(&e))?;
+    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(bundle)).with_no_client_auth())
 }
 
 /// Why a call failed, as the Go client says it where people know the words.
@@ -159,7 +155,7 @@ fn why(e: &reqwest::Error, addresses: &[SocketAddr]) -> String {
         _ if text.contains("UnknownIssuer") => {
             "tls: failed to verify certificate: x509: certificate signed by unknown authority".into()
         }
-        _ if text.contains("Expired") => {
+        _ if text.contains("Expired") || text.contains("NotValidYet") => {
             "tls: failed to verify certificate: x509: certificate has expired or is not yet valid".into()
         }
         _ => text,

@@ -38,6 +38,7 @@ pub mod status;
 pub mod store;
 mod strategy;
 mod table;
+mod trust;
 pub mod validate;
 mod warnings;
 

@@ -13,6 +13,7 @@ use druse_apiserver::{ApiServer, ApiService};
 use druse_object::{Value, json};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
 const B64: base64::engine::GeneralPurpose = base64::engine::general_purpose::STANDARD;
 
@@ -26,6 +27,12 @@ struct Hook {
 
 impl Hook {
     async fn start(answer: impl Fn(&str, &Value) -> String + Send + Sync + 'static) -> Self {
+        let [authority, certificate, key] = Self::certificates();
+        Self::with(&authority, &certificate, &key, answer).await
+    }
+
+    /// An authority, a certificate that it has signed, and the key of this one: PEM.
+    fn certificates() -> [String; 3] {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut authority = rcgen::CertificateParams::default();
         authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -34,14 +41,24 @@ impl Hook {
         let names = ["localhost".to_owned(), "hook.default.svc".to_owned()];
         let own = rcgen::KeyPair::generate().unwrap();
         let certificate = rcgen::CertificateParams::new(names).unwrap().signed_by(&own, &issuer).unwrap();
+        [ca.pem(), certificate.pem(), own.serialize_pem()]
+    }
+
+    /// Serves with a certificate; clients are told to trust `trusted`.
+    async fn with(
+        trusted: &str,
+        certificate: &str,
+        key: &str,
+        answer: impl Fn(&str, &Value) -> String + Send + Sync + 'static,
+    ) -> Self {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(
-                vec![certificate.der().clone()],
-                rustls::pki_types::PrivateKeyDer::try_from(own.serialize_der()).unwrap(),
+                vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()],
+                PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
             )
             .unwrap();
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
@@ -71,7 +88,7 @@ impl Hook {
                 });
             }
         });
-        Self { address, ca_bundle: B64.encode(ca.pem()), asked }
+        Self { address, ca_bundle: B64.encode(trusted), asked }
     }
 
     fn url(&self, path: &str) -> String {
@@ -340,4 +357,40 @@ async fn objects_of_a_crd_are_converted_by_its_webhook() {
     let (_, list) = send(&s, "GET", &things("v1"), "").await;
     assert_eq!(list["items"].items()[0].str_at(["spec", "colour"]), Some("red"));
     assert_eq!(list["items"].items()[0].str_at(["apiVersion"]), Some("example.com/v1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_whose_bundle_is_its_own_certificate_is_trusted() {
+    let allow = |_: &str, r: &Value| verdict(r, r#""allowed":true"#);
+    let [_, certificate, key] = Hook::certificates();
+    // One that is signed by an authority nobody names, and one that could be an authority itself.
+    let signed = Hook::with(&certificate, &certificate, &key, allow).await;
+    let own_key = rcgen::KeyPair::generate().unwrap();
+    let mut own = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    own.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let pem = own.self_signed(&own_key).unwrap().pem();
+    let self_signed = Hook::with(&pem, &pem, &own_key.serialize_pem(), allow).await;
+    let server = bare().await;
+    let s = server.service();
+    configure(&s, VALIDATING, "signed", &signed.url("/"), "").await;
+    configure(&s, VALIDATING, "self-signed", &self_signed.url("/"), "").await;
+    let (code, made) = send(&s, "POST", MAPS, r#"{"metadata":{"name":"a"}}"#).await;
+    assert_eq!(code, 201, "{made:?}");
+    assert_eq!((signed.asked().len(), self_signed.asked().len()), (1, 1));
+
+    // It is trusted for its own names and in its own time only.
+    let elsewhere = signed.url("/").replace("localhost", "127.0.0.1");
+    own.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let old = own.self_signed(&own_key).unwrap().pem();
+    let old = Hook::with(&old, &old, &own_key.serialize_pem(), allow).await;
+    for (name, config, words) in [
+        ("elsewhere", elsewhere, "not valid for name"),
+        ("old", old.url("/"), "certificate has expired or is not yet valid"),
+    ] {
+        configure(&s, VALIDATING, name, &config, "").await;
+        let (code, no) = send(&s, "POST", MAPS, &format!(r#"{{"metadata":{{"name":"{name}"}}}}"#)).await;
+        assert!(code == 500 && no.str_at(["message"]).unwrap().contains(words), "{no:?}");
+        let path = format!("/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/{name}");
+        assert_eq!(send(&s, "DELETE", &path, "").await.0, 200);
+    }
 }

@@ -1,6 +1,9 @@
-//! The subject of a client certificate: common name (the user) and organisations (the groups).
+//! What is read of certificates: the subject of a client's (common name, the user, and organisations, the groups), and
+//! from when until when one is valid.
 //!
-//! The certificate itself is verified by the TLS layer; this only walks its DER as far as the subject.
+//! Certificates are verified elsewhere; this only walks their DER as far as the subject.
+
+use std::ops::RangeInclusive;
 
 use super::User;
 
@@ -25,20 +28,49 @@ fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 const ORGANIZATION: &[u8] = &[0x55, 0x04, 0x0a];
 
-/// The user a certificate (DER) stands for; `None` when it has no common name.
-#[must_use]
-pub fn subject(certificate: &[u8]) -> Option<User> {
+const VALIDITY: usize = 3;
+const SUBJECT: usize = 4;
+
+/// A field of a certificate (DER): serial, algorithm, issuer, validity, subject.
+fn field(certificate: &[u8], n: usize) -> Option<&[u8]> {
     let (_, certificate, _) = element(certificate)?;
     let (_, mut tbs, _) = element(certificate)?;
-    // version [0] (optional), serial, algorithm, issuer, validity, subject
+    // A version may stand before them.
     let (tag, _, rest) = element(tbs)?;
     if tag == 0xa0 {
         tbs = rest;
     }
-    for _ in 0..4 {
+    for _ in 0..n {
         tbs = element(tbs)?.2;
     }
-    let mut user = named(element(tbs)?.1)?;
+    Some(element(tbs)?.1)
+}
+
+/// From when until when a certificate (DER) is valid, in seconds since 1970.
+#[must_use]
+pub fn validity(certificate: &[u8]) -> Option<RangeInclusive<i64>> {
+    let (first, from, rest) = element(field(certificate, VALIDITY)?)?;
+    let (last, to, _) = element(rest)?;
+    Some(seconds(first, from)?..=seconds(last, to)?)
+}
+
+/// A time of a certificate: `YYMMDDhhmmssZ` (from 1950 to 2049) or `YYYYMMDDhhmmssZ`.
+fn seconds(tag: u8, text: &[u8]) -> Option<i64> {
+    const TWO_DIGITS: u8 = 0x17;
+    let text = std::str::from_utf8(text).ok()?;
+    let text = match tag {
+        TWO_DIGITS if text >= "5" => format!("19{text}"),
+        TWO_DIGITS => format!("20{text}"),
+        _ => text.to_owned(),
+    };
+    let time = jiff::civil::DateTime::strptime("%Y%m%d%H%M%SZ", text).ok()?;
+    Some(time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second())
+}
+
+/// The user a certificate (DER) stands for; `None` when it has no common name.
+#[must_use]
+pub fn subject(certificate: &[u8]) -> Option<User> {
+    let mut user = named(field(certificate, SUBJECT)?)?;
     user.groups.push("system:authenticated".into());
     Some(user)
 }
@@ -72,4 +104,21 @@ fn named(mut name: &[u8]) -> Option<User> {
         }
     }
     Some(User::new(common?, &groups))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_in_both_forms() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut p = rcgen::CertificateParams::default();
+        p.not_before = rcgen::date_time_ymd(1999, 12, 31);
+        p.not_after = rcgen::date_time_ymd(2060, 1, 1);
+        let made = p.self_signed(&key).unwrap();
+        assert_eq!(validity(made.der()), Some(946_598_400..=2_840_140_800));
+        assert_eq!(validity(b"0"), None);
+    }
 }
