@@ -1,7 +1,7 @@
 //! Content negotiation: what a client sends, and what it can read.
 //!
-//! JSON and YAML are spoken for everything, protobuf for built-in kinds and for bare metadata. CBOR is not spoken:
-//! who reads nothing else is refused (406); clients that ask for it offer JSON beside it.
+//! JSON and YAML are spoken for everything, protobuf for built-in kinds and for bare metadata. CBOR is not spoken, as
+//! upstream leaves it off: who reads nothing else is refused (406), and so is who writes it (415).
 
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE};
@@ -36,6 +36,27 @@ pub enum Shape {
     Discovery(bool),
 }
 
+/// In which version of `meta.k8s.io` tables and bare metadata are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MetaVersion {
+    /// The one of today.
+    #[default]
+    V1,
+    /// The one before: the same in other words.
+    V1beta1,
+}
+
+impl MetaVersion {
+    /// As objects say it.
+    #[must_use]
+    pub fn api_version(self) -> &'static str {
+        match self {
+            Self::V1 => "meta.k8s.io/v1",
+            Self::V1beta1 => "meta.k8s.io/v1beta1",
+        }
+    }
+}
+
 /// What was agreed on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Accepted {
@@ -43,11 +64,27 @@ pub struct Accepted {
     pub format: Format,
     /// The shape.
     pub shape: Shape,
+    /// The version of that shape.
+    pub meta: MetaVersion,
 }
 
-/// What is spoken of custom resources, tables and documents.
+/// What is asked for, as far as it decides what is spoken of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// A document: discovery, a version.
+    Document,
+    /// A built-in resource. Its routes know whole media types only; a collection's may be watched.
+    BuiltIn {
+        /// Whether it can be watched.
+        streams: bool,
+    },
+    /// A custom resource.
+    Custom,
+}
+
 const TEXTS: &str = "application/json, application/yaml";
 const ACCEPTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+const STREAMS: &str = ", application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
 
 /// The content type of protobuf.
 pub const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
@@ -70,20 +107,22 @@ fn ranges(headers: &HeaderMap) -> Vec<Range<'_>> {
     out
 }
 
-/// Agrees on an answer's form. `protobuf` says whether what is asked for is a kind with a protobuf form.
+/// Agrees on an answer's form.
 ///
 /// # Errors
 /// 406 when the client reads nothing that is spoken.
-pub fn accept(headers: &HeaderMap, pretty: bool, protobuf: bool) -> Result<Accepted, Status> {
+pub fn accept(headers: &HeaderMap, pretty: bool, asked: Asked) -> Result<Accepted, Status> {
     let list = ranges(headers);
     let json = if pretty { Format::Pretty } else { Format::Json };
     if list.is_empty() {
-        return Ok(Accepted { format: json, shape: Shape::Object });
+        return Ok(Accepted { format: json, ..Accepted::default() });
     }
-    // Built-in kinds stand behind a router that knows whole media types only.
     let routed = |r: &Range<'_>| r.kind == "*/*" || ACCEPTED.split(", ").any(|a| a == r.kind);
-    if protobuf && !list.iter().any(routed) {
-        let message = format!("406: Not Acceptable\n\nAvailable representations: {ACCEPTED}");
+    if let Asked::BuiltIn { streams } = asked
+        && !list.iter().any(routed)
+    {
+        let streams = if streams { STREAMS } else { "" };
+        let message = format!("406: Not Acceptable\n\nAvailable representations: {ACCEPTED}{streams}");
         return Err(Status { details: Some(druse_object::Map::new()), ..Status::new(406, "NotAcceptable", message) });
     }
     for r in &list {
@@ -107,16 +146,17 @@ pub fn accept(headers: &HeaderMap, pretty: bool, protobuf: bool) -> Result<Accep
             _ => continue,
         };
         let written = match shape {
-            Shape::Object => protobuf,
+            Shape::Object => matches!(asked, Asked::BuiltIn { .. }),
             Shape::Metadata => true,
             _ => false,
         };
         if format == Format::Protobuf && !written {
             continue;
         }
-        return Ok(Accepted { format, shape });
+        let meta = if param("v") == Some("v1beta1") { MetaVersion::V1beta1 } else { MetaVersion::V1 };
+        return Ok(Accepted { format, shape, meta });
     }
-    Err(Status::not_acceptable(if protobuf { ACCEPTED } else { TEXTS }))
+    Err(Status::not_acceptable(if asked == Asked::Document { TEXTS } else { ACCEPTED }))
 }
 
 /// What encoding a request body has.

@@ -9,7 +9,7 @@ use http::{HeaderValue, Response, StatusCode};
 
 use crate::body::Body;
 use crate::convert;
-use crate::negotiate::{Accepted, Format, PROTOBUF, Shape};
+use crate::negotiate::{Accepted, Format, MetaVersion, PROTOBUF, Shape};
 use crate::protobuf;
 use crate::registry::Resource;
 use crate::server::Shared;
@@ -136,8 +136,8 @@ impl View {
 
     fn shape_value(&self, v: Value, columns: bool) -> Value {
         match self.accepted.shape {
-            Shape::Table => table::of(&self.resource, &self.version, &[v], None, self.include, columns),
-            Shape::Metadata => metadata_only(&v),
+            Shape::Table => table::of(self, &[v], None, columns),
+            Shape::Metadata => metadata_only(&v, self.accepted.meta),
             _ => v,
         }
     }
@@ -199,12 +199,13 @@ impl View {
     #[must_use]
     pub fn list_of(&self, values: Vec<Value>, meta: Map) -> Response<Body> {
         let out = match self.accepted.shape {
-            Shape::Table => table::of(&self.resource, &self.version, &values, Some(meta), self.include, true),
+            Shape::Table => table::of(self, &values, Some(meta), true),
             Shape::Metadata => {
-                let items: Vec<Value> = values.iter().map(metadata_only).collect();
+                let version = self.accepted.meta;
+                let items: Vec<Value> = values.iter().map(|v| metadata_only(v, version)).collect();
                 let mut m = Map::new();
                 m.insert("kind", "PartialObjectMetadataList");
-                m.insert("apiVersion", "meta.k8s.io/v1");
+                m.insert("apiVersion", version.api_version());
                 m.insert("metadata", meta);
                 m.insert("items", items);
                 Value::Map(m)
@@ -234,10 +235,10 @@ impl View {
 
 /// An object's metadata as `PartialObjectMetadata`.
 #[must_use]
-pub fn metadata_only(v: &Value) -> Value {
+pub fn metadata_only(v: &Value, version: MetaVersion) -> Value {
     let mut m = Map::new();
     m.insert("kind", "PartialObjectMetadata");
-    m.insert("apiVersion", "meta.k8s.io/v1");
+    m.insert("apiVersion", version.api_version());
     m.insert("metadata", v["metadata"].clone());
     Value::Map(m)
 }

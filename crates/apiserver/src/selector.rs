@@ -287,6 +287,21 @@ const FIELDS: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// The terms of a field selector: field, whether it shall be equal, and the value as written.
+///
+/// # Errors
+/// 400 when it is malformed.
+pub fn field_terms(text: &str) -> Result<Vec<(&str, bool, &str)>, Status> {
+    split_terms(text)
+        .into_iter()
+        .map(|term| match (term.split_once("!="), term.split_once("=="), term.split_once('=')) {
+            (Some((k, v)), _, _) => Ok((k, false, v)),
+            (_, Some((k, v)), _) | (_, _, Some((k, v))) => Ok((k, true, v)),
+            _ => Err(Status::bad_request(format!("invalid selector: '{text}'; can't understand '{term}'"))),
+        })
+        .collect()
+}
+
 impl FieldSelector {
     /// Reads `metadata.name=a,status.phase!=Running` for a type.
     ///
@@ -294,14 +309,7 @@ impl FieldSelector {
     /// 400 when it is malformed or names a field the type cannot be selected by.
     pub fn parse(text: &str, resource: &Resource, version: &str) -> Result<Self, Status> {
         let mut out = Vec::new();
-        for term in split_terms(text) {
-            let (key, equal, value) = match (term.split_once("!="), term.split_once("=="), term.split_once('=')) {
-                (Some((k, v)), _, _) => (k, false, v),
-                (_, Some((k, v)), _) | (_, _, Some((k, v))) => (k, true, v),
-                _ => {
-                    return Err(Status::bad_request(format!("invalid selector: '{text}'; can't understand '{term}'")));
-                }
-            };
+        for (key, equal, value) in field_terms(text)? {
             let known = FIELDS.iter().find(|(r, _)| *r == resource.stored_as).map(|(_, f)| *f);
             // The newer events group names the same fields differently.
             let key: Str = match (resource.group.as_str(), key.strip_prefix("regarding.")) {

@@ -102,3 +102,15 @@ async fn extension_servers_find_whom_they_trust() {
     let (_, found) = send(&server.service(), "GET", &tracking, "").await;
     assert_eq!(found["data"]["since"].as_str().map(str::len), Some("2026-01-02".len()));
 }
+
+#[tokio::test]
+async fn a_review_of_rules_answers_with_nothing_of_the_question() {
+    let server = bare().await;
+    let review = r#"{"metadata":{"name":"a"},"spec":{"namespace":"x"}}"#;
+    let path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews";
+    let (code, answer) = send(&server.service(), "POST", path, review).await;
+    let empty = |key: &str| answer[key].as_map().is_some_and(|m| m.is_empty());
+    assert!(code == 201 && empty("metadata") && empty("spec"), "{answer:?}");
+    let all = |rule: &Value| rule["verbs"].items().iter().any(|v| v.as_str() == Some("*"));
+    assert!(answer["status"]["resourceRules"].items().iter().any(all));
+}

@@ -94,7 +94,11 @@ impl Call {
         if outside || (resource.namespaced && info.namespace.is_empty() && !info.name.is_empty()) {
             return Err(Status::no_resource());
         }
-        let accepted = negotiate::accept(&headers, info.query.flag("pretty"), !resource.custom)?;
+        let asked = match resource.custom {
+            true => negotiate::Asked::Custom,
+            false => negotiate::Asked::BuiltIn { streams: method == Method::GET && info.name.is_empty() },
+        };
+        let accepted = negotiate::accept(&headers, info.query.flag("pretty"), asked)?;
         let include = match info.query.get("includeObject") {
             Some("None") => Include::None,
             Some("Object") => Include::Object,

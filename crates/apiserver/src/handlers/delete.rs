@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use druse_object::{Map, Value};
+use druse_object::Value;
 
 use super::create::Made;
 use super::{Answer, Call};
@@ -138,25 +138,13 @@ fn returns_object(call: &Call) -> bool {
 /// DELETE on a collection.
 pub async fn collection(call: &Call) -> Answer {
     let options = Options::of(call)?;
-    let selector = super::read::selector(call)?;
-    let page = call
-        .shared
-        .store
-        .list(&call.resource.stored_as, call.namespace(), None, usize::MAX, None)
-        .map_err(|e| Status::expired(e.to_string()))?;
-    let mut items = Vec::new();
-    for o in page.items.into_iter().filter(|o| selector.matches(o)) {
+    let (items, meta) = super::read::page(call)?;
+    for o in &items {
         let one = Call { info: call.info.clone(), ..call.for_namespace(&o.namespace) };
         match remove(&one, &o.name, &options).await {
-            Ok(_) => items.push(o),
-            Err(e) if e.reason == "NotFound" => {}
-            Err(e) => return Err(e),
+            Err(e) if e.reason != "NotFound" => return Err(e),
+            _ => {}
         }
-    }
-    let mut meta = Map::new();
-    meta.insert("resourceVersion", page.rv.to_string());
-    if call.resource.custom && call.view.accepted.shape == crate::negotiate::Shape::Object {
-        meta.insert("continue", "");
     }
     call.view.list(&items, meta)
 }

@@ -28,7 +28,7 @@ pub async fn path(shared: &Arc<Shared>, info: &RequestInfo, method: &Method, hea
         });
     }
     let json = |v: &Value| -> Answer {
-        let accepted = negotiate::accept(headers, info.query.flag("pretty"), false)?;
+        let accepted = negotiate::accept(headers, info.query.flag("pretty"), negotiate::Asked::Document)?;
         Ok(response::value(200, v, accepted.format))
     };
     match segments.as_slice() {

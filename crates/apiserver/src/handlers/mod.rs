@@ -1,5 +1,6 @@
 //! From an authorized request to an answer.
 
+mod access;
 mod call;
 mod create;
 mod delete;

@@ -123,6 +123,15 @@ fn invalid_options(errors: &[FieldError]) -> Status {
 
 /// GET on a collection.
 pub fn list(call: &Call) -> Answer {
+    let (items, meta) = page(call)?;
+    call.view.list(&items, meta)
+}
+
+/// The objects of a collection that a request selects, as far as its limit goes, and their list's metadata.
+///
+/// # Errors
+/// 400 and 422 for options that cannot be, 410 and 504 for states that are gone or not reached.
+pub fn page(call: &Call) -> Result<(Vec<Arc<Stored>>, Map), Status> {
     let query = &call.info.query;
     let selector = selector(call)?;
     let matching = query.get("resourceVersionMatch").unwrap_or_default();
@@ -223,5 +232,5 @@ pub fn list(call: &Call) -> Answer {
             meta.insert("remainingItemCount", remaining);
         }
     }
-    call.view.list(&items, meta)
+    Ok((items, meta))
 }

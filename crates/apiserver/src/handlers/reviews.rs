@@ -1,10 +1,9 @@
-//! Resources that only answer: tokens, and reviews of tokens, access and identity.
+//! Resources that only answer: tokens, and reviews of tokens and identity; those of access are judged in [`access`].
 
 use druse_object::{Map, Str, Value};
 
-use super::{Answer, Call};
+use super::{Answer, Call, access};
 use crate::admission::Operation;
-use crate::auth::{Attributes, Decision, User};
 use crate::field::{FieldError, go_quote};
 use crate::managed;
 use crate::response;
@@ -35,7 +34,9 @@ pub async fn create(call: &Call) -> Answer {
     let mut review = call.review(Operation::Create, "", "", Some(&mut object), None, dry);
     call.shared.admission.mutate(&call.shared, &mut review).await?;
     call.shared.admission.validate(&call.shared, &mut review).await?;
-    check_reviewed(call, &object)?;
+    if call.resource.group == access::GROUP {
+        access::check(call, &object)?;
+    }
     let status = match call.resource.plural.as_str() {
         "tokenreviews" => token_review(call, &object)?,
         "selfsubjectreviews" => {
@@ -43,18 +44,22 @@ pub async fn create(call: &Call) -> Answer {
             s.insert("userInfo", call.user.to_value());
             s
         }
-        "selfsubjectaccessreviews" => access(call, &call.user, &object["spec"])?,
+        "selfsubjectaccessreviews" => access::decide(call, &call.user, &object["spec"]),
         "subjectaccessreviews" | "localsubjectaccessreviews" => {
-            let user = reviewed_user(&object["spec"])?;
-            access(call, &user, &object["spec"])?
+            access::decide(call, &access::reviewed_user(&object["spec"]), &object["spec"])
         }
         "selfsubjectrulesreviews" if object.str_at(["spec", "namespace"]).is_none_or(str::is_empty) => {
             return Err(Status::bad_request("no namespace on request"));
         }
-        "selfsubjectrulesreviews" => rules(call, &object["spec"]),
+        "selfsubjectrulesreviews" => access::rules(call, &object["spec"]),
         _ => return Err(Status::method_not_supported()),
     };
     if let Some(m) = object.as_map_mut() {
+        if call.resource.plural == "selfsubjectrulesreviews" {
+            // Upstream answers with nothing of the question.
+            m.insert("metadata", Map::new());
+            m.insert("spec", Map::new());
+        }
         m.insert("status", status);
     }
     Ok(response::value(201, &object, call.view.accepted.format))
@@ -98,125 +103,6 @@ fn token_review(call: &Call, object: &Value) -> Result<Map, Status> {
         }
     }
     Ok(status)
-}
-
-/// What reviews of access must and must not say beside what is reviewed.
-fn check_reviewed(call: &Call, object: &Value) -> Result<(), Status> {
-    let refuse = |e: FieldError| Err(Status::invalid("authorization.k8s.io", "", "", &[e]));
-    let local = call.resource.plural == "localsubjectaccessreviews";
-    if call.resource.group != "authorization.k8s.io" {
-        return Ok(());
-    }
-    let meta = object.get("metadata").and_then(Value::as_map);
-    let said = meta
-        .is_some_and(|m| m.iter().any(|(k, v)| !v.is_null() && k != "managedFields" && !(local && k == "namespace")));
-    if said {
-        return refuse(FieldError::invalid("metadata", object["metadata"].clone(), "must be empty"));
-    }
-    let spec = &object["spec"];
-    if local && !spec["nonResourceAttributes"].is_null() {
-        let mut shown = Map::new();
-        for (name, key) in [("Path", "path"), ("Verb", "verb")] {
-            shown.insert(name, spec["nonResourceAttributes"][key].as_str().unwrap_or_default());
-        }
-        return refuse(FieldError::invalid("spec.nonResourceAttributes", shown, "disallowed on this kind of request"));
-    }
-    let asked = spec.str_at(["resourceAttributes", "namespace"]).unwrap_or_default();
-    if local && asked != call.namespace() {
-        let path = "spec.resourceAttributes.namespace";
-        return refuse(FieldError::invalid(path, asked, "must match metadata.namespace"));
-    }
-    Ok(())
-}
-
-fn attributes_of(spec: &Value) -> Attributes {
-    let text = |v: &Value, k: &str| Str::from(v[k].as_str().unwrap_or_default());
-    match spec.get("resourceAttributes") {
-        Some(r) => Attributes {
-            verb: text(r, "verb"),
-            namespace: text(r, "namespace"),
-            group: text(r, "group"),
-            resource: text(r, "resource"),
-            subresource: text(r, "subresource"),
-            name: text(r, "name"),
-            path: Str::default(),
-        },
-        None => {
-            let n = &spec["nonResourceAttributes"];
-            Attributes { verb: text(n, "verb"), path: text(n, "path"), ..Attributes::default() }
-        }
-    }
-}
-
-fn access(call: &Call, user: &User, spec: &Value) -> Result<Map, Status> {
-    let given = |key: &str| spec.get(key).filter(|v| !v.is_null());
-    let e = match (given("resourceAttributes"), given("nonResourceAttributes")) {
-        (Some(_), Some(n)) => {
-            // Shown as Go names the fields.
-            let mut shown = Map::new();
-            shown.insert("Path", n.str_at(["path"]).unwrap_or_default());
-            shown.insert("Verb", n.str_at(["verb"]).unwrap_or_default());
-            let why = "cannot be specified in combination with resourceAttributes";
-            Some(FieldError::invalid("spec.nonResourceAttributes", Value::Map(shown), why))
-        }
-        (None, None) => {
-            let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
-            Some(FieldError::invalid("spec.resourceAttributes", Value::Null, why))
-        }
-        _ => None,
-    };
-    if let Some(e) = e {
-        return Err(Status::invalid("authorization.k8s.io", "", "", &[e]));
-    }
-    let mut status = Map::new();
-    match call.shared.authorizer.decide(user, &attributes_of(spec)) {
-        Decision::Allow(reason) => {
-            status.insert("allowed", true);
-            if !reason.is_empty() {
-                status.insert("reason", reason);
-            }
-        }
-        Decision::NoOpinion => {
-            status.insert("allowed", false);
-        }
-    }
-    Ok(status)
-}
-
-fn reviewed_user(spec: &Value) -> Result<User, Status> {
-    let name = spec.str_at(["user"]).unwrap_or_default();
-    let groups: Vec<Str> = spec["groups"].items().iter().filter_map(Value::as_str).map(Str::from).collect();
-    if name.is_empty() && groups.is_empty() {
-        let e = FieldError::invalid("spec.user", "", "at least one of user or group must be specified");
-        return Err(Status::invalid("authorization.k8s.io", "", "", &[e]));
-    }
-    Ok(User { name: name.into(), groups, ..User::default() })
-}
-
-fn rules(call: &Call, spec: &Value) -> Map {
-    let namespace = spec.str_at(["namespace"]).unwrap_or_default();
-    let list = |l: &[Str]| l.iter().cloned().collect::<Value>();
-    let (mut resources, mut paths) = (Vec::new(), Vec::new());
-    for r in call.shared.authorizer.rules(&call.user, namespace) {
-        let mut m = Map::new();
-        m.insert("verbs", list(&r.verbs));
-        if r.paths.is_empty() {
-            m.insert("apiGroups", list(&r.groups));
-            m.insert("resources", list(&r.resources));
-            if !r.names.is_empty() {
-                m.insert("resourceNames", list(&r.names));
-            }
-            resources.push(Value::Map(m));
-        } else {
-            m.insert("nonResourceURLs", list(&r.paths));
-            paths.push(Value::Map(m));
-        }
-    }
-    let mut status = Map::new();
-    status.insert("resourceRules", resources);
-    status.insert("nonResourceRules", paths);
-    status.insert("incomplete", false);
-    status
 }
 
 /// POST on a ServiceAccount's token.

@@ -263,10 +263,13 @@ fn bookmark(view: &View, rv: u64, initial_end: bool) -> Bytes {
     }
     let mut m = Map::new();
     match view.accepted.shape {
-        crate::negotiate::Shape::Table => return event(view, "BOOKMARK", &view.bytes(&crate::table::bookmark(meta))),
+        crate::negotiate::Shape::Table => {
+            let table = crate::table::bookmark(meta, view.accepted.meta);
+            return event(view, "BOOKMARK", &view.bytes(&table));
+        }
         crate::negotiate::Shape::Metadata => {
             m.insert("kind", "PartialObjectMetadata");
-            m.insert("apiVersion", "meta.k8s.io/v1");
+            m.insert("apiVersion", view.accepted.meta.api_version());
         }
         _ => {
             m.insert("kind", view.resource.kind.as_str());

@@ -13,6 +13,8 @@ use std::sync::LazyLock;
 
 use druse_object::Str;
 
+use crate::negotiate::MetaVersion;
+
 pub use decode::decode;
 pub use encode::{encode, event};
 
@@ -110,7 +112,9 @@ fn partial_metadata(schema: &mut Schema) {
         fields: vec![field(1, "metadata", list, false), field(2, "items", one, true)],
     });
     for (i, kind) in [(one, "PartialObjectMetadata"), (one + 1, "PartialObjectMetadataList")] {
-        schema.kinds.insert(("meta.k8s.io/v1".into(), kind.into()), i);
+        for version in [MetaVersion::V1, MetaVersion::V1beta1] {
+            schema.kinds.insert((version.api_version().into(), kind.into()), i);
+        }
     }
 }
 

@@ -11,8 +11,9 @@ mod time;
 
 use druse_object::{Map, Value};
 
+use crate::negotiate::MetaVersion;
 use crate::registry::{PrinterColumn, Resource};
-use crate::response::{Include, metadata_only};
+use crate::response::{Include, View, metadata_only};
 
 /// A column as it is sent.
 fn definition(c: &PrinterColumn) -> Value {
@@ -25,17 +26,11 @@ fn definition(c: &PrinterColumn) -> Value {
     Value::Map(m)
 }
 
-/// Objects (in the version asked for) as a table. `list` is a list's metadata; without it a single object's resource
+/// Objects (in the version asked for) as a table, as a view wants it. `list` is a list's metadata; without it a single object's resource
 /// version is shown. Later parts of a watch leave the columns out.
 #[must_use]
-pub fn of(
-    resource: &Resource,
-    version: &str,
-    objects: &[Value],
-    list: Option<Map>,
-    include: Include,
-    with_columns: bool,
-) -> Value {
+pub fn of(view: &View, objects: &[Value], list: Option<Map>, with_columns: bool) -> Value {
+    let (resource, version, meta_version) = (&*view.resource, view.version.as_str(), view.accepted.meta);
     let columns = columns::of(resource, version);
     let meta = list.unwrap_or_else(|| {
         let mut m = Map::new();
@@ -60,15 +55,15 @@ pub fn of(
             {
                 row.insert("conditions", Value::Array(vec![done]));
             }
-            match include {
+            match view.include {
                 Include::None => row.insert("object", Value::Null),
-                Include::Metadata => row.insert("object", metadata_only(&shown(resource, o))),
+                Include::Metadata => row.insert("object", metadata_only(&shown(resource, o), meta_version)),
                 Include::Object => row.insert("object", o.clone()),
             };
             Value::Map(row)
         })
         .collect();
-    let mut m = table(meta);
+    let mut m = table(meta, meta_version);
     let definitions = if with_columns { columns.iter().map(definition).collect() } else { Value::Null };
     m.insert("columnDefinitions", definitions);
     m.insert("rows", rows);
@@ -107,18 +102,18 @@ fn completed(pod: &Value) -> Option<Value> {
     Some(Value::Map(m))
 }
 
-fn table(meta: Map) -> Map {
+fn table(meta: Map, version: MetaVersion) -> Map {
     let mut m = Map::new();
     m.insert("kind", "Table");
-    m.insert("apiVersion", "meta.k8s.io/v1");
+    m.insert("apiVersion", version.api_version());
     m.insert("metadata", meta);
     m
 }
 
 /// A watch's bookmark as a table.
 #[must_use]
-pub fn bookmark(meta: Map) -> Value {
-    let mut m = table(meta);
+pub fn bookmark(meta: Map, version: MetaVersion) -> Value {
+    let mut m = table(meta, version);
     m.insert("columnDefinitions", Value::Null);
     m.insert("rows", Value::Array(Vec::new()));
     Value::Map(m)

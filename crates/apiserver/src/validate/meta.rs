@@ -213,35 +213,40 @@ pub(crate) fn template_metadata(meta: &super::at::At, out: &mut Errors) {
 
 /// A label selector at a path.
 pub(crate) fn label_selector(value: &Value, path: &str, out: &mut Errors) {
-    let match_labels = format!("{path}.matchLabels");
-    labels(value.get("matchLabels"), &match_labels, out);
+    labels(value.get("matchLabels"), &format!("{path}.matchLabels"), out);
     for (i, e) in value.get("matchExpressions").map(Value::items).unwrap_or_default().iter().enumerate() {
-        let at = format!("{path}.matchExpressions[{i}]");
-        let values = e.get("values").map(Value::items).unwrap_or_default();
-        match e.str_at(["operator"]).unwrap_or_default() {
-            "In" | "NotIn" => {
-                if values.is_empty() {
-                    out.push(FieldError::required(
-                        format!("{at}.values"),
-                        "must be specified when `operator` is 'In' or 'NotIn'",
-                    ));
-                }
+        label_requirement(e, &format!("{path}.matchExpressions[{i}]"), false, out);
+    }
+}
+
+/// One requirement of labels. `any_operator` says that operators which are not known are left to others.
+pub(crate) fn label_requirement(e: &Value, at: &str, any_operator: bool, out: &mut Errors) {
+    selector_operator(e, at, any_operator, out);
+    let key = e.str_at(["key"]).unwrap_or_default();
+    each(is_qualified_name(key), &format!("{at}.key"), key, out);
+    for (j, v) in e.get("values").map(Value::items).unwrap_or_default().iter().filter_map(Value::as_str).enumerate() {
+        each(label_value_errors(v), &format!("{at}.values[{j}]"), v, out);
+    }
+}
+
+/// The operator of a requirement, and whether it has the values that belong to it.
+pub(crate) fn selector_operator(e: &Value, at: &str, any_operator: bool, out: &mut Errors) {
+    let values = e.get("values").map(Value::items).unwrap_or_default();
+    match e.str_at(["operator"]).unwrap_or_default() {
+        "In" | "NotIn" => {
+            if values.is_empty() {
+                let why = "must be specified when `operator` is 'In' or 'NotIn'";
+                out.push(FieldError::required(format!("{at}.values"), why));
             }
-            "Exists" | "DoesNotExist" => {
-                if !values.is_empty() {
-                    out.push(FieldError::forbidden(
-                        format!("{at}.values"),
-                        "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
-                    ));
-                }
+        }
+        "Exists" | "DoesNotExist" => {
+            if !values.is_empty() {
+                let why = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
+                out.push(FieldError::forbidden(format!("{at}.values"), why));
             }
-            other => out.push(FieldError::invalid(format!("{at}.operator"), other, "not a valid selector operator")),
         }
-        let key = e.str_at(["key"]).unwrap_or_default();
-        each(is_qualified_name(key), &format!("{at}.key"), key, out);
-        for (j, v) in values.iter().filter_map(Value::as_str).enumerate() {
-            each(label_value_errors(v), &format!("{at}.values[{j}]"), v, out);
-        }
+        _ if any_operator => {}
+        other => out.push(FieldError::invalid(format!("{at}.operator"), other, "not a valid selector operator")),
     }
 }
 

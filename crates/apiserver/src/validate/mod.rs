@@ -42,7 +42,7 @@ mod workload;
 pub(crate) use at::At;
 pub use defaults::default_object;
 pub use kinds::{validate_create, validate_sent, validate_subresource, validate_update};
-pub(crate) use meta::embedded_metadata;
+pub(crate) use meta::{embedded_metadata, label_requirement, selector_operator};
 pub use meta::{validate_metadata, validate_metadata_update};
 pub use names::{NameRule, is_dns1123_label, is_dns1123_subdomain, is_qualified_name, label_value_errors};
 pub(crate) use webhooks::client as webhook_client;
