@@ -31,6 +31,10 @@ bench *args:
 bench-parts *args:
     DRUSE_SHARED={{absolute_path(shared)}} cargo bench -p druse-benches {{args}}
 
+# The embedded API at size: 100,000 objects, 1,000 watches
+bench-api *args: build
+    python3 benches/api.py {{args}}
+
 # Secrets mounted by the hundred: times, memory; as root
 bench-mounts *args: build
     cargo build --release -p druse-csi --example kubelet
