@@ -25,6 +25,7 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 HOME = ROOT / "target" / "kube"
 KUBERNETES = "1.36.1"
+PROGRAMS = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"]
 ETCD = "v3.6.5"
 TOKEN = "admin"
 
@@ -33,49 +34,50 @@ def run(args, cwd):
     subprocess.run(args, cwd=cwd, check=True)
 
 
-def build_apiserver(home):
-    """Kubernetes' own module names its libraries by folders; elsewhere they are modules of the same minor version."""
-    out = home / "kube-apiserver"
+def build(home, name, module, package, prepare, flags=""):
+    """A program, once, from a module in a folder of its own: `prepare` writes into it what the module is."""
+    out = home / name
     if out.exists():
         return out
-    here = home / "apiserver"
+    here = home / module
     here.mkdir(parents=True, exist_ok=True)
-    print("building kube-apiserver", KUBERNETES, file=sys.stderr)
+    print("building", name, file=sys.stderr)
+    prepare(here)
+    run(["go", "mod", "tidy", "-e"], here)
+    run(["go", "build", f"-ldflags=-s -w {flags}", "-o", str(out), package], here)
+    return out
+
+
+def kubernetes(home, name):
+    """A program of Kubernetes: kube-apiserver, kube-controller-manager, kube-scheduler."""
+    base = "k8s.io/component-base/version"
+    flags = f"-X {base}.gitVersion=v{KUBERNETES} -X {base}.gitMajor=1 -X {base}.gitMinor={KUBERNETES.split('.')[1]}"
+    return build(home, name, "kubernetes", f"k8s.io/kubernetes/cmd/{name}", kubernetes_module, flags)
+
+
+def kubernetes_module(here):
+    """Kubernetes' own module names its libraries by folders; elsewhere they are modules of the same minor version."""
     mod = subprocess.run(
         ["go", "mod", "download", "-json", f"k8s.io/kubernetes@v{KUBERNETES}"],
         cwd=here, check=True, capture_output=True, text=True,
     ).stdout
-    text = pathlib.Path(re.search(r'"GoMod": "([^"]+)"', mod).group(1)).read_text()
+    text = pathlib.Path(json.loads(mod)["GoMod"]).read_text()
     libraries = re.findall(r"^\s*(k8s\.io/\S+) => \./staging", text, re.M)
     version = "v0" + KUBERNETES[1:]
     lines = ["module compared", "", "go " + re.search(r"^go (\S+)", text, re.M).group(1), ""]
     lines += [f"require k8s.io/kubernetes v{KUBERNETES}", "", "replace ("]
     lines += [f"\t{m} => {m} {version}" for m in libraries] + [")"]
     (here / "go.mod").write_text("\n".join(lines) + "\n")
-    (here / "needs.go").write_text('package needs\n\nimport _ "k8s.io/kubernetes/cmd/kube-apiserver/app"\n')
-    run(["go", "mod", "tidy", "-e"], here)
-    base = "k8s.io/component-base/version"
-    flags = f"-s -w -X {base}.gitVersion=v{KUBERNETES} -X {base}.gitMajor=1 -X {base}.gitMinor=36"
-    run(["go", "build", "-ldflags", flags, "-o", str(out), "k8s.io/kubernetes/cmd/kube-apiserver"], here)
-    return out
+    needs = [f'import _ "k8s.io/kubernetes/cmd/{name}/app"' for name in PROGRAMS]
+    (here / "needs.go").write_text("\n".join(["package needs", "", *needs]) + "\n")
 
 
-def build_etcd(home):
-    out = home / "etcd"
-    if out.exists():
-        return out
-    here = home / "store"
-    here.mkdir(parents=True, exist_ok=True)
-    print("building etcd", ETCD, file=sys.stderr)
-    (here / "go.mod").write_text("module store\n\ngo 1.24\n")
+def etcd_module(here):
+    (here / "go.mod").write_text(f"module store\n\ngo 1.24\n\nrequire go.etcd.io/etcd/server/v3 {ETCD}\n")
     (here / "main.go").write_text(
         'package main\n\nimport (\n\t"os"\n\n\t"go.etcd.io/etcd/server/v3/etcdmain"\n)\n\n'
         "func main() { etcdmain.Main(os.Args) }\n"
     )
-    run(["go", "get", f"go.etcd.io/etcd/server/v3@{ETCD}"], here)
-    run(["go", "mod", "tidy"], here)
-    run(["go", "build", "-o", str(out), "."], here)
-    return out
 
 
 def answers(url):
@@ -95,7 +97,7 @@ class Api:
     def __init__(self, port):
         home = HOME
         home.mkdir(parents=True, exist_ok=True)
-        apiserver, etcd = build_apiserver(home), build_etcd(home)
+        apiserver, etcd = kubernetes(home, "kube-apiserver"), build(home, "etcd", "store", ".", etcd_module)
         self.url = f"https://127.0.0.1:{port}"
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="kube-"))
         (self.dir / "tokens.csv").write_text(f'{TOKEN},admin,admin,"system:masters"\n')

@@ -17,6 +17,8 @@ import base64
 import http.server
 import json
 import os
+import pathlib
+import platform
 import re
 import shutil
 import socket
@@ -24,6 +26,8 @@ import subprocess
 import sys
 import threading
 import time
+
+import kube
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PATIENCE = 120
@@ -107,6 +111,19 @@ SOURCES = {
         ),
     ]
 }
+
+
+class Kubernetes:
+    """Kubernetes' own controllers and scheduler, as tools/kube.py builds them."""
+
+    PROGRAMS = ["kube-controller-manager", "kube-scheduler"]
+
+    def build(self, work, _go, _replaced):
+        for program in self.PROGRAMS:
+            kube.kubernetes(pathlib.Path(work, "bin"), program)
+
+
+SOURCES["kubernetes"] = Kubernetes()
 
 
 def read(path):
@@ -197,6 +214,9 @@ class Lab:
             raise Failed(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout if check else done.stdout + done.stderr
 
+    def config(self):
+        return json.loads(self.kubectl("config", "view", "--raw", "-o", "json"))
+
     def get(self, *arguments):
         return json.loads(self.kubectl("get", *arguments, "-o", "json"))
 
@@ -235,6 +255,21 @@ class Lab:
             "endpoints": [{"addresses": [own_address()], "conditions": {"ready": True}}],
             "ports": [{"name": name, "port": port, "protocol": "TCP"} for name, port in ports.items()],
         }))
+
+    def mount(self, namespace, secret, folder):
+        """Does a kubelet's part: lays the values of a Secret into a folder once it is there."""
+        def lay():
+            values = self.get("secret", secret, "-n", namespace).get("data", {})
+            os.makedirs(folder, exist_ok=True)
+            for name, value in values.items():
+                with open(os.path.join(folder, name), "wb") as f:
+                    f.write(base64.b64decode(value))
+            return values
+
+        try:
+            self.until(f"the Secret {secret} is there", lay)
+        except OSError as e:
+            raise Failed(f"the Secret {secret} cannot be laid where its pod looks for it: {e}") from e
 
     def deployment(self, namespace, name, overrides=(), drop=(), env=None):
         """Runs the program of a Deployment as it declares: its arguments, its environment."""
@@ -529,8 +564,16 @@ def cloudnative_pg(lab, step):
     folder = SOURCES["cloudnative-pg"].folder(lab.work)
     lab.kubectl("apply", "--server-side", "-f", os.path.join(folder, "releases", "cnpg-1.30.0.yaml"))
     lab.lead_here("cnpg-system", "cnpg-webhook-service", {"": 9443})
+    # The operator looks for itself where its image has it.
+    own = lab.path("home", "cnpg-controller-manager", "operator")
+    os.makedirs(own)
+    arch = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    os.symlink(os.path.join(lab.work, "bin", "cnpg-controller-manager"), os.path.join(own, f"manager_{arch}"))
+    # Only a pod knows in which namespace to look for its leader.
     lab.deployment("cnpg-system", "cnpg-controller-manager", [f"--metrics-bind-address=127.0.0.1:{free_port()}"],
-                   env={"WEBHOOK_CERT_DIR": lab.path("certificates")})
+                   drop=["leader-elect"])
+    # The folder is a constant of the operator, so that this group wants a machine where it can be written.
+    lab.mount("cnpg-system", "cnpg-webhook-cert", "/run/secrets/cnpg.io/webhook")
     injected = lambda kind: all(w["clientConfig"].get("caBundle") for c in lab.get(kind)["items"] for w in c["webhooks"])  # noqa: E731
     step("the operator trusts its own authority in its configurations",
          lambda: injected("validatingwebhookconfigurations") and injected("mutatingwebhookconfigurations"))
@@ -539,10 +582,131 @@ def cloudnative_pg(lab, step):
     step("the operator makes certificates, Services and the first Job", lambda: lab.get("secret", "db-ca", "-n", "default")
          and lab.get("service", "db-rw", "-n", "default") and lab.get("jobs", "-n", "default")["items"])
     wrong = DATABASE.replace("instances: 1", "instances: 1, minSyncReplicas: 3").replace("name: db", "name: wrong")
-    step("the webhook refuses a wrong Cluster", lambda: "denied the request" in lab.kubectl("create", "-f", "-", given=wrong, check=False))
+    step("the webhook refuses a wrong Cluster", lambda: "cannot be greater than maxSyncReplicas" in lab.kubectl("create", "-f", "-", given=wrong, check=False))
+
+
+NODE = """
+apiVersion: v1
+kind: Node
+metadata: {name: one, labels: {kubernetes.io/hostname: one}}
+"""
+READY = {
+    "capacity": {"cpu": "4", "memory": "8Gi", "pods": "20"},
+    "allocatable": {"cpu": "4", "memory": "8Gi", "pods": "20"},
+    "conditions": [{"type": "Ready", "status": "True", "reason": "Test", "lastHeartbeatTime": None, "lastTransitionTime": None}],
+}
+WORK = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: work}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: main, image: example.org/web:1, resources: {requests: {cpu: 100m}}}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: work}
+spec: {selector: {app: web}, ports: [{port: 80}]}
+---
+apiVersion: batch/v1
+kind: CronJob
+metadata: {name: tick, namespace: work}
+spec:
+  schedule: '* * * * *'
+  suspend: true
+  jobTemplate: {spec: {template: {spec: {restartPolicy: Never, containers: [{name: main, image: example.org/tick:1}]}}}}
+---
+apiVersion: batch/v1
+kind: Job
+metadata: {name: once, namespace: work}
+spec: {template: {spec: {restartPolicy: Never, containers: [{name: main, image: example.org/once:1}]}}}
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: db, namespace: work}
+spec:
+  serviceName: db
+  selector: {matchLabels: {app: db}}
+  template:
+    metadata: {labels: {app: db}}
+    spec: {containers: [{name: main, image: example.org/db:1}]}
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: agent, namespace: work}
+spec:
+  selector: {matchLabels: {app: agent}}
+  template:
+    metadata: {labels: {app: agent}}
+    spec: {containers: [{name: main, image: example.org/agent:1}]}
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {name: web, namespace: work}
+spec: {minAvailable: 1, selector: {matchLabels: {app: web}}}
+---
+apiVersion: v1
+kind: ResourceQuota
+metadata: {name: pods, namespace: work}
+spec: {hard: {pods: '20'}}
+"""
+
+
+def kubernetes(lab, step):
+    """The controllers and the scheduler of Kubernetes; this plays the kubelet of one node."""
+    authority = [u["cluster"]["certificate-authority-data"] for u in lab.config()["clusters"]][0]
+    with open(lab.path("ca.crt"), "wb") as f:
+        f.write(base64.b64decode(authority))
+    sh(["openssl", "genrsa", "-out", lab.path("sa.key"), "2048"], stderr=subprocess.DEVNULL)
+    serving = lambda name: ["--kubeconfig", lab.kubeconfig, "--authentication-kubeconfig", lab.kubeconfig,  # noqa: E731
+                            "--authorization-kubeconfig", lab.kubeconfig, "--bind-address=127.0.0.1",
+                            f"--secure-port={free_port()}", f"--cert-dir={lab.path('home', name)}"]
+    lab.start("kube-controller-manager", [
+        os.path.join(lab.work, "bin", "kube-controller-manager"), *serving("kube-controller-manager"),
+        "--use-service-account-credentials", "--controllers=*", f"--root-ca-file={lab.path('ca.crt')}",
+        f"--service-account-private-key-file={lab.path('sa.key')}", "--node-monitor-grace-period=1h"], {})
+    lab.start("kube-scheduler", [os.path.join(lab.work, "bin", "kube-scheduler"), *serving("kube-scheduler")], {})
+    for name in Kubernetes.PROGRAMS:
+        step(f"{name} leads", lambda n=name: lab.get("lease", n, "-n", "kube-system")["spec"]["holderIdentity"])
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    lab.apply(NODE)
+    status = json.loads(json.dumps(READY).replace("null", json.dumps(now)))
+    lab.kubectl("patch", "node", "one", "--subresource=status", "-p", json.dumps({"status": status}))
+    lab.apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: work}\n")
+    lab.apply(WORK)
+    pods = lambda: lab.get("pods", "-n", "work")["items"]  # noqa: E731
+    step("workloads make their pods, and the scheduler gives each a node",
+         lambda: len(pods()) == 5 and all(p["spec"].get("nodeName") == "one" for p in pods()))
+    for p in pods():
+        done = p["metadata"]["labels"].get("job-name")
+        conditions = [{"type": t, "status": "False" if done else "True", "lastTransitionTime": now} for t in ("Ready", "ContainersReady")]
+        status = {"phase": "Succeeded" if done else "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}], "conditions": conditions}
+        lab.kubectl("patch", "pod", p["metadata"]["name"], "-n", "work", "--subresource=status", "-p", json.dumps({"status": status}))
+    step("the Deployment becomes available", lambda: lab.condition("deployment", "work", "web", "Available"))
+    step("the Job completes", lambda: lab.condition("job", "work", "once", "Complete"))
+    step("ready pods are endpoints of their Service", lambda: [
+        e for s in lab.get("endpointslices", "-n", "work", "-l", "kubernetes.io/service-name=web")["items"]
+        for e in s.get("endpoints") or [] if e["conditions"]["ready"]])
+    step("the budget counts its pods", lambda: lab.get("pdb", "web", "-n", "work")["status"]["disruptionsAllowed"] == 1)
+    step("the quota counts pods", lambda: lab.get("resourcequota", "pods", "-n", "work")["status"]["used"]["pods"] == "4")
+    lab.kubectl("set", "image", "deployment/web", "main=example.org/web:2", "-n", "work")
+    step("a new image makes a second ReplicaSet", lambda: len(lab.get("rs", "-n", "work", "-l", "app=web")["items"]) == 2)
+    lab.kubectl("delete", "namespace", "work", "--wait=false")
+
+    def gone():
+        # The kubelet has the last word on pods.
+        for p in pods():
+            lab.kubectl("delete", "pod", p["metadata"]["name"], "-n", "work", "--grace-period=0", "--force", check=False)
+        return "NotFound" in lab.kubectl("get", "namespace", "work", check=False)
+
+    step("a deleted namespace goes with all that is in it", gone)
 
 
 GROUPS = {
+    "kubernetes": (kubernetes, ["kubernetes"]),
     "flux": (flux, ["source-controller", "kustomize-controller"]),
     "flux-helm": (flux_helm, ["source-controller", "helm-controller"]),
     "kyverno": (kyverno, ["kyverno"]),
