@@ -120,11 +120,12 @@ pub(crate) struct TreeUrls {
 /// whose Kustomizations' paths exist in the tree most often.
 pub(crate) fn identify_tree(input: &TreeInput, scan: &Scan) -> TreeUrls {
     let remotes: BTreeSet<String> = input.remotes.iter().filter_map(|u| source_folder(u)).collect();
-    let sources: BTreeMap<(String, String, String), &Arc<Object>> = scan
-        .objects
-        .iter()
-        .map(|o| ((o.kind().to_string(), o.namespace().to_string(), o.name().to_string()), o))
-        .collect();
+    // A template of a source may stand beside it in the tree: a source is what any of its definitions says.
+    let mut sources: BTreeMap<(String, String, String), Vec<&Arc<Object>>> = BTreeMap::new();
+    for o in &scan.objects {
+        let id = (o.kind().to_string(), o.namespace().to_string(), o.name().to_string());
+        sources.entry(id).or_default().push(o);
+    }
     // Per source: how many Kustomizations have their path in the tree, how many of these paths say something, and how
     // many Kustomizations there are.
     let mut votes: BTreeMap<(String, String, String), (usize, usize, usize)> = BTreeMap::new();
@@ -151,34 +152,32 @@ pub(crate) fn identify_tree(input: &TreeInput, scan: &Scan) -> TreeUrls {
         }
     }
     let mut out = TreeUrls::default();
-    let url_of = |id: &(String, String, String)| {
-        sources.get(id).and_then(|o| o.value.str_at(["spec", "url"])).map(str::to_string)
+    let urls_of = |id: &(String, String, String)| -> Vec<&str> {
+        sources.get(id).into_iter().flatten().filter_map(|o| o.value.str_at(["spec", "url"])).collect()
     };
     let mut add = |id: &(String, String, String), reason: &str| {
-        let url = url_of(id);
-        match url.as_deref().and_then(source_folder) {
-            Some(folder) => {
-                out.urls.insert(folder);
-            }
-            None => {
-                out.undefined.insert(id.clone(), String::new());
-            }
+        let urls = urls_of(id);
+        let folders: Vec<String> = urls.iter().filter_map(|u| source_folder(u)).collect();
+        if folders.is_empty() {
+            out.undefined.insert(id.clone(), String::new());
         }
+        out.urls.extend(folders);
         out.found.push(TreeSource {
             id: format!("{}/{}/{}", id.0, id.1, id.2),
-            url: url.unwrap_or_default(),
+            url: urls.first().copied().unwrap_or_default().to_string(),
             reason: reason.to_string(),
         });
     };
     let mut matched = false;
     for id in sources.keys().filter(|id| id.0 == GitRepositorySpec::KIND) {
-        if url_of(id).as_deref().and_then(source_folder).is_some_and(|f| remotes.contains(&f)) {
+        if urls_of(id).iter().filter_map(|u| source_folder(u)).any(|f| remotes.contains(&f)) {
             add(id, "its URL is a remote of the tree's repository");
             matched = true;
         }
     }
     // A Flux Operator or a bootstrap makes the tree's own source, and an artifact may be pushed from the tree.
-    let is_defined = |id: &(String, String, String)| sources.get(id).is_some_and(|o| !instance::is_made(o));
+    let is_defined =
+        |id: &(String, String, String)| sources.get(id).is_some_and(|all| all.iter().any(|o| !instance::is_made(o)));
     let most = votes.values().map(|v| v.1).max().unwrap_or_default();
     let mut sure = BTreeSet::new();
     for (id, (found, named, all)) in votes.iter().filter(|(_, v)| v.1 > 0) {

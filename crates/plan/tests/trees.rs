@@ -80,6 +80,14 @@ fn a_root_renders_itself_and_its_units_follow_it() {
 }
 
 #[test]
+fn a_template_beside_the_trees_source_does_not_hide_it() {
+    let template = SOURCE.replace("https://example.org/me/home", "'${REPOSITORY}'");
+    let files = vec![("app/cm.yaml", config_map("a", "{k: v}")), ("tmpl/cluster.yaml", template)];
+    let plan = cluster(&kustomization("app", "./app", ""), files);
+    object(unit(&plan, "ks/flux-system/app"), "ConfigMap", "a");
+}
+
+#[test]
 fn broken_yaml_is_refused_with_its_place_and_the_rest_goes_on() {
     let units = kustomization("bad", "./bad", "") + &kustomization("good", "./good", "");
     let plan = cluster(
