@@ -141,25 +141,5 @@ impl std::fmt::Display for FieldError {
     }
 }
 
-/// Text quoted as Go's `%q` does.
-#[must_use]
-pub fn go_quote(s: &str) -> String {
-    let mut out = String::with_capacity(s.len() + 2);
-    out.push('"');
-    for c in s.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if c.is_control() => {
-                let n = u32::from(c);
-                if n < 0x80 { out.push_str(&format!("\\x{n:02x}")) } else { out.push_str(&format!("\\u{n:04x}")) }
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
-}
+/// A string as Go's `%q` writes it.
+pub use druse_object::go::quote as go_quote;

@@ -13,36 +13,8 @@ impl GoDuration {
     /// Reads Go's notation; `None` when it is not (negative durations are not accepted).
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let mut rest = text.strip_prefix('+').unwrap_or(text);
-        if rest == "0" {
-            return Some(Self::default());
-        }
-        if rest.is_empty() {
-            return None;
-        }
-        let mut nanos = 0f64;
-        while !rest.is_empty() {
-            let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-            let number: f64 = rest.get(..digits)?.parse().ok()?;
-            rest = rest.get(digits..)?;
-            let unit = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-            let scale = match rest.get(..unit)? {
-                "ns" => 1.0,
-                "us" | "µs" | "μs" => 1e3,
-                "ms" => 1e6,
-                "s" => 1e9,
-                "m" => 60e9,
-                "h" => 3600e9,
-                _ => return None,
-            };
-            nanos += number * scale;
-            rest = rest.get(unit..)?;
-        }
-        if !(0.0..9.2e18).contains(&nanos) {
-            return None;
-        }
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        Some(Self(Duration::from_nanos(nanos.round() as u64)))
+        let nanos = druse_object::go::duration(text).ok()?;
+        u64::try_from(nanos).ok().map(|n| Self(Duration::from_nanos(n)))
     }
 }
 

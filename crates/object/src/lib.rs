@@ -4,6 +4,7 @@
 //! [`Provenance`]; YAML read and written as the Go tools do ([`yaml`]), JSON text ([`json`]), and the three
 //! Kubernetes patch formats ([`patch`]). Knows nothing of files and of the network.
 
+pub mod go;
 pub mod gvk;
 pub mod json;
 pub mod map;
@@ -11,6 +12,7 @@ pub mod number;
 pub mod object;
 pub mod patch;
 pub mod quantity;
+pub mod schedule;
 pub mod selector;
 pub mod value;
 pub mod yaml;
@@ -19,4 +21,5 @@ pub use gvk::{Gvk, ObjectKey};
 pub use map::Map;
 pub use object::{Object, Provenance};
 pub use quantity::Quantity;
+pub use schedule::Schedule;
 pub use value::{Str, Value};

@@ -59,41 +59,7 @@ impl Url {
 
 /// Go's `time.ParseDuration`, in nanoseconds.
 pub(crate) fn parse_duration(text: &str) -> Option<i64> {
-    let (negative, mut rest) = match text.as_bytes().first()? {
-        b'-' => (true, text.get(1..)?),
-        b'+' => (false, text.get(1..)?),
-        _ => (false, text),
-    };
-    if rest == "0" {
-        return Some(0);
-    }
-    if rest.is_empty() {
-        return None;
-    }
-    let mut total: f64 = 0.0;
-    while !rest.is_empty() {
-        let n = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest.get(..n)?.parse().ok()?;
-        rest = rest.get(n..)?;
-        let u = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        let unit = match rest.get(..u)? {
-            "ns" => 1.0,
-            "us" | "µs" | "μs" => 1e3,
-            "ms" => 1e6,
-            "s" => 1e9,
-            "m" => 60e9,
-            "h" => 3600e9,
-            _ => return None,
-        };
-        total += number * unit;
-        rest = rest.get(u..)?;
-    }
-    if total > 9.2e18 {
-        return None;
-    }
-    #[allow(clippy::cast_possible_truncation)]
-    let n = total.round() as i64;
-    Some(if negative { -n } else { n })
+    druse_object::go::duration(text).ok()
 }
 
 /// A duration as CEL's `string()` writes it: seconds.

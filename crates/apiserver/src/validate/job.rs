@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use druse_object::{Map, Value};
+use druse_object::{Map, Schedule, Value, schedule};
 
 use super::at::{At, Errors};
 use super::dump;
@@ -442,7 +442,7 @@ pub(crate) fn cron_job(new: &Value, old: Option<&Value>, out: &mut Errors) {
     if !schedule.text().is_empty() {
         let was = old.and_then(|o| o.str_at(["spec", "schedule"])).unwrap_or_default();
         let zoned = schedule.text().contains("TZ");
-        if let Err(why) = super::schedule::check(schedule.text()) {
+        if let Err(why) = Schedule::parse(schedule.text()) {
             schedule.invalid(why, out);
         }
         if zoned && was.contains("TZ") && spec.get("timeZone").is_some() {
@@ -494,7 +494,7 @@ fn time_zone(at: &At, out: &mut Errors) {
         let why = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
         at.invalid(why, out);
     }
-    if !super::schedule::known_zone(zone) {
+    if schedule::zone(zone).is_none() {
         at.invalid(unknown, out);
     }
 }

@@ -26,7 +26,6 @@ mod node;
 mod pod;
 mod pod_update;
 mod resources;
-mod schedule;
 mod scheduling;
 mod schema_rules;
 pub(crate) mod security;

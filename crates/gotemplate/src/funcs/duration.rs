@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use druse_object::go;
+
 use crate::env::{Env, FuncError};
 use crate::val::Val;
 
@@ -79,66 +81,6 @@ pub fn format(nanos: i64) -> String {
     }
 }
 
-/// Go's `time.ParseDuration`; the error is Go's text.
-pub fn parse(text: &str) -> Result<i64, String> {
-    let invalid = || format!("time: invalid duration {}", gofmt::quote(text));
-    let (negative, mut rest) = match text.as_bytes().first() {
-        Some(b'-') => (true, text.get(1..).unwrap_or("")),
-        Some(b'+') => (false, text.get(1..).unwrap_or("")),
-        _ => (false, text),
-    };
-    if rest == "0" {
-        return Ok(0);
-    }
-    if rest.is_empty() {
-        return Err(invalid());
-    }
-    let mut total: u64 = 0;
-    while !rest.is_empty() {
-        let digits = |s: &str| s.bytes().take_while(u8::is_ascii_digit).count();
-        let (whole, r) = rest.split_at(digits(rest));
-        let (fraction, r) = match r.strip_prefix('.') {
-            Some(r) => r.split_at(digits(r)),
-            None => ("", r),
-        };
-        if whole.is_empty() && fraction.is_empty() {
-            return Err(invalid());
-        }
-        let end = r.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(r.len());
-        let (unit, r) = r.split_at(end);
-        if unit.is_empty() {
-            return Err(format!("time: missing unit in duration {}", gofmt::quote(text)));
-        }
-        let scale: u64 = match unit {
-            "ns" => 1,
-            "us" | "µs" | "μs" => 1_000,
-            "ms" => 1_000_000,
-            "s" => 1_000_000_000,
-            "m" => 60_000_000_000,
-            "h" => 3_600_000_000_000,
-            _ => {
-                return Err(format!("time: unknown unit {} in duration {}", gofmt::quote(unit), gofmt::quote(text)));
-            }
-        };
-        let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| invalid())? };
-        let mut part = whole.checked_mul(scale).ok_or_else(invalid)?;
-        if !fraction.is_empty() {
-            // Digits beyond what 63 bits hold are dropped, as in Go.
-            let kept = fraction.get(..fraction.len().min(18)).unwrap_or("0");
-            let f: u64 = kept.parse().map_err(|_| invalid())?;
-            let unit = 10u64.pow(u32::try_from(kept.len()).unwrap_or(0));
-            let nanos = u128::from(f) * u128::from(scale) / u128::from(unit);
-            part = part.checked_add(u64::try_from(nanos).map_err(|_| invalid())?).ok_or_else(invalid)?;
-        }
-        total = total.checked_add(part).filter(|t| *t <= 1 << 63).ok_or_else(invalid)?;
-        rest = r;
-    }
-    if negative {
-        return Ok(0i64.wrapping_sub_unsigned(total));
-    }
-    i64::try_from(total).map_err(|_| invalid())
-}
-
 /// Go's `Duration.Round`: halves away from zero, saturating.
 #[must_use]
 pub fn round(d: i64, m: i64) -> i64 {
@@ -170,7 +112,7 @@ fn as_duration(v: &Val) -> Result<i64, FuncError> {
             if s.is_empty() {
                 return err("empty duration");
             }
-            if let Ok(d) = parse(s) {
+            if let Ok(d) = go::duration(s) {
                 return Ok(d);
             }
             match numeric::parse_float(s) {
@@ -226,7 +168,7 @@ fn duration(_: &mut Env<'_>, a: &[Val]) -> Res {
 fn duration_round(env: &mut Env<'_>, a: &[Val]) -> Res {
     let a = Args::exact("durationRound", a, 1)?;
     let nanos = match a.any(0) {
-        Val::Str(s) => parse(s).unwrap_or(0),
+        Val::Str(s) => go::duration(s).unwrap_or(0),
         Val::Int64(n) => *n,
         v => super::times::since(env, v).unwrap_or(0),
     };

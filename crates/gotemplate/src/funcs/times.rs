@@ -110,7 +110,7 @@ fn date_in_zone(name: &str, env: &Env<'_>, a: &[Val]) -> Res {
 fn modify(name: &str, a: &[Val], must: bool) -> Res {
     let a = Args::exact(name, a, 2)?;
     let t = time_arg(a.any(1))?;
-    match duration::parse(a.str(0)?) {
+    match druse_object::go::duration(a.str(0)?) {
         Ok(d) => Ok(time(t.plus(d))),
         Err(e) if must => err(e),
         Err(_) => Ok(time(t.clone())),
