@@ -167,7 +167,12 @@ impl Rehearsal {
         let aws = aws.in_account(&*tree, &asked.accounts);
         let place = (options.data_dir.clone(), options.mounts);
         let secrets = secrets::Path::start(&api, &manager, &caches, aws, asked, place).await?;
-        let simulated = druse_simulate::Options { nodes: options.nodes, stages, hold: secrets::hold() };
+        let simulated = druse_simulate::Options {
+            nodes: options.nodes,
+            stages,
+            hold: secrets::hold(),
+            clock: druse_runtime::Clock::default(),
+        };
         druse_simulate::start(&manager, &caches, simulated).await?;
         let capabilities = Capabilities {
             kube_version: plan_options.kube_version.clone(),

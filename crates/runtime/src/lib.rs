@@ -14,6 +14,7 @@ mod sealed;
 
 pub use api::{Api, ApiError, DeleteOptions, ListOptions, Patch, Resource};
 pub use cache::{Cache, Caches, Change, Key};
+pub use clock::Clock;
 pub use events::Recorder;
 pub use queue::{Manager, Next, Queue, Reconciler};
 pub use sealed::PodToken;

@@ -1,21 +1,25 @@
 //! A simulated cluster underneath the embedded API: nodes, scheduling, and workloads that become ready.
 //!
 //! The controllers of a Kubernetes cluster that turn declared workloads into pods run here for real ([`workloads`],
-//! [`scheduler`], [`volumes`], [`services`]); what is simulated is the machines and the processes. Pods, nodes and any
+//! [`scheduler`], [`volumes`], [`services`], [`disruption`], [`autoscaler`]); what is simulated is the machines and the processes. Pods, nodes and any
 //! other kind move from state to state by [`stage`]s written as data (`data/stages.yaml`, and those components add).
 //! Whatever a stage did carries the annotation `druse.dev/simulated`, and conditions it sets say `Simulated`.
 
+pub mod autoscaler;
+pub mod disruption;
 pub mod nodes;
 pub mod scheduler;
 pub mod services;
 pub mod stage;
+#[cfg(test)]
+mod testing;
 pub mod volumes;
 pub mod workloads;
 
 use std::sync::Arc;
 
 use druse_object::Value;
-use druse_runtime::{Caches, Manager, Resource};
+use druse_runtime::{Caches, Clock, Manager, Resource};
 
 pub use stage::{Stage, StageError};
 
@@ -23,7 +27,7 @@ pub use stage::{Stage, StageError};
 pub const SIMULATED: &str = "druse.dev/simulated";
 
 /// What to simulate.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// The nodes.
     pub nodes: Vec<nodes::Node>,
@@ -31,6 +35,8 @@ pub struct Options {
     pub stages: Vec<Stage>,
     /// What pods have to wait for before they run.
     pub hold: Hold,
+    /// What time it is for the controllers that wait for one.
+    pub clock: Clock,
 }
 
 /// Says whether a pod waits for something that others do for it, such as mounting its volumes. They change the pod when
@@ -70,7 +76,9 @@ pub async fn start(manager: &Manager, caches: &Caches, options: Options) -> Resu
     scheduler::start(manager, caches);
     volumes::start(manager, caches);
     services::start(manager, caches);
-    workloads::start(manager, caches);
+    workloads::start(manager, caches, &options.clock);
+    disruption::start(manager, caches, &options.clock);
+    autoscaler::start(manager, caches, &options.clock);
     Ok(())
 }
 
@@ -120,6 +128,13 @@ pub(crate) mod kinds {
     }
     pub fn classes() -> Arc<Resource> {
         Arc::new(Resource::new("storage.k8s.io", "v1", "StorageClass", "storageclasses", false))
+    }
+    pub fn budgets() -> Arc<Resource> {
+        Arc::new(Resource::new("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", true))
+    }
+    pub fn autoscalers() -> Arc<Resource> {
+        let kind = "HorizontalPodAutoscaler";
+        Arc::new(Resource::new("autoscaling", "v2", kind, "horizontalpodautoscalers", true))
     }
     pub fn apps(kind: &str, plural: &str) -> Arc<Resource> {
         Arc::new(Resource::new("apps", "v1", kind, plural, true))

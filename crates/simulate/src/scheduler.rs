@@ -23,24 +23,25 @@ struct Scheduler {
 pub(crate) fn start(manager: &Manager, caches: &Caches) {
     let (pods, nodes) = (caches.of(&kinds::pods()), caches.of(&kinds::nodes()));
     let queue = manager.queue();
-    let scheduler = Scheduler { api: caches.api().clone(), pods: pods.clone(), nodes, turn: AtomicUsize::new(0) };
+    let api = caches.api().clone();
+    let scheduler = Scheduler { api, pods: pods.clone(), nodes: nodes.clone(), turn: AtomicUsize::new(0) };
     manager.run("scheduler", &queue, Arc::new(scheduler), 4);
     manager.watch(&queue, &pods);
+    // Pods that found no node at all wait for one.
+    manager.watch_mapped(&queue, &nodes, move |c| match c.old {
+        None => pods.all().iter().filter(|p| !placed(p)).map(|p| Key::of(p)).collect(),
+        Some(_) => Vec::new(),
+    });
 }
 
 impl Reconciler for Scheduler {
     async fn reconcile(&self, key: Key) -> Next {
         let Some(pod) = self.pods.get(&key) else { return Next::Wait };
-        if pod.str_at(["spec", "nodeName"]).is_some_and(|n| !n.is_empty())
-            || !pod["metadata"]["deletionTimestamp"].is_null()
-        {
+        let nodes = self.nodes.all();
+        if placed(&pod) || !pod["metadata"]["deletionTimestamp"].is_null() || nodes.is_empty() {
             return Next::Wait;
         }
-        let nodes = self.nodes.all();
-        if nodes.is_empty() {
-            return Next::Retry;
-        }
-        let fitting: Vec<_> = nodes.iter().filter(|n| fits(&pod, n)).collect();
+        let fitting: Vec<_> = nodes.iter().filter(|n| selected(&pod, n)).collect();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let node = match fitting.len() {
             0 => &nodes[turn % nodes.len()],
@@ -71,14 +72,18 @@ impl Reconciler for Scheduler {
     }
 }
 
+fn placed(pod: &Value) -> bool {
+    pod.str_at(["spec", "nodeName"]).is_some_and(|n| !n.is_empty())
+}
+
 fn demands(pod: &Value) -> String {
     let selector = &pod["spec"]["nodeSelector"];
     let what = if selector.is_null() { &pod["spec"]["affinity"]["nodeAffinity"] } else { selector };
     druse_object::json::to_string(what)
 }
 
-/// Whether the node satisfies what the pod demands of it: readiness is not asked, simulated nodes are always ready.
-fn fits(pod: &Value, node: &Value) -> bool {
+/// Whether the node is one of those that a pod (or a pod template) selects by labels and required affinity.
+pub(crate) fn selected(pod: &Value, node: &Value) -> bool {
     let labels = &node["metadata"]["labels"];
     let selected = pod["spec"]["nodeSelector"].as_map().is_none_or(|m| m.iter().all(|(k, v)| labels[k.as_str()] == *v));
     let terms =
@@ -87,11 +92,23 @@ fn fits(pod: &Value, node: &Value) -> bool {
 }
 
 /// One node selector term: all its expressions hold.
-pub(crate) fn term_holds(term: &Value, node: &Value) -> bool {
+fn term_holds(term: &Value, node: &Value) -> bool {
     let labels = &node["metadata"]["labels"];
     let name = &node["metadata"]["name"];
     term["matchExpressions"].items().iter().all(|e| expression_holds(e, &labels[e["key"].as_str().unwrap_or_default()]))
         && term["matchFields"].items().iter().all(|e| expression_holds(e, name))
+}
+
+/// Whether one of these tolerations is of the taint.
+pub(crate) fn tolerates(tolerations: &[Value], taint: &Value) -> bool {
+    let unset = |v: &Value| v.as_str().is_none_or(str::is_empty);
+    tolerations.iter().any(|t| {
+        let exists = t["operator"].as_str() == Some("Exists");
+        let value = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+        (unset(&t["effect"]) || t["effect"] == taint["effect"])
+            && (t["key"] == taint["key"] || (unset(&t["key"]) && exists))
+            && (exists || value(&t["value"]) == value(&taint["value"]))
+    })
 }
 
 fn expression_holds(e: &Value, found: &Value) -> bool {
@@ -117,16 +134,16 @@ mod tests {
         let node: Value =
             serde_json::from_str(r#"{"metadata":{"name":"n","labels":{"gpu":"true","size":"4"}}}"#).unwrap();
         let pod = |spec: &str| -> Value { serde_json::from_str(&format!(r#"{{"spec":{spec}}}"#)).unwrap() };
-        assert!(fits(&pod("{}"), &node));
-        assert!(fits(&pod(r#"{"nodeSelector":{"gpu":"true"}}"#), &node));
-        assert!(!fits(&pod(r#"{"nodeSelector":{"gpu":"false"}}"#), &node));
+        assert!(selected(&pod("{}"), &node));
+        assert!(selected(&pod(r#"{"nodeSelector":{"gpu":"true"}}"#), &node));
+        assert!(!selected(&pod(r#"{"nodeSelector":{"gpu":"false"}}"#), &node));
         let affinity = |e: &str| {
             pod(&format!(
                 r#"{{"affinity":{{"nodeAffinity":{{"requiredDuringSchedulingIgnoredDuringExecution":
                     {{"nodeSelectorTerms":[{{"matchExpressions":[{e}]}}]}}}}}}}}"#
             ))
         };
-        assert!(fits(&affinity(r#"{"key":"size","operator":"Gt","values":["3"]}"#), &node));
-        assert!(!fits(&affinity(r#"{"key":"gpu","operator":"DoesNotExist"}"#), &node));
+        assert!(selected(&affinity(r#"{"key":"size","operator":"Gt","values":["3"]}"#), &node));
+        assert!(!selected(&affinity(r#"{"key":"gpu","operator":"DoesNotExist"}"#), &node));
     }
 }

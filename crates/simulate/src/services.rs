@@ -6,9 +6,10 @@
 use std::sync::Arc;
 
 use druse_object::{Map, Value};
-use druse_runtime::{Api, Cache, Caches, DeleteOptions, Key, Manager, Next, Patch, Reconciler};
+use druse_runtime::{Api, Cache, Caches, Key, Manager, Next, Patch, Reconciler};
 use serde_json::json;
 
+use crate::workloads::pods::is_ready;
 use crate::{SIMULATED, kinds};
 
 struct Endpoints {
@@ -182,18 +183,4 @@ fn target_port(port: &Value, pod: Option<&Value>) -> i64 {
             .unwrap_or(own),
         other => other.as_i64().filter(|p| *p != 0).unwrap_or(own),
     }
-}
-
-/// Whether a pod's Ready condition holds.
-pub(crate) fn is_ready(pod: &Value) -> bool {
-    pod["status"]["conditions"]
-        .items()
-        .iter()
-        .any(|c| c["type"].as_str() == Some("Ready") && c["status"].as_str() == Some("True"))
-}
-
-/// Deletes a pod for a workload controller.
-pub(crate) async fn delete_pod(api: &Api, pod: &Value) -> Result<(), druse_runtime::ApiError> {
-    let key = Key::of(pod);
-    api.delete(&kinds::pods(), &key.namespace, &key.name, &DeleteOptions::default()).await.map(|_| ())
 }

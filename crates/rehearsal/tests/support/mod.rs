@@ -13,7 +13,7 @@ use druse_kustomize::tree::MemoryTree;
 use druse_object::{Object, Value, yaml};
 use druse_plan::TreeInput;
 use druse_plan::sources::Sources;
-use druse_runtime::{Api, Caches, Manager, Patch, Resource};
+use druse_runtime::{Api, Caches, Clock, Manager, Patch, Resource};
 use druse_source::{Fetcher, FetcherOptions};
 
 /// The URL under which the tree is known.
@@ -59,7 +59,7 @@ impl Cluster {
         if simulate {
             let nodes = druse_simulate::nodes::Node::numbered(1);
             let hold = druse_simulate::Hold::default();
-            let options = druse_simulate::Options { nodes, stages: Vec::new(), hold };
+            let options = druse_simulate::Options { nodes, stages: Vec::new(), hold, clock: Clock::default() };
             druse_simulate::start(&manager, &caches, options).await.unwrap();
         }
         let controllers = druse_controllers::start(

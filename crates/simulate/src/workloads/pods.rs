@@ -1,30 +1,72 @@
 //! What workload controllers share: pods from templates, ownership, hashes, status writes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use druse_object::{Map, Value};
-use druse_runtime::{Api, ApiError, Cache, Key, Next, Patch, Resource};
+use druse_runtime::{ApiError, Cache, Next};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
+
+use super::report::{condition, is_true, time_at};
 
 /// The owner reference of a child's controller.
 pub fn controller_of(v: &Value) -> Option<&Value> {
     v["metadata"]["ownerReferences"].items().iter().find(|o| o["controller"].as_bool() == Some(true))
 }
 
-/// The children of `owner` (by UID), oldest name first, that are not being deleted.
-pub fn children(cache: &Cache, owner: &Value) -> Vec<Arc<Value>> {
+/// All objects that `owner` controls (by UID), in name order.
+pub fn owned(cache: &Cache, owner: &Value) -> Vec<Arc<Value>> {
     let uid = &owner["metadata"]["uid"];
     cache
         .in_namespace(owner.str_at(["metadata", "namespace"]).unwrap_or_default())
         .into_iter()
         .filter(|c| controller_of(c).is_some_and(|o| o["uid"] == *uid))
-        .filter(|c| c["metadata"]["deletionTimestamp"].is_null())
         .collect()
 }
 
 /// Whether the object is on its way out, and its controller should leave it alone.
 pub fn going(v: &Value) -> bool {
     !v["metadata"]["deletionTimestamp"].is_null()
+}
+
+/// Whether a pod has neither ended nor been asked to.
+pub fn is_active(pod: &Value) -> bool {
+    !has_ended(pod) && !going(pod)
+}
+
+/// Whether a pod was asked to go and has not ended yet.
+pub fn is_terminating(pod: &Value) -> bool {
+    !has_ended(pod) && going(pod)
+}
+
+/// Whether a pod's containers have ended for good.
+pub fn has_ended(pod: &Value) -> bool {
+    matches!(pod.str_at(["status", "phase"]), Some("Succeeded" | "Failed"))
+}
+
+/// Whether a pod's Ready condition holds.
+pub fn is_ready(pod: &Value) -> bool {
+    is_true(pod["status"]["conditions"].items(), "Ready")
+}
+
+/// Whether a pod has been ready for as long as its owner's `minReadySeconds` asks.
+pub fn is_available(pod: &Value, owner: &Value, now: Timestamp) -> bool {
+    is_ready(pod) && ready_for(pod, owner, now).is_none()
+}
+
+/// When the next ready pod becomes available; `None` when all are.
+pub fn next_available(owner: &Value, pods: &[Arc<Value>], now: Timestamp) -> Option<Duration> {
+    pods.iter().filter(|p| is_active(p) && is_ready(p)).filter_map(|p| ready_for(p, owner, now)).min()
+}
+
+/// How long a ready pod has yet to stay so; `None` when it was long enough.
+fn ready_for(pod: &Value, owner: &Value, now: Timestamp) -> Option<Duration> {
+    let seconds = owner["spec"]["minReadySeconds"].as_i64().filter(|s| *s > 0)?;
+    let ready = condition(pod["status"]["conditions"].items(), "Ready")?;
+    let since = time_at(&ready["lastTransitionTime"]).unwrap_or(now);
+    let left = SignedDuration::from_secs(seconds) - now.duration_since(since);
+    Duration::try_from(left).ok().filter(|d| !d.is_zero())
 }
 
 /// An owner reference that says `owner` controls the child.
@@ -55,62 +97,25 @@ pub fn from_template(api_version: &str, kind: &str, template: &Value, owner: &Va
     Value::Map(m)
 }
 
-/// Makes `n` pods at once from a template.
-pub async fn make_pods(api: &Api, owner: &Value, template: &Value, n: usize) -> Result<(), ApiError> {
-    for _ in 0..n {
-        let mut pod = from_template("v1", "Pod", template, owner);
-        if let Some(m) = pod.make_map_at(["metadata"]) {
-            m.insert("generateName", format!("{}-", owner.str_at(["metadata", "name"]).unwrap_or_default()));
-        }
-        let ns = owner.str_at(["metadata", "namespace"]).unwrap_or_default();
-        api.create(&crate::kinds::pods(), ns, &pod).await?;
-    }
-    Ok(())
-}
-
 /// Upstream's safe alphabet for generated names (`rand.SafeEncodeString`).
 const SAFE: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
-/// A short stable hash of a pod template, for names and labels.
-pub fn template_hash(template: &Value) -> String {
+/// A short stable hash of a pod template, for names and labels; another after each collision.
+pub fn template_hash(template: &Value, collisions: Option<i64>) -> String {
     let mut sorted = template.clone();
     sorted.sort_keys();
     let text = druse_object::json::to_string(&sorted);
     let mut h: u32 = 2_166_136_261;
-    for b in text.bytes() {
+    for b in text.bytes().chain(collisions.into_iter().flat_map(i64::to_le_bytes)) {
         h = (h ^ u32::from(b)).wrapping_mul(16_777_619);
     }
     h.to_string().bytes().map(|b| char::from(SAFE[usize::from(b) % SAFE.len()])).collect()
 }
 
-/// Writes the status of an object when it differs from what is there.
-pub async fn write_status(api: &Api, r: &Resource, object: &Value, status: serde_json::Value) -> Result<(), ApiError> {
-    let status = Value::from(status);
-    let same = status.as_map().is_some_and(|m| {
-        m.iter()
-            .all(|(k, v)| object["status"][k.as_str()] == *v || (v.is_null() && object["status"][k.as_str()].is_null()))
-    });
-    if same {
-        return Ok(());
-    }
-    let mut patch = Map::new();
-    patch.insert("status", status);
-    let key = Key::of(object);
-    api.patch(r, &key.namespace, &key.name, "status", Patch::Merge, &Value::Map(patch)).await.map(|_| ())
-}
-
-/// A condition, keeping the transition time of the one it replaces when its status is the same.
-pub fn condition(object: &Value, kind: &str, status: bool, reason: &str, message: &str) -> serde_json::Value {
-    let status = if status { "True" } else { "False" };
-    let old = object["status"]["conditions"].items().iter().find(|c| {
-        c["type"].as_str() == Some(kind) && c["status"].as_str() == Some(status) && c["reason"].as_str() == Some(reason)
-    });
-    let now = druse_runtime::clock::now();
-    let time = |field: &str| old.and_then(|c| c[field].as_str()).unwrap_or(&now).to_owned();
-    json!({
-        "type": kind, "status": status, "reason": reason, "message": message,
-        "lastTransitionTime": time("lastTransitionTime"), "lastUpdateTime": time("lastUpdateTime"),
-    })
+/// Whether something cannot be made because its namespace is being deleted: nothing that a controller has to tell.
+pub fn namespace_goes(e: &ApiError) -> bool {
+    matches!(e, ApiError::Status { status, .. }
+        if status["details"]["causes"].items().iter().any(|c| c["reason"].as_str() == Some("NamespaceTerminating")))
 }
 
 /// How a reconcile ends.
