@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use druse_apiserver::ApiServer;
 use druse_apiserver::store::{self, MemStore, Options};
+use druse_runtime::{Api, Caches, Manager};
+use druse_simulate::nodes::Node;
 
 use crate::error::CliError;
 use crate::globals::Globals;
@@ -13,7 +15,7 @@ use crate::globals::Globals;
 /// Serve the embedded Kubernetes API alone, until interrupted
 ///
 /// What a Kubernetes API server does with nothing beside it: objects are kept, validated, defaulted and watched;
-/// namespaces are emptied, dependents collected, CRDs served. Nothing makes pods out of Deployments.
+/// namespaces are emptied, dependents collected, CRDs served. Pods are made out of Deployments with --workloads alone.
 #[derive(clap::Args, Clone, Debug)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
@@ -37,6 +39,13 @@ pub struct Args {
     /// Give every namespace its default ServiceAccount and the authority's certificate, as a controller manager does
     #[arg(long)]
     pub furnish: bool,
+    /// Run what a controller manager and a scheduler run beside it: Deployments, StatefulSets, DaemonSets, Jobs and
+    /// CronJobs make pods, claims are bound, Services get endpoints; simulated nodes run the pods. Implies --furnish
+    #[arg(long)]
+    pub workloads: bool,
+    /// How many nodes to simulate; with none, pods stay pending
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "workloads")]
+    pub nodes: usize,
 }
 
 /// What is done with data that nobody serves.
@@ -115,7 +124,10 @@ async fn serve(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
             .help("stop what uses the address, or choose another with --listen (port 0 takes a free one)")
     })?;
     let address = listener.local_addr().map_err(CliError::new)?;
-    let mut builder = ApiServer::builder().bare(!args.furnish).addresses([address.ip()]);
+    let mut builder = ApiServer::builder()
+        .bare(!args.furnish && !args.workloads)
+        .simulated_pods(args.workloads && args.nodes > 0)
+        .addresses([address.ip()]);
     if let Some(dir) = &args.data {
         builder = builder.data_dir(dir);
     }
@@ -134,6 +146,7 @@ async fn serve(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
             _ => error,
         }
     })?;
+    let workloads = if args.workloads { Some(Workloads::start(&server, args.nodes).await?) } else { None };
     let config = server.kubeconfig(address);
     if let Some(path) = &args.kubeconfig {
         druse_apiserver::serve::write_private(path, config.as_bytes())
@@ -150,6 +163,9 @@ async fn serve(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
     }
     let stop = async {
         crate::signals::Interrupt::listen().wait().await;
+        if let Some(workloads) = workloads {
+            workloads.stop();
+        }
         server.close();
         std::future::pending::<()>().await;
     };
@@ -159,4 +175,26 @@ async fn serve(args: &Args, globals: &Globals) -> Result<ExitCode, CliError> {
     }
     drop(server);
     Ok(ExitCode::SUCCESS)
+}
+
+/// The controllers beside the API, in this process.
+struct Workloads {
+    manager: Manager,
+    caches: Caches,
+}
+
+impl Workloads {
+    async fn start(server: &ApiServer, nodes: usize) -> Result<Self, CliError> {
+        let manager = Manager::new();
+        let caches = Caches::new(Api::new(kube::Client::new(server.service(), "default")));
+        let options = druse_simulate::Options { nodes: Node::numbered(nodes), ..druse_simulate::Options::default() };
+        druse_simulate::start(&manager, &caches, options).await.map_err(CliError::new)?;
+        Ok(Self { manager, caches })
+    }
+
+    /// Before the API goes away.
+    fn stop(self) {
+        drop(self.manager);
+        self.caches.stop();
+    }
 }
