@@ -94,7 +94,7 @@ impl Binder {
                     "storageClassName": class,
                     "volumeMode": text(claim.str_at(["spec", "volumeMode"]), "Filesystem"),
                     "csi": {
-                        "driver": text(declared.as_ref().and_then(|c| c["provisioner"].as_str()), "druse.dev/simulated"),
+                        "driver": driver(declared.as_ref().and_then(|c| c["provisioner"].as_str())),
                         "volumeHandle": format!("simulated-{uid}"),
                     },
                 },
@@ -158,5 +158,29 @@ impl Binder {
             }
         }
         Next::Wait
+    }
+}
+
+/// The CSI driver of a class' provisioner. One that could be no driver's name (`rancher.io/local-path`) is simulated, as is
+/// one that nobody declared.
+fn driver(provisioner: Option<&str>) -> &str {
+    const LONGEST: usize = 63;
+    let fits = |p: &&str| p.len() <= LONGEST && p.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
+    provisioner.filter(fits).unwrap_or("simulated.druse.dev")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_provisioner_that_could_be_no_csi_driver_is_simulated() {
+        for (provisioner, expected) in [
+            (Some("driver.longhorn.io"), "driver.longhorn.io"),
+            (Some("rancher.io/local-path"), "simulated.druse.dev"),
+            (None, "simulated.druse.dev"),
+        ] {
+            assert_eq!(driver(provisioner), expected);
+        }
     }
 }

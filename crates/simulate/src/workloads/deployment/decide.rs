@@ -143,7 +143,9 @@ impl Round<'_> {
         let total: i64 = self.all().map(|s| s.replicas).sum();
         let needed = self.size.replicas - self.size.unavailable;
         let most = total - needed - (new_replicas - new_available);
-        if self.old.iter().all(|s| s.replicas == 0) || most <= 0 {
+        // What has not yet shrunk as it was asked to tells of pods that go.
+        let shrinks = |s: &Set| s.status("availableReplicas") > s.replicas;
+        if self.old.iter().all(|s| s.replicas == 0) || most <= 0 || self.old.iter().any(shrinks) {
             return false;
         }
         let before: i64 = self.old.iter().map(|s| s.replicas).sum();

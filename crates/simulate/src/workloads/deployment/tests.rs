@@ -207,6 +207,13 @@ fn a_deployment_scaled_in_mid_rollout_keeps_its_proportions() {
     world.spec(json!({"replicas": 15}));
     world.round();
     assert_eq!(world.sizes(), [11, 7]);
+    world.pods("i:2");
+    world.spec(json!({"replicas": 5}));
+    world.round();
+    assert_eq!(world.sizes(), [5, 3]);
+    // The old pods that go are available still: that is no reason to take more of them.
+    world.round();
+    assert_eq!(world.sizes(), [5, 3]);
 }
 
 #[test]
