@@ -87,7 +87,10 @@ SCENARIOS = {
     "rollout": [
         app("Deployment", replicas=4, strategy=ROLLING), image("Deployment", "i:2"),
         ("pods", "i:3", "pending"), image("Deployment", "i:3"), image("Deployment", "i:1"),
-        spec("Deployment", replicas=2), spec("Deployment", paused=True), image("Deployment", "i:4"),
+        spec("Deployment", replicas=2),
+    ],
+    "paused": [
+        app("Deployment", replicas=2), spec("Deployment", paused=True), image("Deployment", "i:4"),
         spec("Deployment", replicas=3), spec("Deployment", paused=False), spec("Deployment", minReadySeconds=1),
     ],
     "recreate": [app("Deployment", replicas=2, strategy={"type": "Recreate"}), image("Deployment", "i:2")],
@@ -190,6 +193,17 @@ class Side:
             self.processes.append(subprocess.Popen(
                 [manager, "--kubeconfig", config, "--authentication-kubeconfig", config, "--authorization-kubeconfig", config,
                  "--controllers", on, "--leader-elect=false", "--secure-port=0"], stdout=self.log, stderr=self.log))
+        self.wait_for_controllers()
+
+    def wait_for_controllers(self):
+        """Until they have looked at an object, which goes again."""
+        path, deadline = KINDS["ReplicaSet"], time.monotonic() + 60
+        self.step(app("ReplicaSet", "first", replicas=0))
+        while not self.call("GET", f"{path}/first")[1].get("status", {}).get("observedGeneration"):
+            if time.monotonic() > deadline:
+                sys.exit(f"{self.name}: the controllers do not start, see {self.dir}/log")
+            time.sleep(0.2)
+        self.step(("delete", "ReplicaSet", "first"))
 
     def stop(self):
         for p in reversed(self.processes):
@@ -368,19 +382,17 @@ def compare(name, steps, druse, manager, port):
     sides = [Side("druse", druse, port), Side("upstream", druse, port + 1, manager)]
     differ = 0
     try:
-        if manager:
-            time.sleep(3)
-        for step in steps:
-            if step[0] == "wait" if isinstance(step, tuple) else False:
+        for step, following in zip(steps, [*steps[1:], {}]):
+            what, then = ("make" if isinstance(s, dict) else s[0] for s in (step, following or {}))
+            if what == "wait":
                 end = time.monotonic() + step[1]
                 while time.monotonic() < end:
                     [s.kubelet() for s in sides]
                     time.sleep(0.2)
             else:
                 [s.step(step) for s in sides]
-            following = steps[steps.index(step) + 1:][:1]
-            # What is only said of pods, or is followed by a wait, is not compared yet.
-            if (isinstance(step, tuple) and step[0] == "pods" and following) or (following and following[0][0] == "wait" if following and isinstance(following[0], tuple) else False):
+            # What is only said of pods, or has to be waited for, is not compared yet.
+            if what == "pods" and following or then == "wait":
                 continue
             ours, theirs = [s.settle() for s in sides]
             ours, theirs = lacks(ours, theirs), lacks(theirs, ours)
