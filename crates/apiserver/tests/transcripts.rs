@@ -6,6 +6,8 @@
 //! made with a kube-apiserver 1.36.1 (`tools/kube.py record`), a step a line; steps that two servers cannot answer alike
 //! (own times and versions in a message) are left out.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::process::Command;
