@@ -430,7 +430,7 @@ pub(crate) fn helm_charts() -> Resource {
 fn release_options(action: &ReleaseAction, namespace: &str) -> ApplyOptions {
     ApplyOptions {
         force: action.force,
-        drop_unknown_fields: true,
+        drop_refused_fields: true,
         default_namespace: namespace.to_owned(),
         concurrency: 4,
         ..ApplyOptions::default()

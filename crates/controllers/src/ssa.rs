@@ -88,8 +88,9 @@ pub struct ApplyOptions {
     pub if_not_present: Vec<(String, &'static str)>,
     /// Leave the fields other managers own in these.
     pub merge: Vec<(String, &'static str)>,
-    /// Fields that a kind's schema does not know are dropped, as client-side tools have it, instead of refused.
-    pub drop_unknown_fields: bool,
+    /// What only a server-side apply is refused for, is written as client-side tools write it, and dropped by the API:
+    /// fields that a kind's schema does not know, and nulls where a custom kind allows none.
+    pub drop_refused_fields: bool,
     /// The namespace of objects that name none, where their kind has one; such objects are refused when it is empty.
     pub default_namespace: String,
     /// How many requests at once.
@@ -108,7 +109,7 @@ pub struct ResourceManager {
 
 enum DryRun {
     Apply(Change),
-    /// Apply without server-side apply, which refuses fields the schema does not know.
+    /// Apply without server-side apply, which refuses what is to be dropped.
     Replace(Change),
     Leave(Change),
 }
@@ -263,8 +264,8 @@ impl ResourceManager {
         let patch = || self.api.patch(&resource, object.namespace(), object.name(), "", how, &object.value);
         let dry = match patch().await {
             Ok(v) => v,
-            Err(e) if o.drop_unknown_fields && e.to_string().contains("field not declared in schema") => {
-                tracing::warn!("{subject}: a field its schema does not know is dropped: {e}");
+            Err(e) if o.drop_refused_fields && is_refused_applied_only(&e) => {
+                tracing::warn!("{subject}: a field that server-side apply refuses is dropped: {e}");
                 let action = if there.is_some() { Action::Configured } else { Action::Created };
                 return Ok(DryRun::Replace(change(action)));
             }
@@ -478,6 +479,14 @@ fn any_in_metadata(v: &Value, pairs: &[(String, &'static str)]) -> bool {
 }
 
 static IMMUTABLE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"is\simmutable|immutable\sfield").ok());
+
+/// Whether an object would be taken when it was created or patched: there the API drops what it does not know, and nulls of
+/// custom objects, as it reads them; what is applied it judges as it is.
+fn is_refused_applied_only(e: &ApiError) -> bool {
+    let message = e.to_string();
+    message.contains("field not declared in schema")
+        || e.reason() == "Invalid" && message.contains("in body must be of type") && message.contains(": \"null\"")
+}
 
 fn is_immutable(e: &ApiError) -> bool {
     matches!(e.reason(), "Conflict" | "Invalid") || IMMUTABLE.as_ref().is_some_and(|r| r.is_match(&e.to_string()))

@@ -7,6 +7,7 @@ mod support;
 use druse_helm::ReleaseRecord;
 use druse_kustomize::tree::MemoryTree;
 use druse_object::Value;
+use druse_runtime::Resource;
 use support::{Cluster, condition, config_maps, events, helm_releases, kustomizations, secrets};
 
 const NS: &str = "flux-system";
@@ -32,7 +33,7 @@ const CHART: &[(&str, &str)] = &[
     ),
     (
         "charts/app/templates/thing.yaml",
-        "{{ if .Values.thing }}\napiVersion: example.org/v1\nkind: Thing\nmetadata: {name: {{ .Release.Name }}}\n{{ end }}\n",
+        "{{ if .Values.thing }}\napiVersion: example.org/v1\nkind: Thing\nmetadata: {name: {{ .Release.Name }}}\nspec: {size: 1, {{ .Values.thing }}: null}\n{{ end }}\n",
     ),
     (
         "charts/app/templates/bye.yaml",
@@ -289,11 +290,25 @@ async fn drift_is_found_and_corrected_and_tests_are_run() {
 async fn a_release_whose_kind_is_not_served_is_applied_in_part_and_removed_whole() {
     let cluster = Cluster::start(chart(), "main@sha1:1", false).await;
     let hr = helm_releases();
-    cluster.apply(&release("part", "  values: {thing: true}\n")).await;
+    cluster.apply(&release("part", "  values: {thing: refs}\n")).await;
     cluster.until(&hr, NS, "part", |v| condition(v, "Ready").1 == "InstallFailed").await;
     assert!(cluster.get(&config_maps(), NS, "part").await.is_some());
     assert!(records(&cluster, "part").await.is_empty());
     cluster.api.delete(&hr, NS, "part", &Default::default()).await.unwrap();
     cluster.until(&hr, NS, "part", |v| v.is_none()).await;
     assert!(cluster.get(&config_maps(), NS, "part").await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_schema_does_not_know_and_nulls_are_dropped_from_a_release() {
+    let cluster = Cluster::start(chart(), "main@sha1:1", false).await;
+    let definition = "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: things.example.org}\nspec:\n  group: example.org\n  scope: Namespaced\n  names: {kind: Thing, plural: things}\n  versions:\n  - name: v1\n    served: true\n    storage: true\n    schema:\n      openAPIV3Schema:\n        type: object\n        properties:\n          spec: {type: object, properties: {size: {type: integer}, refs: {type: array, items: {type: string}}}}\n";
+    cluster.apply(definition).await;
+    let things = Resource::new("example.org", "v1", "Thing", "things", true);
+    for field in ["refs", "odd"] {
+        cluster.apply(&release(field, &format!("  values: {{thing: {field}}}\n"))).await;
+        cluster.until(&helm_releases(), NS, field, ready).await;
+        let thing = cluster.get(&things, NS, field).await.unwrap();
+        assert_eq!(thing["spec"], Value::from(serde_json::json!({"size": 1})), "{field}");
+    }
 }
