@@ -88,8 +88,8 @@ impl Aws {
             cloud.trust(issuer, keys);
         }
         let (mut parameters, mut secrets) = (Vec::new(), Vec::new());
-        for d in classes.iter().flat_map(|c| &c.objects).filter(|d| self.makes(d)) {
-            let value = (d.name.clone(), made_up(d));
+        for d in asked(classes.iter().flat_map(|c| &c.objects).filter(|d| self.makes(d))) {
+            let value = (d.name.clone(), made_up(&d));
             match d.kind {
                 Kind::Parameter if !cloud.holds_parameter(&d.name) => parameters.push(value),
                 Kind::Secret if !cloud.holds_secret(&d.name) => secrets.push(value),
@@ -113,6 +113,18 @@ impl Aws {
         };
         (none || declared) && !d.name.starts_with("arn:")
     }
+}
+
+/// What is asked of each value, whichever classes read it: all the parts that any of them takes.
+fn asked<'d>(descriptors: impl Iterator<Item = &'d Descriptor>) -> Vec<Descriptor> {
+    let mut all: Vec<Descriptor> = Vec::new();
+    for d in descriptors {
+        match all.iter_mut().find(|a| (a.kind, &a.name) == (d.kind, &d.name)) {
+            Some(same) => same.parts.extend(d.parts.iter().cloned()),
+            None => all.push(d.clone()),
+        }
+    }
+    all
 }
 
 /// Puts a text under a path of fields; what is in its way makes room.
@@ -156,4 +168,30 @@ pub(super) fn made_up(d: &Descriptor) -> Zeroizing<String> {
             base64::engine::general_purpose::STANDARD.encode(value)
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use druse_object::{Value, json};
+
+    fn class(parts: &[&str]) -> Class {
+        let parts: Vec<String> = parts.iter().map(|p| format!("{{path: {p}, objectAlias: {p}}}")).collect();
+        let objects =
+            format!("[{{objectType: ssmparameter, objectName: /home/backup, jmesPath: [{}]}}]", parts.join(", "));
+        let mut parameters = druse_object::Map::new();
+        parameters.insert("objects", objects);
+        Class::parse(&Value::Map(parameters)).unwrap()
+    }
+
+    #[test]
+    fn a_value_that_several_classes_read_holds_the_parts_that_each_takes() {
+        let classes = [class(&["DATA", "PASSWORD"]), class(&["DATABASE", "PASSWORD"])];
+        let asked = asked(classes.iter().flat_map(|c| &c.objects));
+        assert_eq!(asked.len(), 1);
+        let value = json::parse(made_up(&asked[0]).as_bytes()).unwrap();
+        let mut parts: Vec<&str> = value.as_map().unwrap().keys().map(|k| k.as_ref()).collect();
+        parts.sort_unstable();
+        assert_eq!(parts, ["DATA", "DATABASE", "PASSWORD"]);
+    }
 }
