@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// `cargo xtask test [ARGS]`: fetches the real helm and kubectl, AWS' clients and csi-sanity (once, under
-/// `target/`), and runs all tests.
+/// `target/`), and runs all tests, those on recorded homelabs too where the folder `shared` lies beside the repository.
 pub fn test(args: &[String]) -> io::Result<()> {
     let root = root();
     let tools = root.join("target").join("tools");
@@ -24,6 +24,12 @@ pub fn test(args: &[String]) -> io::Result<()> {
     let fetched = Command::new("python3").arg(root.join("tools/csi_sanity.py")).arg(&sanity).status();
     if fetched.is_ok_and(|s| s.success()) {
         cargo.env("DRUSE_CSI_SANITY", sanity.join("csi-sanity"));
+    }
+    let shared = root.join("..").join("shared");
+    if std::env::var_os("DRUSE_SHARED").is_none()
+        && let Ok(shared) = shared.canonicalize()
+    {
+        cargo.env("DRUSE_SHARED", shared);
     }
     run(&mut cargo)
 }
