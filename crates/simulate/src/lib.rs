@@ -1,8 +1,9 @@
 //! A simulated cluster underneath the embedded API: nodes, scheduling, and workloads that become ready.
 //!
 //! The controllers of a Kubernetes cluster that turn declared workloads into pods run here for real ([`workloads`],
-//! [`scheduler`], [`volumes`], [`services`], [`disruption`], [`autoscaler`]); what is simulated is the machines and the processes. Pods, nodes and any
-//! other kind move from state to state by [`stage`]s written as data (`data/stages.yaml`, and those components add).
+//! [`scheduler`], [`volumes`], [`services`], [`disruption`], [`autoscaler`]); what is simulated is the machines and the
+//! processes. Pods, nodes and any other kind move from state to state by [`stage`]s written as data (`data/stages.yaml`,
+//! and those components add).
 //! Whatever a stage did carries the annotation `druse.dev/simulated`, and conditions it sets say `Simulated`.
 
 pub mod autoscaler;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use druse_object::{Map, Value};
-use druse_runtime::{Api, ApiError, Caches, Key, Patch};
+use druse_runtime::{Api, ApiError, Cache, Caches, Key, Next, Patch};
 use serde_json::json;
 
 use super::hands::Hands;
@@ -67,14 +67,20 @@ impl History {
         }
     }
 
-    /// Whether the caches show all that was written here; otherwise what the owner's reconcile ends with.
-    pub async fn awaited(&self, key: &Key) -> Option<druse_runtime::Next> {
-        self.hands.written().awaited(key, self.hands.api()).await
-    }
-
-    /// The owner is gone.
-    pub fn forget(&self, key: &Key) {
-        self.hands.written().forget(key);
+    /// An owner that may be decided about: it is there, and the caches show all that was written for it, here and by the
+    /// hands that make its pods. Otherwise what its reconcile ends with.
+    pub async fn owner(&self, owners: &Cache, pods: &Hands, key: &Key) -> Result<Arc<Value>, Next> {
+        let Some(owner) = owners.get(key) else {
+            pods.written().forget(key);
+            self.hands.written().forget(key);
+            return Err(Next::Wait);
+        };
+        for hands in [pods, &self.hands] {
+            if let Some(next) = hands.written().awaited(key, hands.api()).await {
+                return Err(next);
+            }
+        }
+        Ok(owner)
     }
 
     /// Finds the revision of an object's template among those it has; makes it when there is none, and makes it the latest

@@ -91,17 +91,10 @@ fn pod(set: &Value, node: &str, hash: &str) -> Value {
 
 impl Reconciler for Controller {
     async fn reconcile(&self, key: Key) -> Next {
-        let Some(set) = self.sets.get(&key) else {
-            self.hands.written().forget(&key);
-            self.history.forget(&key);
-            return Next::Wait;
+        let set = match self.history.owner(&self.sets, &self.hands, &key).await {
+            Ok(set) => set,
+            Err(next) => return next,
         };
-        if let Some(next) = self.hands.written().awaited(&key, &self.api).await {
-            return next;
-        }
-        if let Some(next) = self.history.awaited(&key).await {
-            return next;
-        }
         self.sync(&key, &set).await.unwrap_or_else(|e| pods::outcome(Err(e)))
     }
 }
