@@ -144,6 +144,13 @@ impl<'a> Context<'a> {
         Place::new(file, found.line)
     }
 
+    /// The document of the tree that an object was read from.
+    #[must_use]
+    pub fn document(&self, object: &Object) -> Option<&Value> {
+        let line = Some(object.provenance.line).filter(|line| *line > 0)?;
+        self.files.get(object.provenance.file.as_deref()?)?.document_at(line).map(|d| &d.value)
+    }
+
     /// Looks for a field in other documents about the same object.
     fn in_patches(&self, object: &Object, path: &[Step], value: &Value) -> Option<Place> {
         let documents = self.documents.get_or_init(|| {

@@ -98,8 +98,22 @@ fn judge(cx: &Context<'_>, schemas: &SchemaSet, entry: &Entry<'_>, out: &mut Vec
         let texts = if secret { [key.as_str(), ""] } else { [text.as_str(), key.as_str()] };
         out.push(cx.at(entry, &fault.path, &texts, fault.code, fault.message));
     }
+    dropped_labels(cx, entry, out);
     if !refused {
         values(cx, &schema, entry, secret, out);
+    }
+}
+
+/// Of labels that are not all text, Flux keeps none where it sets its own: nothing that is rendered tells of them.
+fn dropped_labels(cx: &Context<'_>, entry: &Entry<'_>, out: &mut Vec<Finding>) {
+    let labels = |v: &Value| v.at(["metadata", "labels"]).and_then(Value::as_map).cloned().unwrap_or_default();
+    let Some(written) = cx.document(entry.object).filter(|_| entry.origin != Origin::Chart) else { return };
+    let left = labels(&entry.object.value);
+    for (key, v) in labels(written).iter().filter(|(key, v)| v.as_str().is_none() && left.get(key).is_none()) {
+        let path = [Step::from("metadata"), Step::from("labels"), Step::from(key.as_str())];
+        let message =
+            format!("metadata.labels.{key}: must be a string, not {}; Flux drops all labels beside it", scalar(v));
+        out.push(cx.at(entry, &path, &[], "DR011", message));
     }
 }
 
@@ -172,13 +186,19 @@ fn values(cx: &Context<'_>, schema: &Arc<TypeSchema>, entry: &Entry<'_>, secret:
         }
         let text = e.bad_value.as_ref().map(scalar).filter(|_| !secret).unwrap_or_default();
         let written = position::at(&entry.object.value, &path);
-        // What is said of a map (labels, resources) is about the entry with that key or value.
-        if let Some(Value::Map(m)) = written
-            && let Some(key) = m.iter().find(|(k, v)| k.as_str() == text || scalar(v) == text).map(|(k, _)| k)
-            && !text.is_empty()
-        {
-            path.push(Step::from(key.as_str()));
-        }
+        // What is said of a map (labels, resources) or a list is about what in it has that key or value.
+        let within = match written {
+            Some(Value::Map(m)) if !text.is_empty() => {
+                m.iter().find(|(k, v)| k.as_str() == text || scalar(v) == text).map(|(k, _)| Step::from(k.as_str()))
+            }
+            Some(Value::Array(items)) if !text.is_empty() => {
+                items.iter().position(|v| scalar(v) == text).map(Step::Index)
+            }
+            // Of some kinds of things (a strategy) the API shows the whole where it takes no such type.
+            Some(Value::Map(m)) if e.kind == FieldErrorKind::NotSupported => m.get("type").map(|_| Step::from("type")),
+            _ => None,
+        };
+        path.extend(within);
         let code = match e.kind {
             // The API says so of some values that are there.
             FieldErrorKind::Required if written.is_some_and(|v| !scalar(v).is_empty()) => "DR013",
