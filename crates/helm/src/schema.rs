@@ -29,12 +29,40 @@ impl std::fmt::Debug for SchemaCache {
 /// Answers references to other documents: a URN stands for anything, as in Helm. So does a URL at first, but it is noted:
 /// documents are asked for in no certain order, and what is said of them must not depend on it.
 #[derive(Clone, Default)]
-struct Offline(Arc<Mutex<BTreeSet<String>>>);
+struct Offline {
+    noted: Arc<Mutex<BTreeSet<String>>>,
+    /// What `$schema` names in the document. A dialect that nobody knows is none, and no reference.
+    dialects: Arc<BTreeSet<String>>,
+}
+
+impl Offline {
+    fn of(schema: &Json) -> Self {
+        let mut dialects = BTreeSet::new();
+        collect_dialects(schema, &mut dialects);
+        Self { dialects: Arc::new(dialects), ..Self::default() }
+    }
+}
+
+fn collect_dialects(schema: &Json, out: &mut BTreeSet<String>) {
+    match schema {
+        Json::Object(map) => {
+            if let Some(dialect) = map.get("$schema").and_then(Json::as_str) {
+                out.insert(dialect.trim_end_matches('#').to_owned());
+            }
+            map.values().for_each(|v| collect_dialects(v, out));
+        }
+        Json::Array(items) => items.iter().for_each(|v| collect_dialects(v, out)),
+        _ => {}
+    }
+}
 
 impl Retrieve for Offline {
     fn retrieve(&self, uri: &Uri<String>) -> Result<Json, Box<dyn std::error::Error + Send + Sync>> {
+        if self.dialects.contains(uri.as_str().trim_end_matches('#')) {
+            return Err("an unknown dialect".into());
+        }
         if !uri.as_str().starts_with("urn:") {
-            self.0.lock().insert(uri.as_str().to_owned());
+            self.noted.lock().insert(uri.as_str().to_owned());
         }
         Ok(Json::Bool(true))
     }
@@ -44,9 +72,9 @@ fn compile(chart: &Chart) -> Option<Result<Arc<Validator>, String>> {
     let text = chart.schema.as_ref()?;
     let cached = chart.compiled_schema.0.get_or_init(|| {
         let schema: Json = serde_json::from_slice(text).map_err(|e| e.to_string())?;
-        let offline = Offline::default();
+        let offline = Offline::of(&schema);
         let built = jsonschema::options().with_retriever(offline.clone()).build(&schema);
-        if let Some(url) = offline.0.lock().first() {
+        if let Some(url) = offline.noted.lock().first() {
             return Err(format!(
                 "failing loading {url:?}: schemas are not fetched from the network; use --skip-schema-validation to \
                  render without checking the values"
