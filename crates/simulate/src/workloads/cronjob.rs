@@ -109,13 +109,10 @@ impl Controller {
 
 impl Reconciler for Controller {
     async fn reconcile(&self, key: Key) -> Next {
-        let Some(cron) = self.cron_jobs.get(&key) else {
-            self.written.forget(&key);
-            return Next::Wait;
+        let cron = match self.written.owner(&self.cron_jobs, &key, &self.api).await {
+            Ok(cron) => cron,
+            Err(next) => return next,
         };
-        if let Some(next) = self.written.awaited(&key, &self.api).await {
-            return next;
-        }
         self.sync(&key, &cron).await.unwrap_or_else(|e| pods::outcome(Err(e)))
     }
 }

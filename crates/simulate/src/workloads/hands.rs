@@ -53,7 +53,7 @@ impl Hands {
                 None if chosen() && !pods::going(owner) && !pods::going(&child) => {
                     let mut patch = json!({"metadata": {
                         "uid": child.str_at(["metadata", "uid"]),
-                        "ownerReferences": serde_json::Value::from(pods::owner_reference(owner)),
+                        "ownerReferences": [serde_json::Value::from(pods::owner_reference(owner))],
                     }});
                     if !finalizers.is_empty() {
                         patch["metadata"]["finalizers"] = json!(finalizers);

@@ -69,13 +69,18 @@ fn ready_for(pod: &Value, owner: &Value, now: Timestamp) -> Option<Duration> {
     Duration::try_from(left).ok().filter(|d| !d.is_zero())
 }
 
-/// An owner reference that says `owner` controls the child.
+/// The reference that says `owner` controls the child.
 pub fn owner_reference(owner: &Value) -> Value {
-    Value::from(json!([{
-        "apiVersion": owner["apiVersion"].as_str(), "kind": owner["kind"].as_str(),
+    reference_as(owner["apiVersion"].as_str(), owner["kind"].as_str(), owner)
+}
+
+/// The same for an owner that need not say of what kind it is.
+pub fn reference_as(api_version: Option<&str>, kind: Option<&str>, owner: &Value) -> Value {
+    Value::from(json!({
+        "apiVersion": api_version, "kind": kind,
         "name": owner.str_at(["metadata", "name"]), "uid": owner.str_at(["metadata", "uid"]),
         "controller": true, "blockOwnerDeletion": true,
-    }]))
+    }))
 }
 
 /// An object made from a template (`metadata`, `spec`), owned by `owner`.
@@ -91,7 +96,7 @@ pub fn from_template(api_version: &str, kind: &str, template: &Value, owner: &Va
             metadata.insert(part, v.clone());
         }
     }
-    metadata.insert("ownerReferences", owner_reference(owner));
+    metadata.insert("ownerReferences", vec![owner_reference(owner)]);
     m.insert("metadata", metadata);
     m.insert("spec", template["spec"].clone());
     Value::Map(m)

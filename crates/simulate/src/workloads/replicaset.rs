@@ -126,13 +126,10 @@ fn status(set: &Value, mine: &[Arc<Value>], failure: Option<(&str, String)>, now
 
 impl Reconciler for Controller {
     async fn reconcile(&self, key: Key) -> Next {
-        let Some(set) = self.sets.get(&key) else {
-            self.hands.written().forget(&key);
-            return Next::Wait;
+        let set = match self.hands.written().owner(&self.sets, &key, &self.api).await {
+            Ok(set) => set,
+            Err(next) => return next,
         };
-        if let Some(next) = self.hands.written().awaited(&key, &self.api).await {
-            return next;
-        }
         self.sync(&key, &set).await.unwrap_or_else(|e| pods::outcome(Err(e)))
     }
 }

@@ -70,17 +70,9 @@ impl History {
     /// An owner that may be decided about: it is there, and the caches show all that was written for it, here and by the
     /// hands that make its pods. Otherwise what its reconcile ends with.
     pub async fn owner(&self, owners: &Cache, pods: &Hands, key: &Key) -> Result<Arc<Value>, Next> {
-        let Some(owner) = owners.get(key) else {
-            pods.written().forget(key);
-            self.hands.written().forget(key);
-            return Err(Next::Wait);
-        };
-        for hands in [pods, &self.hands] {
-            if let Some(next) = hands.written().awaited(key, hands.api()).await {
-                return Err(next);
-            }
-        }
-        Ok(owner)
+        let api = self.hands.api();
+        let revisions_seen = self.hands.written().owner(owners, key, api).await;
+        revisions_seen.and(pods.written().owner(owners, key, api).await)
     }
 
     /// Finds the revision of an object's template among those it has; makes it when there is none, and makes it the latest
@@ -143,7 +135,7 @@ impl History {
         if !owner["metadata"]["annotations"].is_null() {
             metadata.insert("annotations", owner["metadata"]["annotations"].clone());
         }
-        metadata.insert("ownerReferences", pods::owner_reference(owner));
+        metadata.insert("ownerReferences", vec![pods::owner_reference(owner)]);
         let mut m = Map::new();
         m.insert("apiVersion", "apps/v1");
         m.insert("kind", "ControllerRevision");

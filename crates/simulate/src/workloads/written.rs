@@ -98,6 +98,19 @@ impl Written {
         Some(Next::After(PATIENCE))
     }
 
+    /// The object that marks are kept for, when it may be decided about: it is there, and the caches show all that was
+    /// written for it. Otherwise what its reconcile ends with; what is kept for one that is gone goes.
+    pub async fn owner(&self, owners: &Cache, key: &Key, api: &Api) -> Result<Arc<Value>, Next> {
+        let Some(owner) = owners.get(key) else {
+            self.forget(key);
+            return Err(Next::Wait);
+        };
+        match self.awaited(key, api).await {
+            Some(next) => Err(next),
+            None => Ok(owner),
+        }
+    }
+
     async fn still_there(&self, mark: &Mark, api: &Api) -> bool {
         match api.get(mark.cache.resource(), &mark.key.namespace, &mark.key.name).await {
             Ok(found) => found.is_some_and(|v| uid(&v) == Some(&mark.uid)),

@@ -111,13 +111,10 @@ impl Controller {
 
 impl Reconciler for Controller {
     async fn reconcile(&self, key: Key) -> Next {
-        let Some(deployment) = self.deployments.get(&key) else {
-            self.hands.written().forget(&key);
-            return Next::Wait;
+        let deployment = match self.hands.written().owner(&self.deployments, &key, &self.api).await {
+            Ok(deployment) => deployment,
+            Err(next) => return next,
         };
-        if let Some(next) = self.hands.written().awaited(&key, &self.api).await {
-            return next;
-        }
         let selector = &deployment["spec"]["selector"];
         let all = ["matchLabels", "matchExpressions"]
             .iter()

@@ -1,10 +1,11 @@
 //! The claims of a StatefulSet's pods: made from `volumeClaimTemplates`, kept or let go with pod and set as
 //! `persistentVolumeClaimRetentionPolicy` says.
 
-use druse_object::{Map, Value};
+use druse_object::Value;
 use serde_json::json;
 
 use super::decide::range;
+use crate::workloads::pods;
 
 /// The claims of a pod, each with the name of its volume.
 pub fn of_pod(set: &Value, ordinal: i64) -> Vec<(String, Value)> {
@@ -85,21 +86,10 @@ pub fn owners(claim: &Value, set: &Value, pod: &Value, ordinal: i64) -> Option<V
     let condemned = !range(set).contains(&ordinal);
     if !(managed && (scaled || deleted)) {
         if scaled && condemned {
-            wanted.push(reference("v1", "Pod", pod));
+            wanted.push(pods::reference_as(Some("v1"), Some("Pod"), pod));
         } else if deleted {
-            wanted.push(reference("apps/v1", "StatefulSet", set));
+            wanted.push(pods::reference_as(Some("apps/v1"), Some("StatefulSet"), set));
         }
     }
     (wanted.as_slice() != references).then_some(wanted)
-}
-
-fn reference(api_version: &str, kind: &str, owner: &Value) -> Value {
-    let mut m = Map::new();
-    m.insert("apiVersion", api_version);
-    m.insert("kind", kind);
-    m.insert("name", owner["metadata"]["name"].clone());
-    m.insert("uid", owner["metadata"]["uid"].clone());
-    m.insert("controller", true);
-    m.insert("blockOwnerDeletion", true);
-    Value::Map(m)
 }
