@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::kinds;
 use crate::workloads::pods;
-use crate::workloads::report::{Note, write_status};
+use crate::workloads::report::{Note, new_condition, set_in_place, write_status};
 
 /// How often an autoscaler looks.
 const PERIOD: Duration = Duration::from_secs(15);
@@ -272,20 +272,8 @@ impl<'a> Report<'a> {
     }
 
     fn set(&mut self, kind: &str, holds: bool, reason: &str, message: &str) {
-        let status = if holds { "True" } else { "False" };
-        let old = self.conditions.iter_mut().find(|c| c["type"].as_str() == Some(kind));
-        let kept =
-            old.as_ref().filter(|c| c["status"].as_str() == Some(status)).map(|c| c["lastTransitionTime"].clone());
-        let mut new = Map::new();
-        new.insert("type", kind);
-        new.insert("status", status);
-        new.insert("lastTransitionTime", kept.unwrap_or_else(|| clock::text(self.now).into()));
-        new.insert("reason", reason);
-        new.insert("message", message);
-        match old {
-            Some(old) => *old = Value::Map(new),
-            None => self.conditions.push(Value::Map(new)),
-        }
+        let new = new_condition(kind, holds, reason, message, &["lastTransitionTime"], self.now);
+        set_in_place(&mut self.conditions, new);
     }
 
     fn finish(self) -> (Value, Vec<Note>) {

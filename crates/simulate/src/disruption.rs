@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use druse_object::{Gvk, Map, Value, selector};
-use druse_runtime::{Api, ApiError, Cache, Caches, Clock, Key, Manager, Next, Reconciler, Recorder, clock};
+use druse_runtime::{Api, ApiError, Cache, Caches, Clock, Key, Manager, Next, Reconciler, Recorder};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::kinds;
 use crate::workloads::pods::{self, going, is_ready};
-use crate::workloads::report::{Note, condition, time_at, write_status};
+use crate::workloads::report::{Note, new_condition, set_in_place, time_at, write_status};
 
 /// How long an eviction may take before the pod counts again.
 const EVICTION: SignedDuration = SignedDuration::from_secs(120);
@@ -222,23 +222,13 @@ fn conditions(
 ) -> Vec<Value> {
     const KIND: &str = "DisruptionAllowed";
     let mut all = budget["status"]["conditions"].items().to_vec();
-    let status = if holds { "True" } else { "False" };
-    let since = condition(&all, KIND)
-        .filter(|c| c["status"].as_str() == Some(status))
-        .map_or_else(|| clock::text(now).into(), |c| c["lastTransitionTime"].clone());
-    let mut new = Map::new();
-    new.insert("type", KIND);
-    new.insert("status", status);
-    if observed.as_i64().is_some_and(|g| g != 0) {
-        new.insert("observedGeneration", observed.clone());
+    let mut new = new_condition(KIND, holds, reason, message, &["lastTransitionTime"], now);
+    if let Some(m) = new.as_map_mut()
+        && observed.as_i64().is_some_and(|g| g != 0)
+    {
+        m.insert("observedGeneration", observed.clone());
     }
-    new.insert("lastTransitionTime", since);
-    new.insert("reason", reason);
-    new.insert("message", message);
-    match all.iter_mut().find(|c| c["type"].as_str() == Some(KIND)) {
-        Some(old) => *old = Value::Map(new),
-        None => all.push(Value::Map(new)),
-    }
+    set_in_place(&mut all, new);
     all
 }
 

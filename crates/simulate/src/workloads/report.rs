@@ -115,3 +115,23 @@ pub fn new_condition(kind: &str, status: bool, reason: &str, message: &str, time
     }
     Value::Map(c)
 }
+
+/// Gives a condition the time at which its status last became what it is: that of the one before.
+pub fn keep_transition(new: &mut Value, old: &Value) {
+    if let Some(m) = new.as_map_mut() {
+        m.insert("lastTransitionTime", old["lastTransitionTime"].clone());
+    }
+}
+
+/// Sets a condition in the place of the one of its type, as apimachinery's `meta.SetStatusCondition` does.
+pub fn set_in_place(conditions: &mut Vec<Value>, mut new: Value) {
+    match conditions.iter_mut().find(|c| c["type"] == new["type"]) {
+        Some(old) => {
+            if old["status"] == new["status"] {
+                keep_transition(&mut new, old);
+            }
+            *old = new;
+        }
+        None => conditions.push(new),
+    }
+}

@@ -6,7 +6,7 @@ use druse_object::{Map, Value};
 use jiff::{SignedDuration, Timestamp};
 
 use super::sets::{Set, Size};
-use crate::workloads::report::{condition, new_condition, time_at};
+use crate::workloads::report::{condition, keep_transition, new_condition, time_at};
 
 const PROGRESSING: &str = "Progressing";
 const FAILURE: &str = "ReplicaFailure";
@@ -40,12 +40,6 @@ pub fn set(conditions: &mut Vec<Value>, new: Value) {
     }
     conditions.retain(|c| c["type"].as_str() != Some(&kind));
     conditions.push(new);
-}
-
-fn keep_transition(new: &mut Value, old: &Value) {
-    if let Some(m) = new.as_map_mut() {
-        m.insert("lastTransitionTime", old["lastTransitionTime"].clone());
-    }
 }
 
 impl<'a> Report<'a> {
