@@ -1,10 +1,9 @@
 //! The Common Expression Language as Kubernetes uses it: CRD validation rules and admission policies.
 //!
 //! Implements the language of `cel-spec` with the macros, the optional syntax, the string, list, set, regex, quantity,
-//! URL, IP, format and version libraries of the Kubernetes environment. Values are dynamic: only what is certain is checked before
-//! ([`check`]); what else would not compile upstream fails here when it is evaluated. Every step costs; an evaluation that exceeds its
-//! budget stops with an error. Not implemented: custom protobuf messages, locale
-//! formatting.
+//! URL, IP, format and version libraries of the Kubernetes environment. Values are dynamic: only what is certain is
+//! checked before ([`check`]); what else would not compile upstream fails here when it is evaluated. Every step costs; an
+//! evaluation that exceeds its budget stops with an error. Not implemented: custom protobuf messages, locale formatting.
 
 mod check;
 mod eval;

@@ -26,8 +26,8 @@ fn definition(c: &PrinterColumn) -> Value {
     Value::Map(m)
 }
 
-/// Objects (in the version asked for) as a table, as a view wants it. `list` is a list's metadata; without it a single object's resource
-/// version is shown. Later parts of a watch leave the columns out.
+/// Objects (in the version asked for) as a table, as a view wants it. `list` is a list's metadata; without it a single
+/// object's resource version is shown. Later parts of a watch leave the columns out.
 #[must_use]
 pub fn of(view: &View, objects: &[Value], list: Option<Map>, with_columns: bool) -> Value {
     let (resource, version, meta_version) = (&*view.resource, view.version.as_str(), view.accepted.meta);

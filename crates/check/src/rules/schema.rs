@@ -7,8 +7,8 @@ use std::sync::Arc;
 use druse_apiserver::schema::{Format, ListType, Node, SchemaSet, Shape, TypeSchema};
 use druse_apiserver::validate::{NameRule, validate_metadata, validate_sent};
 use druse_apiserver::{FieldError, FieldErrorKind};
-use druse_object::Quantity;
-use druse_object::{Gvk, Object, Value};
+use druse_flux::api::KUSTOMIZE_GROUP;
+use druse_object::{Gvk, Map, Object, Quantity, Value};
 use druse_plan::kinds::crd_kind;
 use druse_plan::{Fault, Unit};
 use rayon::prelude::*;
@@ -106,15 +106,22 @@ fn judge(cx: &Context<'_>, schemas: &SchemaSet, entry: &Entry<'_>, out: &mut Vec
 
 /// Of labels that are not all text, Flux keeps none where it sets its own: nothing that is rendered tells of them.
 fn dropped_labels(cx: &Context<'_>, entry: &Entry<'_>, out: &mut Vec<Finding>) {
-    let labels = |v: &Value| v.at(["metadata", "labels"]).and_then(Value::as_map).cloned().unwrap_or_default();
-    let Some(written) = cx.document(entry.object).filter(|_| entry.origin != Origin::Chart) else { return };
-    let left = labels(&entry.object.value);
-    for (key, v) in labels(written).iter().filter(|(key, v)| v.as_str().is_none() && left.get(key).is_none()) {
+    // Few objects have none but Flux' left: only for these is the file looked at.
+    let mut left = labels(&entry.object.value).into_iter().flat_map(Map::iter);
+    if entry.origin == Origin::Chart || left.any(|(key, _)| !key.starts_with(KUSTOMIZE_GROUP)) {
+        return;
+    }
+    let written = cx.document(entry.object).and_then(labels).into_iter().flat_map(Map::iter);
+    for (key, v) in written.filter(|(_, v)| v.as_str().is_none()) {
         let path = [Step::from("metadata"), Step::from("labels"), Step::from(key.as_str())];
         let message =
             format!("metadata.labels.{key}: must be a string, not {}; Flux drops all labels beside it", scalar(v));
         out.push(cx.at(entry, &path, &[], "DR011", message));
     }
+}
+
+fn labels(v: &Value) -> Option<&Map> {
+    v.at(["metadata", "labels"]).and_then(Value::as_map)
 }
 
 fn scalar(v: &Value) -> String {

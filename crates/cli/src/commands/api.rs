@@ -30,7 +30,8 @@ pub struct Args {
     /// The administrator's bearer token [default: a random one, kept in the data folder]
     #[arg(long, value_name = "TOKEN", env = "DRUSE_API_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
-    /// Sign ServiceAccount tokens with this key (of `druse identity keygen`) [default: one made here, kept in the data folder]
+    /// Sign ServiceAccount tokens with this key (of `druse identity keygen`) [default: one made here, kept in the data
+    /// folder]
     #[arg(long, value_name = "FILE")]
     pub service_account_key: Option<PathBuf>,
     /// Write a kubeconfig for the administrator to this file
