@@ -39,7 +39,7 @@ impl Controller {
             let old = sets.iter().filter(|s| new.is_none_or(|n| n["metadata"]["uid"] != s["metadata"]["uid"]));
             old.flat_map(|s| pods::owned(&self.pods, s)).any(|p| !pods::has_ended(&p))
         };
-        let mut plan = decide::decide(deployment, &sets, old_pods_run, self.clock.now());
+        let plan = decide::decide(deployment, &sets, old_pods_run, self.clock.now());
         if let Some(set) = &plan.create
             && let Err(e) = self.create(key, deployment, set).await
         {
@@ -56,8 +56,9 @@ impl Controller {
         for set in &plan.remove {
             self.hands.remove(key, set).await?;
         }
-        self.finish(key, deployment, &mut plan).await?;
-        Ok(plan.again.map_or(Next::Wait, Next::After))
+        let again = plan.again.map_or(Next::Wait, Next::After);
+        self.finish(key, deployment, plan).await?;
+        Ok(again)
     }
 
     async fn create(&self, key: &Key, deployment: &Value, set: &Value) -> Result<(), ApiError> {
@@ -99,10 +100,10 @@ impl Controller {
     }
 
     /// Writes status and revision.
-    async fn finish(&self, key: &Key, deployment: &Value, plan: &mut decide::Plan) -> Result<(), ApiError> {
-        let (resource, status) = (self.deployments.resource(), std::mem::take(&mut plan.status));
+    async fn finish(&self, key: &Key, deployment: &Value, plan: decide::Plan) -> Result<(), ApiError> {
+        let resource = self.deployments.resource();
         let revision = plan.revision.as_deref().map(|r| (sets::REVISION, r));
-        if let Some(answer) = write_status_and(&self.api, resource, deployment, status, revision).await? {
+        if let Some(answer) = write_status_and(&self.api, resource, deployment, plan.status, revision).await? {
             self.hands.written().changed(key, &self.deployments, &answer);
         }
         Ok(())
