@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use druse_helm::ApiVersions;
+use druse_object::yaml::{self, Dialect};
 use druse_object::{Object, Value};
 
 use crate::model::ServedKind;
@@ -160,9 +161,66 @@ pub fn crd_kind(object: &Object) -> Option<ServedKind> {
     })
 }
 
+/// The kinds that the CustomResourceDefinitions of a file define; documents that are no YAML define none.
+///
+/// Nearly all of such a file is schemas, which say nothing of this: they are left out before it is read. Where what is left
+/// is no YAML (a schema that is not laid out as a block), all of it is read.
+#[must_use]
+pub fn crd_kinds(text: &str) -> Vec<ServedKind> {
+    let read = |text: &str| yaml::documents(text, Dialect::Sigs);
+    let mut documents = read(&without_schemas(text));
+    if documents.iter().any(Result::is_err) {
+        documents = read(text);
+    }
+    documents.into_iter().flatten().filter_map(|doc| crd_kind(&Object::new(doc.value))).collect()
+}
+
+/// The text without the lines below each `schema:` that are indented further than it.
+fn without_schemas(text: &str) -> String {
+    let mut out = String::new();
+    let mut below = None;
+    for line in text.split_inclusive('\n') {
+        let said = line.trim_start_matches(' ');
+        let indent = line.len() - said.len();
+        let nothing = matches!(said.as_bytes().first(), None | Some(b'#' | b'\n' | b'\r'));
+        if below.is_some_and(|schema| indent > schema || nothing) {
+            continue;
+        }
+        below = (said.trim_end() == "schema:").then_some(indent);
+        out.push_str(line);
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kinds_are_read_past_schemas_however_those_are_laid_out() {
+        let crd = |schema: &str| {
+            let head = "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nspec:\n  group: x.io\n";
+            format!(
+                "{head}  versions:\n  - name: v1\n    schema:{schema}\n    served: true\n  - name: v2\n  scope: Cluster\n  names: {{kind: X}}\n"
+            )
+        };
+        let block = "\n      openAPIV3Schema:\n# aside\n        description: |-\n          names:\n\n            kind: Y\n        type: object";
+        let texts =
+            [block, " {openAPIV3Schema: {\n type: object}}", "\n      \"a\n    b\"", " &a\n      x: 1\n    also: *a"];
+        for text in texts.map(crd) {
+            let kinds = crd_kinds(&text);
+            let read: Vec<_> = yaml::documents(&text, Dialect::Sigs).into_iter().flatten().collect();
+            assert_eq!(
+                kinds,
+                read.into_iter().filter_map(|doc| crd_kind(&Object::new(doc.value))).collect::<Vec<_>>(),
+                "{text}"
+            );
+            assert_eq!(kinds.len(), 1, "{text}");
+            assert_eq!((&*kinds[0].kind, kinds[0].versions.len()), ("X", 2), "{text}");
+        }
+        assert_eq!(crd_kinds(&format!("{}---\n- [\n---\n{}", crd(block), crd(block))).len(), 2);
+        assert!(!without_schemas(&crd(block)).contains("openAPIV3Schema"), "what is laid out as a block is not read");
+    }
 
     #[test]
     fn kubernetes_and_flux_are_served_and_crds_add_to_them() {

@@ -14,7 +14,7 @@ use druse_object::{Map, Object, Value};
 
 use crate::charts::FoundChart;
 use crate::finish::{Fix, Head};
-use crate::kinds::crd_kind;
+use crate::kinds::{crd_kind, crd_kinds};
 use crate::memo::{Entry, Kept, Memo, Sought};
 use crate::model::{ChartInfo, Fault, PlanOptions, ServedKind, SourceInfo, StandIn, UnitError, UnitId, UnitKind};
 use crate::remote::Remotes;
@@ -633,8 +633,7 @@ pub(crate) fn chart_kinds(
         while let Some(chart) = charts.pop() {
             charts.extend(chart.dependencies.iter().map(|d| &**d));
             for file in chart.files.iter().filter(|f| f.name.starts_with("crds/")) {
-                let documents = druse_object::yaml::documents(&file.text(), druse_object::yaml::Dialect::Sigs);
-                out.extend(documents.into_iter().flatten().filter_map(|doc| crd_kind(&Object::new(doc.value))));
+                out.extend(crd_kinds(&file.text()));
             }
         }
         out

@@ -1,22 +1,22 @@
 //! RSA keys, made in a fraction of the time: the very keys that the `rsa` crate makes of the same random bytes.
 //!
-//! The crate draws two random numbers and takes the first prime at or above each. Here those primes are sought first, on
-//! two threads, with a sieve and Fermat's test to the base 2 in numbers of fixed width; the crate is then given the primes
-//! in place of the bytes that it would draw, tests them as it tests every number (Miller-Rabin, Lucas) and takes them.
-//! All that was passed over has a small factor or fails Fermat's test, hence the crate's tests, too. Were a number taken
-//! here that is no prime, the crate would go on from there.
+//! The crate draws two random numbers and takes the first prime at or above each. Here those primes are sought on two
+//! threads, with a sieve and the Miller-Rabin test in numbers of fixed width: one round tells nearly all composites, five
+//! (as many as FIPS 186-5, table B.1, asks for) make sure. The crate then makes the key of its primes and checks it.
 
-use std::collections::VecDeque;
-use std::convert::Infallible;
-
-use rand::{Rng as _, TryCryptoRng, TryRng};
+use rand::Rng as _;
 use rand_chacha::ChaCha20Rng;
-use rsa::PrivateKey;
+use rsa::{BoxedUint, PrivateKey};
 
 /// How many odd numbers are sieved at once. Primes of 1024 bits are 355 odd numbers apart on average.
 const WINDOW: usize = 4096;
 /// Numbers with a prime factor below this are sieved out.
 const SIEVED: u32 = 1 << 16;
+
+/// The bases of the Miller-Rabin test.
+const BASES: [u64; 5] = [2, 3, 5, 7, 11];
+/// The exponent of all public keys.
+const PUBLIC_EXPONENT: u64 = 65537;
 
 /// A new RSA key: what [`PrivateKey::new`] gives.
 ///
@@ -31,47 +31,28 @@ pub fn rsa_key(rng: &mut ChaCha20Rng, bits: usize) -> Result<PrivateKey, rsa::Er
 }
 
 fn sought<const LIMBS: usize>(rng: &mut ChaCha20Rng, bits: usize) -> Result<PrivateKey, rsa::Error> {
-    let starts = [drawn::<LIMBS>(rng), drawn::<LIMBS>(rng)];
     let small = small_primes();
-    let [p, q] = std::thread::scope(|scope| {
-        let [p, q] = starts.map(|start| {
-            let small = &small;
-            (start, std::thread::Builder::new().spawn_scoped(scope, move || prime_from(start, small)))
+    loop {
+        let starts = [drawn::<LIMBS>(rng), drawn::<LIMBS>(rng)];
+        let found = std::thread::scope(|scope| {
+            let seek = |start| prime_from(start, &small);
+            let [p, q] = starts;
+            let other = std::thread::Builder::new().spawn_scoped(scope, move || seek(p));
+            let q = seek(q);
+            (other.ok().map_or_else(|| seek(p), |thread| thread.join().ok().flatten()), q)
         });
-        // Without a thread the crate seeks it itself.
-        [p, q].map(|(start, thread)| thread.ok().and_then(|t| t.join().ok()).unwrap_or(start))
-    });
-    let bytes = |n: [u64; LIMBS]| n.into_iter().flat_map(u64::to_le_bytes).collect();
-    PrivateKey::new(&mut Told { first: VecDeque::from([bytes(p), bytes(q)]), rng }, bits)
-}
-
-/// A generator that gives these bytes first, where as many are asked for.
-struct Told<'r> {
-    first: VecDeque<Vec<u8>>,
-    rng: &'r mut ChaCha20Rng,
-}
-
-impl TryRng for Told<'_> {
-    type Error = Infallible;
-
-    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        self.rng.try_next_u32()
-    }
-
-    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        self.rng.try_next_u64()
-    }
-
-    fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), Infallible> {
-        match self.first.pop_front_if(|bytes| bytes.len() == out.len()) {
-            Some(bytes) => out.copy_from_slice(&bytes),
-            None => self.rng.fill_bytes(out),
+        // Not two numbers, or no exponent for them: once in thirty thousand times, as for the crate.
+        let (Some(p), Some(q)) = found else { continue };
+        let number = |n: [u64; LIMBS]| {
+            let bytes: Vec<u8> = n.into_iter().flat_map(u64::to_le_bytes).collect();
+            BoxedUint::from_le_slice(&bytes, bits.div_ceil(2) as u32).map_err(|_| rsa::Error::InvalidPrime)
+        };
+        match PrivateKey::from_primes(vec![number(p)?, number(q)?], BoxedUint::from(PUBLIC_EXPONENT)) {
+            Err(rsa::Error::InvalidPrime) => {}
+            made => return made,
         }
-        Ok(())
     }
 }
-
-impl TryCryptoRng for Told<'_> {}
 
 /// Where the search for a prime starts: an odd random number with its two highest bits set, drawn as the crate draws it.
 fn drawn<const LIMBS: usize>(rng: &mut ChaCha20Rng) -> [u64; LIMBS] {
@@ -106,8 +87,8 @@ fn small_primes() -> Vec<u32> {
     out
 }
 
-/// The first number at or above an odd one that may be a prime; the number itself where there is none of this width.
-fn prime_from<const LIMBS: usize>(start: [u64; LIMBS], small: &[u32]) -> [u64; LIMBS] {
+/// The first prime at or above an odd number, if there is one of this width.
+fn prime_from<const LIMBS: usize>(start: [u64; LIMBS], small: &[u32]) -> Option<[u64; LIMBS]> {
     let mut base = start;
     loop {
         let mut composite = [false; WINDOW];
@@ -118,16 +99,12 @@ fn prime_from<const LIMBS: usize>(start: [u64; LIMBS], small: &[u32]) -> [u64; L
             composite.iter_mut().skip(first as usize).step_by(*p as usize).for_each(|c| *c = true);
         }
         for (_, i) in composite.iter().zip(0u64..).filter(|(composite, _)| !**composite) {
-            match plus(&base, 2 * i) {
-                Some(n) if may_be_prime(&n) => return n,
-                Some(_) => {}
-                None => return start,
+            let n = plus(&base, 2 * i)?;
+            if is_prime(&n) {
+                return Some(n);
             }
         }
-        match plus(&base, 2 * WINDOW as u64) {
-            Some(next) => base = next,
-            None => return start,
-        }
+        base = plus(&base, 2 * WINDOW as u64)?;
     }
 }
 
@@ -147,22 +124,33 @@ fn plus<const LIMBS: usize>(n: &[u64; LIMBS], small: u64) -> Option<[u64; LIMBS]
     (carry == 0).then_some(sum)
 }
 
-/// Fermat's test to the base 2: whether 2ⁿ⁻¹ = 1 modulo n, for an odd n with its highest bit set. All primes pass.
-fn may_be_prime<const LIMBS: usize>(n: &[u64; LIMBS]) -> bool {
+/// Whether an odd number with its highest bit set passes the Miller-Rabin test to each of [`BASES`]. All primes do.
+fn is_prime<const LIMBS: usize>(n: &[u64; LIMBS]) -> bool {
     let lowest = n.first().copied().unwrap_or_default();
     // -1/n modulo 2⁶⁴: each step doubles the bits that are right, of which an odd number has three to begin with.
     let inverse = (0..5).fold(lowest, |x, _| x.wrapping_mul(2u64.wrapping_sub(lowest.wrapping_mul(x)))).wrapping_neg();
-    // One in Montgomery's form, 2^(64·LIMBS) modulo n: n is more than half of it.
+    // One in Montgomery's form, 2^(64·LIMBS) modulo n: n is more than half of it. Then minus one.
     let one = below(&[0; LIMBS], 1, n);
-    let mut x = double(&one, n);
-    for bit in (0..64 * LIMBS - 1).rev() {
-        x = square(&x, n, inverse);
-        // The exponent is n - 1, which differs from n in its lowest bit.
-        if bit > 0 && n.get(bit / 64).is_some_and(|limb| limb >> (bit % 64) & 1 == 1) {
-            x = double(&x, n);
+    let (minus_one, _) = minus(n, &one);
+    // n - 1 is an odd number times 2^halved.
+    let bit = |i: usize| n.get(i / 64).is_some_and(|limb| limb >> (i % 64) & 1 == 1);
+    let halved = (1..64 * LIMBS).take_while(|i| !bit(*i)).count() + 1;
+    BASES.iter().all(|base| {
+        let mut x = times(&one, *base, n);
+        for i in (halved..64 * LIMBS - 1).rev() {
+            x = square(&x, n, inverse);
+            if bit(i) {
+                x = times(&x, *base, n);
+            }
         }
-    }
-    x == one
+        x == one
+            || (0..halved).any(|i| {
+                if i > 0 {
+                    x = square(&x, n, inverse);
+                }
+                x == minus_one
+            })
+    })
 }
 
 /// a·b + c + d, as its low and its high half.
@@ -193,27 +181,42 @@ fn square<const LIMBS: usize>(a: &[u64; LIMBS], n: &[u64; LIMBS], inverse: u64) 
     below(&sum, top, n)
 }
 
-fn double<const LIMBS: usize>(a: &[u64; LIMBS], n: &[u64; LIMBS]) -> [u64; LIMBS] {
-    let mut carry = 0;
-    let doubled = a.map(|limb| {
-        let low = limb << 1 | carry;
-        carry = limb >> 63;
+/// A number below n times a small one, modulo n.
+fn times<const LIMBS: usize>(a: &[u64; LIMBS], small: u64, n: &[u64; LIMBS]) -> [u64; LIMBS] {
+    let mut top = 0;
+    let mut product = a.map(|limb| {
+        let (low, high) = multiply_add(limb, small, top, 0);
+        top = high;
         low
     });
-    below(&doubled, carry, n)
+    // n is more than half of what fits its limbs: this ends after two steps for each of `small` at the latest.
+    loop {
+        let (less, borrow) = minus(&product, n);
+        if top < borrow {
+            return product;
+        }
+        product = less;
+        top -= borrow;
+    }
 }
 
 /// A number below 2n, with what is above its limbs, modulo n.
 fn below<const LIMBS: usize>(a: &[u64; LIMBS], top: u64, n: &[u64; LIMBS]) -> [u64; LIMBS] {
+    let (less, borrow) = minus(a, n);
+    if top >= borrow { less } else { *a }
+}
+
+/// a - b modulo what fits their limbs, and 1 where b was the greater.
+fn minus<const LIMBS: usize>(a: &[u64; LIMBS], b: &[u64; LIMBS]) -> ([u64; LIMBS], u64) {
     let mut less = [0; LIMBS];
     let mut borrow = 0;
-    for (less, (a, n)) in less.iter_mut().zip(a.iter().zip(n)) {
-        let (difference, under) = a.overflowing_sub(*n);
+    for (less, (a, b)) in less.iter_mut().zip(a.iter().zip(b)) {
+        let (difference, under) = a.overflowing_sub(*b);
         let (difference, under_again) = difference.overflowing_sub(borrow);
         *less = difference;
         borrow = u64::from(under) + u64::from(under_again);
     }
-    if top >= borrow { less } else { *a }
+    (less, borrow)
 }
 
 #[cfg(test)]
@@ -239,14 +242,14 @@ mod tests {
         let small = small_primes();
         assert_eq!((small.len(), small.first(), small.last()), (6541, Some(&3), Some(&65521)));
         n[0] = 0u64.wrapping_sub(105);
-        assert!(may_be_prime(&n));
+        assert!(is_prime(&n));
         for less in (1..105).step_by(2) {
             n[0] = 0u64.wrapping_sub(less);
-            assert!(!may_be_prime(&n), "2^1024 - {less}");
+            assert!(!is_prime(&n), "2^1024 - {less}");
         }
         let largest = plus(&[u64::MAX; 16], 0).unwrap();
-        assert_eq!(prime_from(largest, &small), largest, "there is none above");
+        assert_eq!(prime_from(largest, &small), None, "there is none above");
         n[0] = 0u64.wrapping_sub(1395);
-        assert_eq!(prime_from(n, &small)[0], 0u64.wrapping_sub(179));
+        assert_eq!(prime_from(n, &small).map(|n| n[0]), Some(0u64.wrapping_sub(179)));
     }
 }

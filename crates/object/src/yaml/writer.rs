@@ -284,11 +284,24 @@ impl Writer<'_> {
             _ => self.out.push('-'),
         }
         self.out.push('\n');
-        for line in s.split_inclusive(is_break) {
+        let mut line = |line: &str| {
             if !line.starts_with(is_break) {
                 self.spaces(indent);
             }
             self.out.push_str(line);
+        };
+        // The breaks of more than one byte begin with this one, which is rare and soon sought.
+        if memchr::memchr(0xe2, s.as_bytes()).is_some() {
+            s.split_inclusive(is_break).for_each(line);
+            return;
+        }
+        let mut start = 0;
+        for end in memchr::memchr_iter(b'\n', s.as_bytes()) {
+            line(s.get(start..=end).unwrap_or_default());
+            start = end + 1;
+        }
+        if start < s.len() {
+            line(s.get(start..).unwrap_or_default());
         }
     }
 
@@ -381,6 +394,17 @@ fn write_float(out: &mut String, f: f64) {
     number::write_g(out, f);
 }
 
+/// The bytes that say nothing of how a string that they stand inside may be written.
+const DULL: [bool; 256] = {
+    let mut dull = [false; 256];
+    let mut c = b'!';
+    while c <= b'~' {
+        dull[c as usize] = !matches!(c, b':' | b'#');
+        c += 1;
+    }
+    dull
+};
+
 /// What decides how a string may be written.
 #[derive(Default)]
 pub(super) struct Facts {
@@ -415,11 +439,21 @@ impl Facts {
                 _ => false,
             };
         let (mut prev_space, mut prev_break, mut prev_blankz) = (false, false, true);
-        for (i, c) in s.char_indices() {
-            let last = i + c.len_utf8() == b.len();
+        let mut i = 0;
+        while let Some(rest) = s.get(i..).filter(|rest| !rest.is_empty()) {
+            let run = rest.bytes().take_while(|c| DULL.get(usize::from(*c)) == Some(&true)).count();
+            if run > 0 {
+                (prev_space, prev_break, prev_blankz) = (false, false, false);
+                i += run;
+                continue;
+            }
+            let Some(c) = rest.chars().next() else { break };
+            let first = i == 0;
+            i += c.len_utf8();
+            let last = i == b.len();
             match c {
                 ' ' => {
-                    f.outer_space |= i == 0 || last;
+                    f.outer_space |= first || last;
                     f.trailing_space |= last;
                     f.break_space |= prev_break;
                     (prev_space, prev_break, prev_blankz) = (true, false, true);
@@ -427,15 +461,15 @@ impl Facts {
                 }
                 '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}' => {
                     f.multiline = true;
-                    f.outer_space |= i == 0 || last;
+                    f.outer_space |= first || last;
                     f.space_break |= prev_space;
                     f.special |= !is_printable(c);
                     (prev_space, prev_break, prev_blankz) = (false, true, true);
                     continue;
                 }
                 '\t' => f.tabs = true,
-                ':' if i > 0 => f.indicators |= blank_at(i + 1),
-                '#' if i > 0 => f.indicators |= prev_blankz,
+                ':' if !first => f.indicators |= blank_at(i),
+                '#' if !first => f.indicators |= prev_blankz,
                 _ => f.special |= !is_printable(c),
             }
             (prev_space, prev_break, prev_blankz) = (false, false, c == '\t');
