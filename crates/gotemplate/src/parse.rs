@@ -49,7 +49,7 @@ pub fn parse(name: &str, text: &str, funcs: &FuncMap) -> Result<Vec<Arc<Tree>>, 
 }
 
 fn blank<'t>() -> Item<'t> {
-    Item { kind: Tok::Eof, pos: 0, val: "".into(), line: 0 }
+    Item { kind: Tok::Eof, pos: 0, val: "", line: 0 }
 }
 
 /// What belongs to the template being parsed, as opposed to the text.
@@ -128,7 +128,7 @@ impl<'t> Parser<'t, '_> {
         } else {
             self.token[0] = self.lex.next_item();
         }
-        self.token.get(self.peeked).cloned().unwrap_or_else(blank)
+        self.token.get(self.peeked).copied().unwrap_or_else(blank)
     }
 
     fn backup(&mut self) {
@@ -184,10 +184,10 @@ impl<'t> Parser<'t, '_> {
             let mut extra = String::new();
             let line = self.scope.action_line;
             if line != 0 && line != token.line {
-                let action = if token.val.ends_with(" action") { "" } else { " in action" };
+                let action = if self.lex.failure.ends_with(" action") { "" } else { " in action" };
                 extra = format!("{action} started at {}:{line}", self.name);
             }
-            return self.error(format!("{}{extra}", token.val));
+            return self.error(format!("{}{extra}", self.lex.failure));
         }
         self.error(format!("unexpected {} in {context}", token.show()))
     }
@@ -294,7 +294,7 @@ impl<'t> Parser<'t, '_> {
     }
 
     fn unquote(&self, token: &Item<'t>) -> Res<Str> {
-        match strconv::unquote(&token.val) {
+        match strconv::unquote(token.val) {
             Some(s) => Ok(Str::from(s.as_ref())),
             None => self.error("invalid syntax"),
         }
@@ -382,7 +382,7 @@ impl<'t> Parser<'t, '_> {
                 break;
             }
             self.next();
-            let after = self.peek().clone();
+            let after = *self.peek();
             let next = self.peek_non_space();
             if matches!(next.kind, Tok::Assign | Tok::Declare) {
                 assign = next.kind == Tok::Assign;
@@ -437,7 +437,7 @@ impl<'t> Parser<'t, '_> {
     }
 
     fn declare(&mut self, token: &Item<'t>, names: &mut Vec<Str>) {
-        let name = Str::from(token.val.as_ref());
+        let name = Str::from(token.val);
         self.scope.vars.push(name.clone());
         names.push(name);
     }
@@ -606,16 +606,16 @@ impl<'t> Parser<'t, '_> {
     fn term(&mut self) -> Res<Option<Id>> {
         let token = self.next_non_space();
         let kind = match token.kind {
-            Tok::Identifier => match self.funcs.get(&token.val) {
+            Tok::Identifier => match self.funcs.get(token.val) {
                 Some(f) => Kind::Function(f.clone()),
                 None => {
-                    return self.error(format!("function {} not defined", strconv::quote(&token.val)));
+                    return self.error(format!("function {} not defined", strconv::quote(token.val)));
                 }
             },
             Tok::Dot => Kind::Dot,
             Tok::Nil => Kind::Nil,
             Tok::Variable => {
-                let name = Str::from(token.val.as_ref());
+                let name = Str::from(token.val);
                 if !self.scope.vars.contains(&name) {
                     return self.error(format!("undefined variable {}", strconv::quote(&name)));
                 }
@@ -623,7 +623,7 @@ impl<'t> Parser<'t, '_> {
             }
             Tok::Field => Kind::Field([Str::from(token.val.get(1..).unwrap_or(""))].into()),
             Tok::Bool => Kind::Bool(token.val == "true"),
-            Tok::CharConstant | Tok::Complex | Tok::Number => match number::parse(&token.val, token.kind) {
+            Tok::CharConstant | Tok::Complex | Tok::Number => match number::parse(token.val, token.kind) {
                 Ok(n) => Kind::Number(Box::new(n)),
                 Err(message) => return self.error(message),
             },

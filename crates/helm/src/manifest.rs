@@ -4,6 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use druse_object::yaml::{self, Dialect};
 use druse_object::{Map, Object, Provenance, Value};
+use memchr::memmem;
 
 use crate::capabilities::lines;
 use crate::error::HelmError;
@@ -67,19 +68,8 @@ pub struct Manifest {
 impl Manifest {
     /// The objects in it, with their provenance: none for an empty document, one each for the items of a `List`.
     #[must_use]
-    pub fn objects(&self) -> Vec<Object> {
-        objects_of(&self.value, &self.template)
-    }
-
-    /// As [`Manifest::objects`], without copying values.
-    #[must_use]
     pub fn into_objects(self) -> Vec<Object> {
-        let plain = self.value.as_map().is_some_and(|m| !m.is_empty() && !m.contains_key("items"));
-        if !plain {
-            return self.objects();
-        }
-        let provenance = Provenance { template: Some(self.template), ..Provenance::default() };
-        vec![Object { value: self.value, provenance }]
+        objects_of(self.value, &self.template)
     }
 
     /// The kind it says it has; empty when it says none.
@@ -89,19 +79,16 @@ impl Manifest {
     }
 }
 
-fn objects_of(value: &Value, template: &Arc<str>) -> Vec<Object> {
-    let Value::Map(map) = value else { return Vec::new() };
+fn objects_of(mut value: Value, template: &Arc<str>) -> Vec<Object> {
+    let is_list = value.str_at(["kind"]).is_some_and(|k| k.ends_with("List"));
+    let Value::Map(map) = &mut value else { return Vec::new() };
     if map.is_empty() {
         return Vec::new();
     }
-    let is_list = value.str_at(["kind"]).is_some_and(|k| k.ends_with("List"));
-    if let (true, Some(Value::Array(items))) = (is_list, map.get("items")) {
-        return items.iter().flat_map(|v| objects_of(v, template)).collect();
+    if is_list && let Some(Value::Array(items)) = map.get_mut("items") {
+        return std::mem::take(items).into_iter().flat_map(|v| objects_of(v, template)).collect();
     }
-    vec![Object {
-        value: value.clone(),
-        provenance: Provenance { template: Some(Arc::clone(template)), ..Provenance::default() },
-    }]
+    vec![Object { value, provenance: Provenance { template: Some(Arc::clone(template)), ..Provenance::default() } }]
 }
 
 /// A manifest that Helm runs at a point in a release's life instead of installing it.
@@ -154,7 +141,7 @@ impl Crd {
                 message: e.to_string(),
                 rendered: String::new(),
             })?;
-            out.extend(objects_of(&doc.value, &self.path));
+            out.extend(objects_of(doc.value, &self.path));
         }
         Ok(out)
     }
@@ -165,18 +152,16 @@ pub(crate) fn split(text: &str) -> Vec<&str> {
     let text = text.trim_start();
     let mut out = Vec::new();
     let mut start = 0;
-    let mut line = 0;
     let mut push = |from: usize, to: usize| {
         if let Some(doc) = text.get(from..to).filter(|d| !d.trim().is_empty()) {
             out.push(doc.trim_start());
         }
     };
-    while let Some(rest) = text.get(line..).filter(|r| !r.is_empty()) {
-        if let Some(after) = rest.strip_prefix("---") {
-            push(start, line);
-            start = line + 3 + (after.len() - after.trim_start_matches([' ', '\t']).len());
-        }
-        line += rest.find('\n').map_or(rest.len(), |i| i + 1);
+    let first = text.starts_with("---").then_some(0);
+    for line in first.into_iter().chain(memmem::find_iter(text.as_bytes(), "\n---").map(|end| end + 1)) {
+        push(start, line);
+        let after = text.get(line + 3..).unwrap_or_default();
+        start = line + 3 + (after.len() - after.trim_start_matches([' ', '\t']).len());
     }
     push(start, text.len());
     out

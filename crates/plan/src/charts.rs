@@ -34,7 +34,7 @@ enum Content {
 }
 
 struct Archive {
-    bytes: Arc<[u8]>,
+    bytes: Arc<Vec<u8>>,
     /// What errors call it.
     called: String,
     values_files: Vec<String>,

@@ -180,10 +180,14 @@ fn without_schemas(text: &str) -> String {
     let mut out = String::new();
     let mut below = None;
     for line in text.split_inclusive('\n') {
+        // Nearly all lines end here: a schema is indented by little.
+        if below.is_some_and(|schema| line.len() > schema + 1 && line.bytes().take(schema + 1).all(|c| c == b' ')) {
+            continue;
+        }
         let said = line.trim_start_matches(' ');
         let indent = line.len() - said.len();
         let nothing = matches!(said.as_bytes().first(), None | Some(b'#' | b'\n' | b'\r'));
-        if below.is_some_and(|schema| indent > schema || nothing) {
+        if below.is_some() && nothing {
             continue;
         }
         below = (said.trim_end() == "schema:").then_some(indent);

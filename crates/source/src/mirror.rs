@@ -208,7 +208,9 @@ fn inside(folder: &Path, path: &str) -> Option<PathBuf> {
 fn read_bounded(path: &Path) -> Result<Vec<u8>, SourceError> {
     use std::io::Read as _;
     let file = std::fs::File::open(path).map_err(|e| SourceError::io(path, &e))?;
-    let mut bytes = Vec::new();
+    // Room for all of it, and for the read that finds its end: what grows is copied again and again.
+    let length = file.metadata().map_or(0, |m| m.len().min(MAX_ARCHIVE) + 1);
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
     file.take(MAX_ARCHIVE + 1).read_to_end(&mut bytes).map_err(|e| SourceError::io(path, &e))?;
     if bytes.len() as u64 > MAX_ARCHIVE {
         return Err(SourceError::Broken {

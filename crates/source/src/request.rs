@@ -144,7 +144,7 @@ pub struct ChartArtifact {
     /// What is known of it; the revision is the chart's version.
     pub artifact: Artifact,
     /// The `.tgz`.
-    pub bytes: Arc<[u8]>,
+    pub bytes: Arc<Vec<u8>>,
 }
 
 /// A file tree.

@@ -1,6 +1,6 @@
 //! The scanner of Go's `text/template/parse/lex.go`: template text to items, one at a time.
 
-use std::borrow::Cow;
+use memchr::memmem::Finder;
 
 use crate::strconv;
 
@@ -60,12 +60,12 @@ fn keyword(word: &str) -> Option<Kind> {
     })
 }
 
-/// One item; `line` is the line of its start.
-#[derive(Clone, Debug)]
+/// One item; `line` is the line of its start. What an error says is in [`Lexer::failure`].
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Item<'t> {
     pub kind: Kind,
     pub pos: usize,
-    pub val: Cow<'t, str>,
+    pub val: &'t str,
     pub line: usize,
 }
 
@@ -74,13 +74,12 @@ impl Item<'_> {
     pub fn show(&self) -> String {
         match self.kind {
             Kind::Eof => "EOF".to_owned(),
-            Kind::Error => self.val.to_string(),
             k if k >= Kind::Block => format!("<{}>", self.val),
             _ if self.val.len() > 10 => {
                 let cut: String = self.val.chars().take(10).collect();
                 format!("{}...", strconv::quote(&cut))
             }
-            _ => strconv::quote(&self.val),
+            _ => strconv::quote(self.val),
         }
     }
 }
@@ -123,11 +122,25 @@ pub(super) struct Lexer<'t> {
     line: usize,
     start_line: usize,
     inside_action: bool,
+    left: Finder<'static>,
+    /// What the item of the last error says.
+    pub failure: String,
 }
 
 impl<'t> Lexer<'t> {
     pub fn new(input: &'t str) -> Self {
-        Self { input, pos: 0, start: 0, at_eof: false, paren_depth: 0, line: 1, start_line: 1, inside_action: false }
+        Self {
+            input,
+            pos: 0,
+            start: 0,
+            at_eof: false,
+            paren_depth: 0,
+            line: 1,
+            start_line: 1,
+            inside_action: false,
+            left: Finder::new(LEFT),
+            failure: String::new(),
+        }
     }
 
     fn rest(&self) -> &'t str {
@@ -171,7 +184,7 @@ impl<'t> Lexer<'t> {
     }
 
     fn emit(&mut self, kind: Kind) -> Item<'t> {
-        let item = Item { kind, pos: self.start, val: Cow::Borrowed(self.pending()), line: self.start_line };
+        let item = Item { kind, pos: self.start, val: self.pending(), line: self.start_line };
         self.start = self.pos;
         self.start_line = self.line;
         item
@@ -200,7 +213,8 @@ impl<'t> Lexer<'t> {
     }
 
     fn error(&mut self, message: impl Into<String>) -> Item<'t> {
-        let item = Item { kind: Kind::Error, pos: self.start, val: Cow::Owned(message.into()), line: self.start_line };
+        let item = Item { kind: Kind::Error, pos: self.start, val: "", line: self.start_line };
+        self.failure = message.into();
         self.start = 0;
         self.pos = 0;
         self.input = "";
@@ -214,13 +228,13 @@ impl<'t> Lexer<'t> {
 
     fn text(&mut self) -> Item<'t> {
         loop {
-            let Some(x) = memchr::memmem::find(self.rest().as_bytes(), LEFT.as_bytes()) else {
+            let Some(x) = self.left.find(self.rest().as_bytes()) else {
                 self.pos = self.input.len();
                 if self.pos > self.start {
                     self.line += newlines(self.pending());
                     return self.emit(Kind::Text);
                 }
-                return Item { kind: Kind::Eof, pos: self.pos, val: Cow::Borrowed("EOF"), line: self.start_line };
+                return Item { kind: Kind::Eof, pos: self.pos, val: "EOF", line: self.start_line };
             };
             if x > 0 {
                 self.pos += x;
