@@ -290,7 +290,7 @@ mod tests {
     }
 
     fn chart(version: &str, bytes: &str) -> ChartArtifact {
-        let bytes: Arc<[u8]> = bytes.as_bytes().into();
+        let bytes = Arc::new(bytes.as_bytes().to_vec());
         ChartArtifact { artifact: artifact(version, sha256(&bytes)), bytes }
     }
 
