@@ -120,11 +120,7 @@ pub fn of_assume(error: &AwsError, token: &Facts, role: &str, now: i64) -> Cause
             ),
             "set the clocks of the nodes (NTP)",
         ),
-        AwsCause::Expired => Cause::new(
-            Reason::TokenExpired,
-            format!("the token's time was over {} seconds ago", now.saturating_sub(token.expires)),
-            "let the kubelet or the provider ask for a new one: is the volume republished (requiresRepublish, rotation)?",
-        ),
+        AwsCause::Expired => of_expired(now.saturating_sub(token.expires)),
         AwsCause::InvalidIdentity if token.algorithm != ALGORITHM => Cause::new(
             Reason::Algorithm,
             format!("the token is signed with {}, and STS takes {ALGORITHM} only", token.algorithm),
@@ -183,6 +179,25 @@ pub fn of_assume(error: &AwsError, token: &Facts, role: &str, now: i64) -> Cause
         ),
         _ => of_service(error, "STS"),
     }
+}
+
+/// The cause of a token that was over so many seconds ago.
+pub(crate) fn of_expired(seconds: i64) -> Cause {
+    Cause::new(
+        Reason::TokenExpired,
+        format!("the token's time was over {seconds} seconds ago"),
+        "let the kubelet or the provider ask for a new one: is the volume republished (requiresRepublish, rotation)?",
+    )
+}
+
+/// The cause of a token that is over though it was made just now.
+pub(crate) fn of_born_expired() -> Cause {
+    Cause::new(
+        Reason::ClockSkew,
+        "the token was made just now, and by this machine's clock its time is over: the clock of the API server and this \
+         machine's are apart",
+        "set the clocks of the control plane and of this machine (NTP)",
+    )
 }
 
 /// The cause of a value that could not be read.

@@ -11,7 +11,7 @@ use druse_runtime::{Api, ListOptions, Resource};
 use druse_terraform::Declared;
 use serde::Serialize;
 
-use crate::cause::{Cause, Reason};
+use crate::cause::{self, Cause, Reason};
 use crate::class::Class;
 use crate::proof::DRIVER;
 use crate::provider::{ApiCluster, Known, Pod, Problem, Provider, Request, Settings, Step};
@@ -268,7 +268,12 @@ impl Tracer {
         };
         let facts = match self.provider.check_token(&token, pod, &known) {
             Ok(facts) => facts,
-            Err(problems) => {
+            Err(mut problems) => {
+                for cause in problems.iter_mut().filter_map(|p| p.cause.as_mut()) {
+                    if cause.reason == Reason::TokenExpired {
+                        *cause = cause::of_born_expired();
+                    }
+                }
                 t.failed("token", &asked, &problems);
                 return None;
             }

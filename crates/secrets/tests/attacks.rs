@@ -64,7 +64,8 @@ async fn tokens_that_are_not_this_pods_are_refused() {
     let unbound = |c: &mut Value| drop(c.make_map_at(["kubernetes.io"]).unwrap().remove("pod"));
     assert_eq!(shown_token(&w, &pod, &w.api.key, unbound).await, token(Step::Token), "bound to no pod");
     let over = |c: &mut Value| set(c, &["exp"], 1000);
-    assert_eq!(shown_token(&w, &pod, &w.api.key, over).await, token(Step::Token), "over");
+    let refused = shown_token(&w, &pod, &w.api.key, over).await;
+    assert_eq!(refused, (Step::Token, Some(Reason::TokenExpired)), "over");
 }
 
 #[tokio::test(flavor = "multi_thread")]

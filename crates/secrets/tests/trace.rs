@@ -4,10 +4,12 @@
 mod common;
 
 use std::convert::Infallible;
+use std::sync::atomic::Ordering;
 
-use common::{ISSUER, NODE, Shared, TERRAFORM, World, declared};
-use druse_identity::IssuerUrl;
+use common::{ISSUER, NODE, REGION, Shared, TERRAFORM, World, declared};
+use druse_aws::endpoint::Endpoints;
 use druse_identity::documents::documents;
+use druse_identity::{IssuerUrl, SigningKey};
 use druse_object::{Value, json};
 use druse_runtime::Api;
 use druse_secrets::provider::Cluster as _;
@@ -54,17 +56,26 @@ struct Lab {
 
 impl Lab {
     async fn new() -> Self {
-        let world = World::local(None).await;
-        let api = Shared(world.api.clone());
-        let client = kube::Client::new(tower::service_fn(move |r| answer(api.clone(), r)), "default");
-        let mut settings = world.settings();
-        settings.node = None;
-        let tracer = Tracer::new(Api::new(client), settings);
+        Self::of(TERRAFORM).await
+    }
+
+    async fn of(terraform: &str) -> Self {
+        let world = World::local_of(terraform, REGION, None).await;
+        let tracer = Self::tracer(&world, Endpoints::all(&world.url));
         let lab = Self { world, tracer };
         lab.pod("app");
         lab.driver(r#"{"spec":{"podInfoOnMount":true,"tokenRequests":[{"audience":"sts.amazonaws.com"}]}}"#);
         lab.class("- {objectName: /home/app/db, objectType: ssmparameter, objectAlias: db}");
         lab
+    }
+
+    /// One that finds AWS elsewhere.
+    fn tracer(world: &World, endpoints: Endpoints) -> Tracer {
+        let api = Shared(world.api.clone());
+        let client = kube::Client::new(tower::service_fn(move |r| answer(api.clone(), r)), "default");
+        let mut settings = world.settings();
+        (settings.node, settings.endpoints) = (None, endpoints);
+        Tracer::new(Api::new(client), settings)
     }
 
     fn pod(&self, role: &str) {
@@ -92,6 +103,16 @@ impl Lab {
         }
         trace
     }
+}
+
+/// Where it stopped first: the step, the cause's short name, and the cause with what would help.
+fn stopped(t: &Trace) -> (&'static str, &'static str, String) {
+    let s = t.steps.iter().find(|s| s.outcome == Outcome::Failed).unwrap_or_else(|| panic!("{t:#?}"));
+    (s.step, s.reason.unwrap_or_default(), format!("{}; {}", s.cause, s.remedy))
+}
+
+fn set(claims: &mut Value, name: &str, value: impl Into<Value>) {
+    claims.make_map().unwrap().insert(name, value);
 }
 
 fn steps(t: &Trace) -> Vec<(&'static str, Outcome)> {
@@ -218,5 +239,81 @@ async fn a_key_of_another_algorithm_is_told_and_not_taken_for_an_unpublished_one
         assert!(step.answered.contains(words) && step.remedy.contains("STS takes RS256 only"), "{step:?}");
         let stopped = t.steps.iter().find(|s| s.outcome == Outcome::Failed).unwrap();
         assert_eq!((stopped.step, stopped.reason), ("assume", Some("algorithm")), "{stopped:?}");
+    }
+}
+
+/// What STS answers with one and the same code, and what is no answer at all, each told by its own name.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_people_lose_days_over_is_told_apart() {
+    let lab = Lab::new().await;
+    let told = async |lab: &Lab, change: fn(&mut Value), words: &str| {
+        *lab.world.api.change.lock() = Some(change);
+        // Tokens and credentials are kept for a while: each walk is one of its own, as the command's is.
+        let tracer = Lab::tracer(&lab.world, Endpoints::all(&lab.world.url));
+        let (step, reason, text) = stopped(&tracer.trace("ns", "app-1").await);
+        assert!(text.contains(words), "{reason}: {text}");
+        (step, reason)
+    };
+    let same: fn(&mut Value) = |_| {};
+
+    // InvalidIdentityToken, five times.
+    let foreign = told(&lab, |c| set(c, "iss", "https://evil.example"), "no IAM OIDC provider for the token's issuer");
+    assert_eq!(foreign.await, ("assume", "issuer-unknown"));
+    lab.world.cloud().trust(ISSUER, vec![SigningKey::generate(2048).unwrap().public().clone()]);
+    assert_eq!(told(&lab, same, "does not publish the key").await, ("assume", "key-not-published"));
+    lab.world.cloud().trust(ISSUER, vec![lab.world.api.key.public().clone()]);
+    *lab.world.api.algorithm.lock() = Some("ES256");
+    assert_eq!(told(&lab, same, "druse identity keygen").await, ("assume", "algorithm"));
+    *lab.world.api.algorithm.lock() = None;
+    let clients = TERRAFORM.replace("[\"sts.amazonaws.com\", \"elsewhere\"]", "[\"elsewhere\"]");
+    let closed = Lab::of(&clients).await;
+    assert_eq!(told(&closed, same, "add sts.amazonaws.com to client_id_list").await, ("assume", "audience-unknown"));
+    let early = told(&lab, |c| set(c, "nbf", 4_000_000_000_i64), "the clock of the API server and AWS' are apart");
+    assert_eq!(early.await, ("assume", "clock-skew"));
+
+    // ExpiredTokenException: by AWS' clock alone, and by everybody's but the API server's.
+    lab.world.cloud_ahead.store(7200, Ordering::Relaxed);
+    assert_eq!(told(&lab, same, "by this machine's clock the token is valid").await, ("assume", "clock-skew"));
+    lab.world.cloud_ahead.store(0, Ordering::Relaxed);
+    assert_eq!(told(&lab, |c| set(c, "exp", 1000), "the clock of the API server").await, ("token", "clock-skew"));
+
+    // AccessDenied, which the tree's trust policy explains (above), and which no other is taken for.
+    lab.pod("db");
+    assert_eq!(told(&lab, same, "home-oidc.s3.us-west-2.amazonaws.com:sub").await, ("assume", "trust-denied"));
+    lab.pod("app");
+
+    // The Parameter Store lets the role in and keeps it from the parameter, or from its key.
+    lab.class("- {objectName: /home/other/db, objectType: ssmparameter}");
+    assert_eq!(told(&lab, same, "allow ssm:GetParameters on its ARN").await, ("read", "permission-denied"));
+    lab.world
+        .ssm("PutParameter", r#"{"Name":"/home/app/key","Value":"v","Type":"SecureString","KeyId":"alias/home"}"#)
+        .await;
+    lab.class("- {objectName: /home/app/key, objectType: ssmparameter}");
+    assert_eq!(told(&lab, same, "allow kms:Decrypt on that key").await, ("read", "kms-denied"));
+    lab.class("- {objectName: /home/app/none, objectType: ssmparameter}");
+    assert_eq!(told(&lab, same, "compare name, account, region and version").await, ("read", "not-found"));
+
+    // Nobody answers: STS, or only the Parameter Store; the name, or only the way.
+    lab.class("- {objectName: /home/app/db, objectType: ssmparameter}");
+    let sts = lab.world.url.clone();
+    for (elsewhere, reason, words) in [
+        ("http://127.0.0.1:1", "no-route", "network policies and firewall"),
+        // RFC 6761: a name that never is.
+        ("http://aws.invalid", "no-name", "DNS from this node"),
+    ] {
+        let sts = sts.clone();
+        let only_sts = move |name: &str| match name {
+            "AWS_ENDPOINT_URL_STS" => Some(sts.clone()),
+            "AWS_ENDPOINT_URL" => Some(elsewhere.into()),
+            _ => None,
+        };
+        for (endpoints, step) in
+            [(Endpoints::all(elsewhere), "assume"), (Endpoints::from_environment(only_sts), "read")]
+        {
+            let t = Lab::tracer(&lab.world, endpoints).trace("ns", "app-1").await;
+            let (at, why, text) = stopped(&t);
+            assert_eq!((at, why), (step, reason), "{text}");
+            assert!(text.contains(words), "{text}");
+        }
     }
 }

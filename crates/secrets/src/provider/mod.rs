@@ -302,7 +302,8 @@ impl<C: Cluster> Provider<C> {
         }
         let over = (self.clock)() - facts.expires;
         if over >= 0 {
-            return Err(refuse(format!("the token's time was over {over} seconds ago")));
+            let what = "the pod's token is not one to be used any more";
+            return Err(vec![Problem { cause: Some(cause::of_expired(over)), ..Problem::new(Step::Token, what) }]);
         }
         Ok(facts)
     }

@@ -149,6 +149,8 @@ pub struct World {
     pub region: &'static str,
     /// Seconds that the provider's clock is ahead.
     pub ahead: Arc<AtomicI64>,
+    /// Seconds that the local cloud's clock is ahead.
+    pub cloud_ahead: Arc<AtomicI64>,
     pub admin: druse_aws::Credentials,
     backend: Backend,
 }
@@ -168,16 +170,24 @@ impl World {
     /// The same in another region: roles are the account's, parameters and keys a region's own.
     pub async fn local_in(region: &'static str, dir: Option<&std::path::Path>) -> Self {
         // The issuer's bucket stays where it is.
-        let declared = declared(&TERRAFORM.replace(&format!(":{REGION}:"), &format!(":{region}:")));
+        Self::local_of(&TERRAFORM.replace(&format!(":{REGION}:"), &format!(":{region}:")), region, dir).await
+    }
+
+    /// The same of another configuration.
+    pub async fn local_of(terraform: &str, region: &'static str, dir: Option<&std::path::Path>) -> Self {
+        let declared = declared(terraform);
         let api = Arc::new(Api::new());
-        let cloud = Cloud::open(Config {
+        let config = Config {
             data_dir: dir.map(Into::into),
             account_id: "111122223333".into(),
             region: region.into(),
             declared: declared.clone(),
             ..Config::default()
-        })
-        .unwrap();
+        };
+        let cloud_ahead = Arc::new(AtomicI64::new(0));
+        let by = cloud_ahead.clone();
+        let clock = move || jiff::Timestamp::now().as_second() + by.load(Ordering::Relaxed);
+        let cloud = Cloud::open_at(config, Arc::new(clock)).unwrap();
         assert_eq!(cloud.notes, Vec::<String>::new());
         cloud.trust(ISSUER, vec![api.key.public().clone()]);
         let secret = |name: &str, value: &str| (name.to_string(), Zeroizing::new(value.to_string()));
@@ -188,7 +198,7 @@ impl World {
         tokio::spawn(druse_localcloud::serve(cloud.clone(), listener, std::future::pending()));
         let admin = cloud.administrator().clone();
         let (account, ahead) = ("111122223333", Arc::default());
-        let world = Self { api, url, account, region, ahead, admin, backend: Backend::Local(cloud) };
+        let world = Self { api, url, account, region, ahead, cloud_ahead, admin, backend: Backend::Local(cloud) };
         world.set_up().await;
         world
     }
@@ -211,8 +221,8 @@ impl World {
         let url = lines.next().and_then(Result::ok).expect("the script tells where moto listens");
         let admin = druse_aws::Credentials::new("testing", "testing");
         let api = Arc::new(Api::new());
-        let (account, ahead) = ("123456789012", Arc::default());
-        Some(Self { api, url, account, region: REGION, ahead, admin, backend: Backend::Moto(child) })
+        let (account, ahead, cloud_ahead) = ("123456789012", Arc::default(), Arc::default());
+        Some(Self { api, url, account, region: REGION, ahead, cloud_ahead, admin, backend: Backend::Moto(child) })
     }
 
     pub fn cloud(&self) -> &Cloud {
