@@ -43,7 +43,10 @@ pub fn input<'a>(plan: &'a Plan, tree: &TreeInput, declared: &'a Declared, prefi
         }
         if !matches!(unit.state, UnitState::Ok | UnitState::Waiting { .. }) {
             let text = json::to_string(&unit.definition.value);
-            unrendered.push(Unrendered { id: unit.id.to_string(), place: release, text });
+            let failed = unit.state == UnitState::Failed;
+            // A Kustomization does not say what is in its folder; a release mostly says in its values what it is about.
+            let opaque = failed && unit.definition.kind() == "Kustomization";
+            unrendered.push(Unrendered { id: unit.id.to_string(), place: release, text, opaque, failed });
         }
     }
     Input { objects, declared, issuer: issuer(tree), annotation_prefix: prefix.to_string(), unrendered }

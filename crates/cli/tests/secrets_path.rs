@@ -375,6 +375,7 @@ fn real_trees_are_proven_and_only_true_faults_found() {
             "warning role-unused nobody uses role amethyst-navidrome ",
             "warning role-unused nobody uses role amethyst-immich-postgres-secret-holder",
             "unknown terraform-open module.grafana_alert",
+            "unknown unrendered HelmRelease/argo-system/argo-events",
             "unknown unrendered HelmRelease/flux-system/flux2",
         ],
     );

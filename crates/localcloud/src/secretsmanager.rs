@@ -109,13 +109,7 @@ fn get(cloud: &Cloud, caller: &Caller, state: &State, id: &str, input: &Value) -
         )
     })?;
     if let Some(key) = secret.key_id.as_deref().filter(|k| !k.is_empty() && !k.ends_with("alias/aws/secretsmanager")) {
-        let resource = if key.starts_with("arn:") {
-            key.to_string()
-        } else {
-            let what = if key.starts_with("alias/") { key.to_string() } else { format!("key/{key}") };
-            format!("arn:aws:kms:{}:{}:{what}", cloud.region, cloud.account)
-        };
-        caller.may(cloud, "kms:Decrypt", &resource).map_err(|mut f| {
+        caller.may_decrypt(cloud, key).map_err(|mut f| {
             f.message = format!("Access to KMS is not allowed: {}", f.message);
             f
         })?;

@@ -151,7 +151,7 @@ impl Call<'_> {
             v.sealed.clone()
         } else {
             if let Some(key) = p.key_id.as_deref().filter(|k| secure && !is_own_key(k)) {
-                self.caller.may(self.cloud, "kms:Decrypt", &self.key_arn(key))?;
+                self.caller.may_decrypt(self.cloud, key)?;
             }
             let bytes = state.store.open_version("parameter", name, v).map_err(Fault::internal)?;
             String::from_utf8_lossy(&bytes).into_owned()
@@ -168,15 +168,6 @@ impl Call<'_> {
         m.insert("ARN", self.arn(name));
         m.insert("DataType", "text");
         Ok(Value::Map(m))
-    }
-
-    fn key_arn(&self, key: &str) -> String {
-        if key.starts_with("arn:") {
-            return key.to_string();
-        }
-        let what = if key.starts_with("alias/") { key.to_string() } else { format!("key/{key}") };
-        let (region, account) = (&self.cloud.region, &self.cloud.account);
-        format!("arn:{}:kms:{region}:{account}:{what}", druse_aws::endpoint::partition(region))
     }
 
     fn get_parameter(&self) -> Result<Value, Fault> {

@@ -68,8 +68,12 @@ struct World {
 }
 
 fn world_in(dir: Option<&std::path::Path>) -> World {
+    world_of(TERRAFORM, dir)
+}
+
+fn world_of(terraform: &str, dir: Option<&std::path::Path>) -> World {
     let mut tree = druse_kustomize::tree::MemoryTree::new();
-    tree.insert("main.tf", TERRAFORM.as_bytes().to_vec());
+    tree.insert("main.tf", terraform.as_bytes().to_vec());
     let declared = druse_terraform::declared(&tree, &druse_terraform::Options::default());
     assert_eq!(declared.errors, []);
     let now = Arc::new(AtomicI64::new(NOW.load(Ordering::Relaxed)));
@@ -302,6 +306,41 @@ fn a_key_of_ones_own_needs_kms_decrypt() {
         Err("AccessDeniedException".into())
     );
     assert!(w.ssm(&key, "GetParameter", r#"{"Name":"/home/key"}"#).is_ok(), "what is sealed needs no key");
+}
+
+/// A key that Terraform declares has an id that AWS makes up only later: its policies and its parameters meet all the same.
+#[test]
+fn a_declared_key_is_the_one_that_policies_name() {
+    const KEYS: &str = r#"
+resource "aws_kms_key" "home" {}
+resource "aws_kms_key" "other" {}
+resource "aws_kms_alias" "home" {
+  name          = "alias/home"
+  target_key_id = aws_kms_key.home.key_id
+}
+resource "aws_iam_role_policy" "decrypt" {
+  role   = aws_iam_role.r["key"].name
+  policy = jsonencode({ Statement = [{ Effect = "Allow", Action = "kms:Decrypt", Resource = WHICH }] })
+}
+"#;
+    let read = |which: &str, key_id: &str| {
+        let keys = format!("{TERRAFORM}{}", KEYS.replace("WHICH", which));
+        let w = world_of(&keys.replace("\"alias/home\"\n}", &format!("{key_id}\n}}")), None);
+        w.cloud.trust(ISSUER, vec![w.key.public().clone()]);
+        assert_eq!(w.cloud.generate(&w.declared).unwrap().names, ["/home/app/db", "/home/key", "app-secret"]);
+        let key = w.assume("key", &w.token(set("sub", "system:serviceaccount:ns:key"))).unwrap();
+        w.ssm(&key, "GetParameter", r#"{"Name":"/home/key","WithDecryption":true}"#).map(drop)
+    };
+    let denied = || Err("AccessDeniedException".to_string());
+    for key_id in ["\"alias/home\"", "aws_kms_alias.home.arn", "aws_kms_key.home.id", "aws_kms_key.home.arn"] {
+        assert_eq!(read("aws_kms_key.home.arn", key_id), Ok(()), "{key_id}");
+        assert_eq!(read("aws_kms_key.other.arn", key_id), denied(), "{key_id}");
+        assert_eq!(read("aws_kms_alias.home.arn", key_id), denied(), "{key_id}: an alias is no resource");
+    }
+    // Which key an alias leads to that is made elsewhere is not known; that the role has none at all is.
+    let elsewhere = "\"arn:aws:kms:us-west-2:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab\"";
+    assert_eq!(read(elsewhere, "\"alias/elsewhere\""), Ok(()));
+    assert_eq!(read("\"arn:aws:kms:eu-west-1:111122223333:key/*\"", "\"alias/elsewhere\""), denied());
 }
 
 #[test]

@@ -124,7 +124,8 @@ fn reason(policy: &Policy, providers: &[&Provider], name: &str, shown: Shown<'_>
                 );
                 return ("trust-issuer", text);
             }
-            let why = if holds.is_none() { "which is no operator" } else { "which does not hold" };
+            let why =
+                if holds.is_none() { "which is an operator that IAM does not have" } else { "which does not hold" };
             return ("trust", format!("role {name} asks {} of {}, {why}", c.operator, c.key));
         }
     }

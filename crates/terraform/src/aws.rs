@@ -8,6 +8,7 @@ use druse_kustomize::tree::FileTree;
 
 use crate::Options;
 use crate::eval::Env;
+use crate::kms::{Alias, is_key};
 use crate::load::{Decl, LoadError, roots};
 use crate::policy::{Document, blocks, from_data_source};
 use crate::scope::{Key, Name, Scope};
@@ -115,6 +116,8 @@ pub struct Declared {
     pub parameters: Vec<Parameter>,
     /// Secrets.
     pub secrets: Vec<Secret>,
+    /// Other names of KMS keys.
+    pub aliases: Vec<Alias>,
     /// Buckets.
     pub buckets: Vec<Bucket>,
     /// Files that could not be read.
@@ -145,6 +148,7 @@ pub fn declared(tree: &dyn FileTree, options: &Options) -> Declared {
         all.providers.extend(found.providers);
         all.parameters.extend(found.parameters);
         all.secrets.extend(found.secrets);
+        all.aliases.extend(found.aliases);
         all.buckets.extend(found.buckets);
         all.open.extend(found.open);
         errors.sort_by(|a, b| a.place.cmp(&b.place));
@@ -163,6 +167,7 @@ struct Found {
     providers: Vec<Provider>,
     parameters: Vec<Parameter>,
     secrets: Vec<Secret>,
+    aliases: Vec<Alias>,
     buckets: Vec<Bucket>,
     open: Vec<(String, Option<Place>)>,
     /// Policies of their own: ARN → policy.
@@ -325,6 +330,9 @@ impl Instance<'_, '_> {
                 address,
                 place,
             }),
+            "aws_kms_alias" => {
+                found.aliases.push(Alias { name: self.text("name"), key: self.text("target_key_arn"), place });
+            }
             "aws_s3_bucket" => found.buckets.push(Bucket {
                 name: self.text("bucket"),
                 host: self.text("bucket_regional_domain_name"),
@@ -339,8 +347,7 @@ impl Instance<'_, '_> {
 /// An attribute of a resource or data source: computed for the kinds known here, else as written, else unknown.
 pub(crate) fn attribute(
     scope: &Scope<'_>,
-    data: bool,
-    kind: &str,
+    (data, kind, label): (bool, &str, &str),
     attribute: &str,
     decl: &Rc<Decl>,
     env: &Env<'_, '_>,
@@ -394,8 +401,16 @@ pub(crate) fn attribute(
             own("bucket").map(|b| format!("{b}.s3.{}.{}", region(), domain(&region())))
         }
         (_, "aws_s3_bucket", "region") => Some(region()),
+        (false, "aws_kms_alias", "name" | "id") => Some(name()),
         (false, "aws_kms_alias", "arn") => Some(regional("kms", &name())),
-        (false, "aws_kms_key", "arn") => Some(regional("kms", &format!("key/{HOLE}"))),
+        (false, "aws_kms_alias", "target_key_arn") => own("target_key_id").map(|key| match key {
+            k if k.starts_with("arn:") => k,
+            k => regional("kms", &format!("key/{k}")),
+        }),
+        (_, kind, "key_id" | "id") if is_key(data, kind) => Some(format!("{}{kind}.{label}", scope.address)),
+        (_, kind, "arn") if is_key(data, kind) => {
+            Some(regional("kms", &format!("key/{}{kind}.{label}", scope.address)))
+        }
         (true, "aws_caller_identity", "account_id" | "id") => return scope.account(),
         (true, "aws_region", "name" | "id" | "region") => return scope.region(),
         (true, "aws_partition", "partition" | "id") => Some(partition(&region()).to_string()),

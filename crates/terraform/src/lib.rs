@@ -1,7 +1,7 @@
 //! Terraform as declared data: what a tree's configuration says about AWS, without running Terraform.
 //!
 //! [`declared`] reads every root module of a tree (a folder with `.tf` files that no other module uses) and evaluates
-//! what bears on the secrets path: roles, policies and their attachments, OIDC providers, parameters, secrets, buckets.
+//! what bears on the secrets path: roles, policies and their attachments, OIDC providers, parameters, secrets, keys, buckets.
 //! Expressions are evaluated as Terraform does, so far as that needs no provider: variables with defaults and
 //! `terraform.tfvars`, locals, `for_each` and `count`, local modules, templates, common functions. What cannot be
 //! resolved (a data source, a random name, a remote module, a function not known here) is *unknown*: a hole in a text or
@@ -12,6 +12,7 @@
 mod aws;
 mod eval;
 mod functions;
+pub mod kms;
 mod load;
 mod policy;
 mod scope;

@@ -307,7 +307,8 @@ impl<'t> Scope<'t> {
                 let a = decl.block.body.get_attribute(n)?;
                 Some(env.eval(&a.value)).filter(|v| !v.is_null())
             };
-            crate::aws::attribute(self, *data, kind, attribute, decl, &env, &written)
+            let label = format!("{label}{}", key.suffix());
+            crate::aws::attribute(self, (*data, kind, &label), attribute, decl, &env, &written)
         })
     }
 }

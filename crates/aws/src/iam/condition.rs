@@ -2,6 +2,8 @@
 
 use druse_object::Value;
 
+use std::net::IpAddr;
+
 use super::glob::{HOLE, glob};
 use super::{PolicyError, Request, Truth};
 
@@ -131,7 +133,27 @@ fn comparison(operator: &str) -> Option<(Compare, bool)> {
             _ => Truth::No,
         }
     }
+    fn within(wanted: &str, value: &str) -> Truth {
+        if wanted.contains(HOLE) {
+            return Truth::Maybe;
+        }
+        let Ok(value) = value.parse::<IpAddr>() else { return Truth::No };
+        let (net, bits) = wanted.split_once('/').map_or((wanted, None), |(n, b)| (n, Some(b)));
+        let Ok(net) = net.parse::<IpAddr>() else { return Truth::No };
+        let of = |a: IpAddr| match a {
+            IpAddr::V4(a) => (u128::from(u32::from(a)) << 96, 32),
+            IpAddr::V6(a) => (u128::from(a), 128),
+        };
+        let ((value, width), (net, of_width)) = (of(value), of(net));
+        let bits = bits.map_or(Some(of_width), |b| b.parse::<u32>().ok().filter(|b| *b <= of_width));
+        let Some(bits) = bits else { return Truth::No };
+        let same = bits == 0 || (value ^ net) >> (128 - bits) == 0;
+        (width == of_width && same).into()
+    }
     let compare: (Compare, bool) = match operator {
+        "IpAddress" => (within, false),
+        "NotIpAddress" => (within, true),
+        "BinaryEquals" => (equals, false),
         "StringEquals" => (equals, false),
         "StringNotEquals" => (equals, true),
         "StringEqualsIgnoreCase" => (equals_any_case, false),

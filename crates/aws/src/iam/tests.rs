@@ -97,6 +97,8 @@ fn conditions_compare_as_documented() {
             .with("idp:aud", "sts.amazonaws.com")
             .with("aws:SecureTransport", "false")
             .with("n", "5")
+            .with("ip", "203.0.113.7")
+            .with("ip6", "2001:db8::1")
             .with("t", "2026-01-02T00:00:00Z")
             .with("arn", ARN);
         evaluate(&[&p], &request) == Decision::Allowed(0, 0)
@@ -117,6 +119,11 @@ fn conditions_compare_as_documented() {
         r#"{"ArnLike":{"arn":"arn:aws:ssm:*:*:parameter/app/*"}}"#,
         r#"{"ForAnyValue:StringEquals":{"idp:aud":["a","sts.amazonaws.com"]}}"#,
         r#"{"ForAllValues:StringEquals":{"missing":"x"}}"#,
+        r#"{"IpAddress":{"ip":"203.0.113.0/24","ip6":"2001:db8::/32"}}"#,
+        r#"{"IpAddress":{"ip":["10.0.0.0/8","203.0.113.7"]}}"#,
+        r#"{"IpAddress":{"ip":"0.0.0.0/0"}}"#,
+        r#"{"NotIpAddress":{"ip":"203.0.113.8/32"}}"#,
+        r#"{"BinaryEquals":{"n":"5"}}"#,
     ];
     for condition in yes {
         assert!(holds(condition), "{condition}");
@@ -131,6 +138,12 @@ fn conditions_compare_as_documented() {
         r#"{"ArnLike":{"arn":"arn:aws:*"}}"#,
         r#"{"ForAnyValue:StringEquals":{"missing":"x"}}"#,
         r#"{"ForSome:StringEquals":{"idp:aud":"sts.amazonaws.com"}}"#,
+        r#"{"IpAddress":{"ip":"203.0.113.8/29"}}"#,
+        r#"{"IpAddress":{"ip":"203.0.113.7/33"}}"#,
+        r#"{"IpAddress":{"ip":"::/0"}}"#,
+        r#"{"IpAddress":{"ip":"here"}}"#,
+        r#"{"IpAddress":{"n":"0.0.0.0/0"}}"#,
+        r#"{"NotIpAddress":{"ip":"203.0.0.0/16"}}"#,
     ];
     for condition in no {
         assert!(!holds(condition), "{condition}");

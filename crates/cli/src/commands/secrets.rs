@@ -68,7 +68,8 @@ fn check(args: &Check, globals: &Globals) -> Result<ExitCode, CliError> {
     let (plan, tree) = args.tree.plan_and_tree(globals, druse_plan::SecretValues::NotNeeded)?;
     let declared = crate::secrets_path::terraform(&plan, &tree, &args.annotation_prefix);
     let input = crate::secrets_path::input(&plan, &tree, &declared, &args.annotation_prefix);
-    let proof = prove(&input);
+    let mut proof = prove(&input);
+    proof.find_lines(|file| String::from_utf8(tree.tree.read(file).ok()?.to_vec()).ok());
     match args.output {
         Output::Text => crate::say::print(&text(&proof, globals))?,
         Output::Json => crate::say::print(&format!("{:#}\n", as_json(&proof)))?,

@@ -65,6 +65,11 @@ impl Item {
     }
 }
 
+/// Whether AWS knows a key by this name too: one without holes, and no address that stands for an id.
+fn is_known(key: &str) -> bool {
+    !key.contains(HOLE) && !druse_terraform::kms::stands_in(key)
+}
+
 /// Everything of a tree, parameters first, by name. Names that the configuration leaves open are left out.
 #[must_use]
 pub fn items(input: &Input<'_>) -> Vec<Item> {
@@ -79,14 +84,14 @@ pub fn items(input: &Input<'_>) -> Vec<Item> {
         entry(Kind::Parameter, &p.name, &mut |item| {
             item.declared.clone_from(&p.place);
             item.declared_type = Some(p.kind.clone()).filter(|k| !k.is_empty() && !k.contains(HOLE));
-            item.key_id = p.key_id.clone().filter(|k| !k.contains(HOLE));
+            item.key_id = p.key_id.clone().filter(|k| is_known(k));
             item.placeholder.clone_from(&p.value);
         });
     }
     for s in &input.declared.secrets {
         entry(Kind::Secret, &s.name, &mut |item| {
             item.declared.clone_from(&s.place);
-            item.key_id = s.key_id.clone().filter(|k| !k.contains(HOLE));
+            item.key_id = s.key_id.clone().filter(|k| is_known(k));
         });
     }
     let classes = classes(input);

@@ -2,7 +2,7 @@
 
 use druse_aws::arn::{Arn, parameter};
 use druse_aws::iam::{Decision, Effect, HOLE, Policy, Request, Truth, evaluate, glob};
-use druse_terraform::{Document, Place, Role};
+use druse_terraform::{Declared, Document, Place, Role, kms};
 
 use super::pods::Mount;
 use super::{Prover, Severity};
@@ -15,6 +15,26 @@ struct Need {
     arn: String,
     actions: &'static [&'static str],
     line: u32,
+}
+
+/// A role and its policies.
+struct Access<'a> {
+    index: usize,
+    role: &'a Role,
+    plain: &'a [&'a Policy],
+    policies: &'a [(&'a Policy, &'a Document)],
+    /// Why there may be more of them.
+    unknown: Option<&'a str>,
+}
+
+/// Whether an object may be read.
+enum Allowed {
+    Yes,
+    /// No policy allows it.
+    No,
+    /// A policy denies it.
+    Denied,
+    Unknown,
 }
 
 impl Prover<'_> {
@@ -50,10 +70,19 @@ impl Prover<'_> {
         let plain: Vec<&Policy> = policies.iter().map(|(p, _)| *p).collect();
         for need in needs {
             self.reads.entry(index).or_default().push(need.arn.clone());
-            for action in need.actions {
-                good &= self.may(role, &plain, &policies, unknown.as_deref(), &need, action, mount, at);
+            let access = Access { index, role, plain: &plain, policies: &policies, unknown: unknown.as_deref() };
+            let allowed = self.may(&access, &need, mount, at);
+            let declared = match allowed {
+                Allowed::No => self.is_declared(&need),
+                _ => self.is_declared_and_decrypted(&need, &access, at, &mut good),
+            };
+            if let (Allowed::No, Some(nearest)) = (&allowed, declared) {
+                // One break: a name that nobody declares is one that nobody may read.
+                if let Some(last) = self.findings.last_mut() {
+                    last.message.push_str(&format!("; nor is it declared (the nearest {} is {nearest})", need.what));
+                }
             }
-            good &= self.is_declared(&need, role, &plain, unknown.is_some(), at);
+            good &= matches!(allowed, Allowed::Yes);
         }
         if !good {
             self.lacking.insert(index);
@@ -61,109 +90,151 @@ impl Prover<'_> {
         good
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one question, with all it is about")]
-    fn may(
-        &mut self,
-        role: &Role,
-        plain: &[&Policy],
-        policies: &[(&Policy, &Document)],
-        unknown: Option<&str>,
-        need: &Need,
-        action: &str,
-        mount: &Mount<'_>,
-        at: Option<&Place>,
-    ) -> bool {
-        let request = Request { open: true, ..Request::new(action, &*need.arn) };
+    /// Whether a role may do all that an object needs. What is missing is one finding, whatever the number of actions.
+    fn may(&mut self, access: &Access<'_>, need: &Need, mount: &Mount<'_>, at: Option<&Place>) -> Allowed {
+        let Access { role, plain, policies, unknown, .. } = access;
         let place_of = |p: usize, s: usize| policies.get(p).and_then(|(_, d)| d.statement_place(s)).cloned();
         let (name, what, object) = (&role.name, need.what, &need.name);
         let line = if need.line > 0 { format!(" (line {} of its objects)", need.line) } else { String::new() };
-        match (evaluate(plain, &request), unknown) {
-            (Decision::Allowed(..), _) => true,
-            (Decision::Denied(p, s), _) => {
-                let to = place_of(p, s);
-                let text = format!("role {name} is explicitly denied {action} on {what} {object}{line}");
-                self.say(
-                    Severity::Error,
-                    "permission-denied",
-                    (at, to.as_ref()),
-                    text,
-                    "take the Deny away, or narrow it",
-                );
-                false
-            }
-            (Decision::Unknown(why), _) => {
-                let to = role.place.clone();
-                let text = format!("whether role {name} may {action} {what} {object} is not known: {why}");
-                self.say(Severity::Unknown, "permission-unknown", (at, to.as_ref()), text, "");
-                false
-            }
-            (Decision::NotAllowed, Some(why)) => {
-                let text = format!("whether role {name} may {action} {what} {object} is not known: {why}");
-                self.say(Severity::Unknown, "permission-unknown", (at, role.place.as_ref()), text, "");
-                false
-            }
-            (Decision::NotAllowed, None) => {
-                let (hint, place) = nearest(policies, &need.arn, action);
-                let to = place.or_else(|| role.place.clone());
-                let who = mount.who();
-                let text =
-                    format!("role {name} of {who} may not {action} {what} {object}{line}: no policy allows it{hint}");
-                let remedy = format!("allow {action} on {}", need.arn.replace(HOLE, "*"));
-                self.say(Severity::Error, "permission-missing", (at, to.as_ref()), text, &remedy);
-                false
+        let (mut missing, mut open) = (Vec::new(), None);
+        for action in need.actions {
+            let request = Request { open: true, ..Request::new(*action, &*need.arn) };
+            match (evaluate(plain, &request), unknown) {
+                (Decision::Allowed(..), _) => {}
+                (Decision::Denied(p, s), _) => {
+                    let to = place_of(p, s);
+                    let text = format!("role {name} is explicitly denied {action} on {what} {object}{line}");
+                    let remedy = "take the Deny away, or narrow it";
+                    self.say(Severity::Error, "permission-denied", (at, to.as_ref()), text, remedy);
+                    self.about(object);
+                    return Allowed::Denied;
+                }
+                (Decision::Unknown(why), _) => open = open.or(Some((*action, why))),
+                (Decision::NotAllowed, Some(why)) => open = open.or(Some((*action, (*why).to_string()))),
+                (Decision::NotAllowed, None) => missing.push(*action),
             }
         }
+        if let Some(first) = missing.first() {
+            let (hint, place) = nearest(policies, &need.arn, first);
+            let (hint, place) = match hint.is_empty() {
+                false => (hint, place),
+                true => self.elsewhere(access.index, &need.arn, first),
+            };
+            let to = place.or_else(|| role.place.clone());
+            let (who, actions) = (mount.who(), missing.join(", "));
+            let text =
+                format!("role {name} of {who} may not {actions} {what} {object}{line}: no policy allows it{hint}");
+            let remedy = format!("allow {actions} on {}", need.arn.replace(HOLE, "*"));
+            self.say(Severity::Error, "permission-missing", (at, to.as_ref()), text, &remedy);
+            self.about(object);
+            return Allowed::No;
+        }
+        let Some((action, why)) = open else { return Allowed::Yes };
+        let text = format!("whether role {name} may {action} {what} {object} is not known: {why}");
+        self.say(Severity::Unknown, "permission-unknown", (at, role.place.as_ref()), text, "");
+        self.about(object);
+        Allowed::Unknown
     }
 
-    /// Whether the object is declared, where the tree declares such things at all; and whether its key may be used.
-    fn is_declared(
+    /// Another role that may do it, where this one has nothing of the kind: its policy may have been meant for this one.
+    fn elsewhere(&mut self, role: usize, arn: &str, action: &str) -> (String, Option<Place>) {
+        let input = self.input;
+        for (n, other) in input.declared.roles.iter().enumerate().filter(|(n, _)| *n != role) {
+            let (policies, ..) = documents(other);
+            let plain: Vec<&Policy> = policies.iter().map(|(p, _)| *p).collect();
+            let request = Request { open: true, ..Request::new(action, arn) };
+            if let Decision::Allowed(p, s) = evaluate(&plain, &request) {
+                self.misplaced.insert((n, arn.to_string()));
+                let place = policies.get(p).and_then(|(_, d)| d.statement_place(s)).cloned();
+                return (format!("; role {} may: is that policy attached to the right role?", other.name), place);
+            }
+        }
+        (String::new(), None)
+    }
+
+    /// The declared object nearest to one that is not declared; `None` when it is, or when the tree declares none of its
+    /// kind: it keeps them elsewhere.
+    fn is_declared(&self, need: &Need) -> Option<String> {
+        let list = listed(self.input.declared, need);
+        if !self.input.declared.open.is_empty() || list.iter().any(|l| glob(l.0, &need.arn, false) != Truth::No) {
+            return None;
+        }
+        let alike = |name: &str| name.bytes().zip(need.name.bytes()).take_while(|(a, b)| a == b).count();
+        list.iter().max_by_key(|l| alike(l.1)).map(|l| l.1.replace(HOLE, "?"))
+    }
+
+    /// Says that an object is not declared, or that its key may not be used (which is `good` no more). The declared object
+    /// nearest to one that is not.
+    fn is_declared_and_decrypted(
+        &mut self,
+        need: &Need,
+        access: &Access<'_>,
+        at: Option<&Place>,
+        good: &mut bool,
+    ) -> Option<String> {
+        let (role, policies) = (access.role, access.plain);
+        let list = listed(self.input.declared, need);
+        let found = list.iter().find(|(arn, ..)| glob(arn, &need.arn, false) != Truth::No);
+        let Some((_, _, key, place)) = found else {
+            let near = self.is_declared(need)?;
+            let to = list.iter().find(|l| l.1 == near).or(list.first()).and_then(|l| l.3).cloned();
+            let text = format!(
+                "{} {} is read, but declared nowhere in the tree's Terraform; the nearest is {near}",
+                need.what, need.name
+            );
+            self.say(Severity::Warning, "undeclared", (at, to.as_ref()), text, "declare it, or correct the name");
+            self.about(&need.name);
+            return Some(near);
+        };
+        *good &= self.decrypts(need, role, policies, access.unknown.is_some(), (*key, *place), at);
+        None
+    }
+
+    /// Whether a role may use the key that encrypts an object.
+    fn decrypts(
         &mut self,
         need: &Need,
         role: &Role,
         policies: &[&Policy],
         unknown: bool,
+        (key, place): (Option<&str>, Option<&Place>),
         at: Option<&Place>,
     ) -> bool {
-        let d = &self.input.declared;
-        let list: Vec<(&str, Option<&str>, Option<&Place>)> = if need.what == "parameter" {
-            d.parameters.iter().map(|p| (p.arn.as_str(), p.key_id.as_deref(), p.place.as_ref())).collect()
-        } else {
-            d.secrets.iter().map(|s| (s.arn.as_str(), s.key_id.as_deref(), s.place.as_ref())).collect()
-        };
-        let found = list.iter().find(|(arn, ..)| glob(arn, &need.arn, false) != Truth::No);
-        let Some((_, key, place)) = found else {
-            // A tree that declares none keeps them elsewhere.
-            if !list.is_empty() && d.open.is_empty() {
-                let text = format!("{} {} is read, but declared nowhere in the tree's Terraform", need.what, need.name);
-                let near = list.first().and_then(|l| l.2).cloned();
-                self.say(Severity::Warning, "undeclared", (at, near.as_ref()), text, "declare it, or correct the name");
-            }
-            return true;
-        };
+        let d = self.input.declared;
         let own = |k: &str| k.is_empty() || k.ends_with("alias/aws/ssm") || k.ends_with("alias/aws/secretsmanager");
         let Some(key) = key.filter(|k| !own(k)) else { return true };
-        let arn = if key.starts_with("arn:") || key.contains(HOLE) {
-            key.to_string()
-        } else {
-            let what = if key.starts_with("alias/") { key.to_string() } else { format!("key/{key}") };
-            let need = Arn::parse(&need.arn);
-            need.map_or_else(String::new, |a| format!("arn:{}:kms:{}:{}:{what}", a.partition, a.region, a.account))
-        };
-        let request = Request { open: true, ..Request::new("kms:Decrypt", arn) };
-        let place = place.cloned();
-        match evaluate(policies, &request) {
-            Decision::Allowed(..) => true,
-            Decision::Unknown(_) => true,
-            Decision::NotAllowed if unknown => true,
-            Decision::NotAllowed | Decision::Denied(..) => {
-                let text = format!(
-                    "role {} may not kms:Decrypt with the key of {} {}: reading it fails with AccessDeniedException",
-                    role.name, need.what, need.name
-                );
-                self.say(Severity::Error, "kms", (at, place.as_ref()), text, "allow kms:Decrypt on the key's ARN");
-                false
+        let Some(beside) = Arn::parse(&need.arn) else { return true };
+        let arn = kms::key_arn(&d.aliases, key, &beside);
+        let request = Request { open: true, ..Request::new("kms:Decrypt", &*arn) };
+        let hint = match evaluate(policies, &request) {
+            Decision::Allowed(..) | Decision::Unknown(_) => return true,
+            Decision::NotAllowed if unknown => return true,
+            Decision::NotAllowed => {
+                let decrypting = policies.iter().flat_map(|p| &p.statements);
+                let decrypting = decrypting
+                    .filter(|s| s.effect == Effect::Allow && s.actions.matches("kms:Decrypt", true) != Truth::No);
+                let keys: Vec<&str> =
+                    decrypting.filter_map(|s| s.resources.as_ref()).flat_map(|r| &r.list).map(String::as_str).collect();
+                if keys.iter().any(|k| kms::may_be_same(k, &arn)) {
+                    return true;
+                }
+                match keys.as_slice() {
+                    [] => String::new(),
+                    keys if keys.iter().any(|k| k.contains(":alias/")) => {
+                        "; an alias among a policy's resources allows nothing: name the key's ARN".into()
+                    }
+                    keys => format!("; the nearest allows it with {}", keys.join(", ").replace(HOLE, "?")),
+                }
             }
-        }
+            Decision::Denied(..) => "; it is denied explicitly".into(),
+        };
+        let text = format!(
+            "role {} may not kms:Decrypt with the key of {} {}: reading it fails with AccessDeniedException{hint}",
+            role.name, need.what, need.name
+        );
+        self.say(Severity::Error, "kms", (at, place), text, "allow kms:Decrypt on the key's ARN");
+        self.about(&need.name);
+        false
     }
 }
 
@@ -182,6 +253,20 @@ pub(super) fn documents(role: &Role) -> Documents<'_> {
         }
     }
     (policies, unknown, invalid)
+}
+
+/// An object that is declared: its ARN, name, key and place.
+type Listed<'d> = (&'d str, &'d str, Option<&'d str>, Option<&'d Place>);
+
+/// What a tree declares of an object's kind.
+fn listed<'d>(d: &'d Declared, need: &Need) -> Vec<Listed<'d>> {
+    if need.what == "parameter" {
+        let all = d.parameters.iter();
+        all.map(|p| (p.arn.as_str(), p.name.as_str(), p.key_id.as_deref(), p.place.as_ref())).collect()
+    } else {
+        let all = d.secrets.iter();
+        all.map(|s| (s.arn.as_str(), s.name.as_str(), s.key_id.as_deref(), s.place.as_ref())).collect()
+    }
 }
 
 fn need(kind: Kind, name: &str, region: &str, account: &str, line: u32) -> Need {

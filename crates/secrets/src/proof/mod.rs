@@ -7,6 +7,7 @@
 //! never a fault. Backwards: roles, classes and parameters nobody uses, permissions wider than needed.
 
 mod access;
+mod lines;
 pub(crate) mod pods;
 mod reverse;
 mod trust;
@@ -52,8 +53,12 @@ pub struct Unrendered {
     pub id: String,
     /// Where it is declared.
     pub place: Option<Place>,
-    /// Its declaration as text.
+    /// Its declaration as text: what it names may be used by what it would make.
     pub text: String,
+    /// Whether that says nothing of what it would make.
+    pub opaque: bool,
+    /// Whether it should have been rendered, and could not.
+    pub failed: bool,
 }
 
 /// How serious a finding is.
@@ -82,6 +87,8 @@ pub struct Finding {
     pub to: Option<Place>,
     /// What would help.
     pub remedy: String,
+    /// The words that are wrong at each end, where they are in a document; [`Proof::find_lines`] finds their lines.
+    pub words: (String, String),
 }
 
 /// What the proof found.
@@ -105,12 +112,18 @@ pub(crate) struct Prover<'a> {
     /// What each role is used to read: role's index → ARNs with the actions needed.
     reads: BTreeMap<usize, Vec<String>>,
     used_classes: Vec<(String, String)>,
+    /// Classes that some pod names.
+    mounted: BTreeSet<(String, String)>,
     /// ServiceAccounts of pods, by namespace and name, that name no role which is declared: the break is told there, and
     /// not once more of the role that they should name.
     without_role: Vec<(String, String)>,
     /// Roles that may not read what a pod of theirs asks for, by index: what else they may read is most likely what was
     /// meant.
     lacking: BTreeSet<usize>,
+    /// Roles that a pod should have named instead of another, by index.
+    meant: BTreeSet<usize>,
+    /// What roles, by index, may read that was meant for another role.
+    misplaced: BTreeSet<(usize, String)>,
 }
 
 /// Follows every volume of a tree, and looks back.
@@ -125,6 +138,9 @@ pub fn prove(input: &Input<'_>) -> Proof {
         used_classes: Vec::new(),
         without_role: Vec::new(),
         lacking: BTreeSet::new(),
+        meant: BTreeSet::new(),
+        misplaced: BTreeSet::new(),
+        mounted: BTreeSet::new(),
     };
     for d in &input.objects {
         let key = (d.object.namespace().to_string(), d.object.name().to_string());
@@ -137,19 +153,20 @@ pub fn prove(input: &Input<'_>) -> Proof {
         }
     }
     let mut proof = Proof::default();
-    for d in &input.objects {
-        for mount in mounts(d) {
-            proof.volumes += 1;
-            if let Some(objects) = p.follow(&mount) {
-                proof.proven += 1;
-                proof.objects += objects;
-            }
+    let all: Vec<Mount<'_>> = input.objects.iter().flat_map(mounts).collect();
+    p.mounted = all.iter().filter_map(|m| Some((m.namespace.to_string(), m.class?.to_string()))).collect();
+    for mount in all {
+        proof.volumes += 1;
+        if let Some(objects) = p.follow(&mount) {
+            proof.proven += 1;
+            proof.objects += objects;
         }
     }
     for u in &input.unrendered {
-        if u.text.contains("secretProviderClass") || u.text.contains(DRIVER) {
+        if u.failed || u.text.contains("secretProviderClass") || u.text.contains(DRIVER) {
             let text = format!("{} was not rendered: what it mounts is not followed", u.id);
-            p.say(Severity::Unknown, "unrendered", (u.place.as_ref(), None), text, "");
+            let remedy = if u.failed { "`druse tree` says why" } else { "" };
+            p.say(Severity::Unknown, "unrendered", (u.place.as_ref(), None), text, remedy);
         }
     }
     p.look_back();
@@ -170,36 +187,82 @@ impl<'a> Prover<'a> {
         remedy: &str,
     ) {
         let (from, to) = (ends.0.cloned(), ends.1.cloned());
-        self.findings.push(Finding { severity, code, message, from, to, remedy: remedy.to_string() });
+        let (remedy, words) = (remedy.to_string(), Default::default());
+        self.findings.push(Finding { severity, code, message, from, to, remedy, words });
+    }
+
+    /// Names the words that are wrong where what was said last begins.
+    fn about(&mut self, words: &str) {
+        if let Some(last) = self.findings.last_mut() {
+            last.words.0 = words.to_string();
+        }
+    }
+
+    /// Names the words that are wrong at the other end of what was said last.
+    fn about_other(&mut self, words: &str) {
+        if let Some(last) = self.findings.last_mut() {
+            last.words.1 = words.to_string();
+        }
     }
 
     /// Whether something that was not rendered names a text.
     fn named_unrendered(&self, text: &str) -> bool {
-        self.input.unrendered.iter().any(|u| u.text.contains(text))
+        self.input.unrendered.iter().any(|u| u.opaque || u.text.contains(text))
     }
 
     /// Follows one volume; the number of objects it reads, when all steps hold.
     fn follow(&mut self, mount: &Mount<'_>) -> Option<usize> {
         let (who, from) = (mount.who(), mount.place.as_ref());
+        let namespace = mount.namespace;
+        // A break before the role: it is told here, and not once more of the role that the pod's ServiceAccount names.
+        let broken = |p: &mut Self| {
+            p.without_role.extend(mount.account.map(|a| (namespace.to_string(), a.to_string())));
+        };
+        let Some(name) = mount.class else {
+            let spare: Vec<_> =
+                self.classes.keys().filter(|k| k.0 == namespace && !self.mounted.contains(*k)).cloned().collect();
+            // The only class of the namespace that nobody mounts is most likely the one.
+            let meant = if let [one] = spare.as_slice() { Some(one.clone()) } else { None };
+            let to = meant.as_ref().and_then(|k| self.classes.get(k)?.1.clone());
+            self.used_classes.extend(meant);
+            broken(self);
+            let text = format!("a secrets volume of {who} names no secretProviderClass");
+            let remedy = "set volumeAttributes.secretProviderClass";
+            self.say(Severity::Error, "class-missing", (from, to.as_ref()), text, remedy);
+            self.about(DRIVER);
+            return None;
+        };
+        let key = (namespace.to_string(), name.to_string());
+        let class_place = self.classes.get(&key).and_then(|c| c.1.clone());
         for path in &mount.sub_paths {
             let text =
                 format!("{who} mounts {path:?} of a secrets volume with subPath: what is mounted so never rotates");
             self.say(
                 Severity::Warning,
                 "sub-path",
-                (from, None),
+                (from, class_place.as_ref()),
                 text,
                 "mount the whole volume, and point at the file in it",
             );
+            self.about("subPath");
         }
-        let namespace = mount.namespace;
-        let Some(name) = mount.class else {
-            let text = format!("a secrets volume of {who} names no secretProviderClass");
-            self.say(Severity::Error, "class-missing", (from, None), text, "set volumeAttributes.secretProviderClass");
-            return None;
-        };
-        let key = (namespace.to_string(), name.to_string());
         self.used_classes.push(key.clone());
+        if mount.driver != DRIVER {
+            let text = format!(
+                "{who} mounts SecretProviderClass {name} with the driver {:?}: no such driver takes one",
+                mount.driver
+            );
+            broken(self);
+            self.say(
+                Severity::Error,
+                "driver",
+                (from, class_place.as_ref()),
+                text,
+                "the driver is secrets-store.csi.k8s.io",
+            );
+            self.about(mount.driver);
+            return None;
+        }
         let Some((object, place)) = self.classes.get(&key).cloned() else {
             let elsewhere = self.classes.keys().find(|(_, n)| n == name);
             let alike = || self.classes.keys().find(|(ns, n)| ns == namespace && is_slip(n, name));
@@ -221,6 +284,7 @@ impl<'a> Prover<'a> {
             self.used_classes.extend(meant);
             let text = format!("{who} mounts SecretProviderClass {name}, which is not in {namespace}{hint}");
             self.say(severity, "class-missing", (from, place.as_ref()), text, "declare it in the pod's namespace");
+            self.about(name);
             return None;
         };
         let place = place.as_ref();
@@ -232,6 +296,7 @@ impl<'a> Prover<'a> {
                 "SecretProviderClass {namespace}/{name} is of the provider {provider:?}, which is not followed here"
             );
             self.say(severity, "class-provider", (from, place), text, "spec.provider is aws for the Parameter Store");
+            self.about_other("provider:");
             return None;
         }
         let class = match Class::parse(&object.value["spec"]["parameters"]) {
@@ -260,6 +325,11 @@ impl<'a> Prover<'a> {
         }
         let (role, account_place) = self.role_of(mount, place)?;
         let trusted = self.trusts(role, mount, account_place.as_ref());
+        if !trusted && let Some(meant) = self.trusting(role, mount) {
+            // What the role of another may read says nothing.
+            self.meant.insert(meant);
+            return None;
+        }
         let allowed = self.allows(role, &class, mount, place);
         (synced && trusted && allowed).then_some(class.objects.len())
     }
@@ -286,10 +356,18 @@ impl<'a> Prover<'a> {
                         text,
                         "secretObjects refer to an objectAlias, or to an objectName that has none",
                     );
+                    self.about_other(wanted);
                 }
             }
         }
         fits
+    }
+
+    /// Another role than this one that trusts the pod's ServiceAccount by name.
+    fn trusting(&self, role: usize, mount: &Mount<'_>) -> Option<usize> {
+        let subject = subject(mount.namespace, mount.account.unwrap_or_default());
+        let roles = self.input.declared.roles.iter().enumerate();
+        roles.filter(|(n, _)| *n != role).find(|(_, r)| subjects(r).any(|s| s == subject)).map(|(n, _)| n)
     }
 
     /// The role of the pod's ServiceAccount.
@@ -322,6 +400,7 @@ impl<'a> Prover<'a> {
             let text =
                 format!("{who} runs as ServiceAccount {namespace}/{account}, which the tree does not declare{hint}");
             self.say(severity, "account-missing", (from, class), text, "declare the ServiceAccount");
+            self.about(account);
             return None;
         };
         let annotation = format!("{}/role-arn", self.input.annotation_prefix);
@@ -367,6 +446,7 @@ impl<'a> Prover<'a> {
             text,
             "declare the role, or correct the annotation",
         );
+        self.about(arn);
         None
     }
 }

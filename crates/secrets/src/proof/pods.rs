@@ -14,6 +14,8 @@ pub(crate) struct Mount<'a> {
     pub(crate) kind: &'a str,
     pub(crate) name: &'a str,
     pub(crate) namespace: &'a str,
+    /// The driver: ours, or one that is called otherwise and asked for a SecretProviderClass.
+    pub(crate) driver: &'a str,
     pub(crate) class: Option<&'a str>,
     /// The ServiceAccount; `None` when it cannot be told.
     pub(crate) account: Option<&'a str>,
@@ -81,8 +83,13 @@ fn search<'a>(d: &'a Declaration<'_>, value: &'a Value, depth: usize, all: &mut 
     }
 }
 
+/// Whether a volume is of the driver, or of one that has another name and is asked for what only this one gives.
 fn is_ours(volume: &Value) -> bool {
-    volume.str_at(["csi", "driver"]) == Some(DRIVER)
+    volume.str_at(["csi", "driver"]).is_some_and(|d| d == DRIVER || class(volume).is_some())
+}
+
+fn class(volume: &Value) -> Option<&str> {
+    volume.str_at(["csi", "volumeAttributes", "secretProviderClass"]).filter(|c| !c.is_empty())
 }
 
 /// Whether a workflow's template mounts one of our volumes.
@@ -111,7 +118,8 @@ fn volumes<'a>(d: &'a Declaration<'_>, spec: &'a Value, account: Option<&'a str>
             kind: object.kind(),
             name: object.name(),
             namespace: if object.namespace().is_empty() { "default" } else { object.namespace() },
-            class: volume.str_at(["csi", "volumeAttributes", "secretProviderClass"]).filter(|c| !c.is_empty()),
+            driver: volume.str_at(["csi", "driver"]).unwrap_or_default(),
+            class: class(volume),
             account,
             sub_paths,
             place: d.place.clone(),

@@ -24,6 +24,7 @@ impl Prover<'_> {
                 from: None,
                 to: place.clone(),
                 remedy: String::new(),
+                words: Default::default(),
             });
         }
         for e in &self.input.declared.errors {
@@ -34,6 +35,7 @@ impl Prover<'_> {
                 from: None,
                 to: Some(e.place.clone()),
                 remedy: "terraform validate names what it expects there".into(),
+                words: Default::default(),
             });
         }
     }
@@ -75,11 +77,12 @@ impl Prover<'_> {
             }
             // Workloads may name a role in other ways than by an annotation: in an environment, in a values file.
             let elsewhere = |needle: &str| {
-                self.input.unrendered.iter().any(|u| names(&u.text, needle))
+                self.input.unrendered.iter().any(|u| u.opaque || names(&u.text, needle))
                     || self.input.objects.iter().any(|d| mentions(&d.object.value, needle, 0))
             };
             if !trusts
                 || named
+                || self.meant.contains(&n)
                 || role.arn.contains(HOLE)
                 || elsewhere(&role.arn)
                 || elsewhere(&format!("role/{}", role.name))
@@ -137,7 +140,8 @@ impl Prover<'_> {
             // An application may read it by itself, with a role that is in use.
             let may = used.iter().any(|n| {
                 let role = &declared.roles[*n];
-                let reads_by_class = self.reads.contains_key(n);
+                // What one may read that may not read what is asked for, is most likely what was meant.
+                let reads_by_class = self.reads.contains_key(n) && !self.lacking.contains(n);
                 let (policies, unknown, _) = documents(role);
                 unknown.is_some()
                     || !reads_by_class
@@ -178,6 +182,7 @@ impl Prover<'_> {
                         .list
                         .iter()
                         .filter(|r| !ours.iter().any(|a| glob(r, a, true) != Truth::No))
+                        .filter(|r| !self.misplaced.iter().any(|(m, a)| *m == n && glob(r, a, true) != Truth::No))
                         .map(String::as_str)
                         .collect();
                     let pattern: Vec<&str> = resources

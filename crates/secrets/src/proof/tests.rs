@@ -127,7 +127,13 @@ impl World {
             unrendered: self
                 .unrendered
                 .iter()
-                .map(|t| Unrendered { id: "HelmRelease/ns/x".into(), place: None, text: t.clone() })
+                .map(|t| Unrendered {
+                    id: "HelmRelease/ns/x".into(),
+                    place: None,
+                    text: t.clone(),
+                    opaque: t.is_empty(),
+                    failed: t.is_empty(),
+                })
                 .collect(),
         })
     }
@@ -390,4 +396,133 @@ spec:
     assert_eq!((proof.findings.len(), proof.proven), (0, 1), "{:?}", proof.findings);
     let f = world().with("mountPath: /s}]", "mountPath: /s, subPath: db}]").only();
     assert_eq!((f.severity, f.code), (Severity::Warning, "sub-path"));
+}
+
+/// Two pods, each with a role, a class and a parameter of its own; what is wrong with one of them is told once.
+fn two() -> World {
+    let mut w = world();
+    let other = |o: &String| o.replace("app", "web").replace("{name: c", "{name: d");
+    let more: Vec<String> = w.objects.iter().map(other).collect();
+    w.objects.extend(more);
+    let at = TERRAFORM.find("resource \"aws_iam_role\"").unwrap();
+    let second = TERRAFORM[at..].replace("app", "web").replace("\"db\"", "\"web\"");
+    w.terraform.push_str(&second);
+    w
+}
+
+#[test]
+fn one_break_is_one_finding_though_much_follows_from_it() {
+    assert_eq!(two().found(), [""; 0]);
+    let tf = |text: &str| {
+        let w = two();
+        format!("tf/main.tf:{}", w.terraform.lines().position(|l| l.contains(text)).unwrap() + 1)
+    };
+    let only = |world: World, code: &str, ends: (&str, &str), words: &str| {
+        let f = world.only();
+        assert_eq!(f.code, code, "{}", f.message);
+        assert_eq!((place(&f.from).as_str(), place(&f.to).as_str()), ends, "{}", f.message);
+        assert!(f.message.contains(words), "{}", f.message);
+    };
+    // The role of another: neither what that may read, nor who uses one's own, is a fault besides.
+    let one = |from: &str, to: &str| {
+        let mut w = two();
+        let n = w.objects.iter().position(|o| o.contains(from)).unwrap();
+        w.objects[n] = w.objects[n].replace(from, to);
+        w
+    };
+    let trust = tf("ns:web\"");
+    let line: usize = trust.rsplit(':').next().unwrap().parse().unwrap();
+    let trust = format!("tf/main.tf:{}", line - 5);
+    let words = "the role that trusts it is app";
+    only(one("role/app'", "role/web'"), "trust-subject", ("app.yaml:2", &trust), words);
+    // A name that nobody declares and nobody may read; the declared one is not told as read by nobody.
+    let policy = tf("  policy = jsonencode");
+    let words = "nor is it declared (the nearest parameter is /home/app/db)";
+    only(
+        one("objectName: /home/app/db", "objectName: /home/app/dbs"),
+        "permission-missing",
+        ("app.yaml:1", &policy),
+        words,
+    );
+    let region = one("objects: |", "region: eu-west-1\n    objects: |");
+    only(region, "permission-missing", ("app.yaml:1", &policy), "nor is it declared");
+    // A policy that is another role's: it is not told as wider than what that one reads.
+    let mut moved = two();
+    moved.terraform = moved.terraform.replacen("role   = aws_iam_role.app.name", "role   = aws_iam_role.web.name", 1);
+    only(
+        moved,
+        "permission-missing",
+        ("app.yaml:1", &policy),
+        "role web may: is that policy attached to the right role?",
+    );
+    // A driver of another name, a volume without a class.
+    let driver = one("driver: secrets-store.csi.k8s.io", "driver: secret-store.csi.k8s.io");
+    only(driver, "driver", ("app.yaml:3", "app.yaml:1"), "secret-store.csi.k8s.io");
+    let nameless = one(", volumeAttributes: {secretProviderClass: app}", "");
+    only(nameless, "class-missing", ("app.yaml:3", "app.yaml:1"), "names no secretProviderClass");
+    let sub_path = one("mountPath: /s}", "mountPath: /s, subPath: db}");
+    only(sub_path, "sub-path", ("app.yaml:3", "app.yaml:1"), "never rotates");
+
+    // Secrets Manager needs two actions: that both are missing is one break.
+    let secret = world()
+        .with("objectType: ssmparameter", "objectType: secretsmanager")
+        .with("objectName: /home/app/db", "objectName: app-db")
+        .with("ssm:GetParameters", "secretsmanager:ListSecrets")
+        .with("resource \"aws_ssm_parameter\" \"db\" {\n  name = \"/home/app/db\"\n  type = \"SecureString\"\n}", "");
+    only(
+        secret,
+        "permission-missing",
+        ("app.yaml:1", "tf/main.tf:9"),
+        "may not secretsmanager:GetSecretValue, secretsmanager:DescribeSecret",
+    );
+}
+
+#[test]
+fn what_could_not_be_rendered_is_said_and_may_be_what_uses_the_rest() {
+    let mut w = world();
+    w.objects.clear();
+    w.unrendered.push(String::new());
+    assert_eq!(w.found(), ["Unknown unrendered"], "neither a role nor a parameter is surely used by nobody");
+}
+
+#[test]
+fn keys_are_told_apart_by_their_declarations() {
+    const KEYS: &str = r#"
+resource "aws_kms_key" "home" {}
+resource "aws_kms_key" "other" {}
+resource "aws_kms_alias" "home" {
+  name          = "alias/home"
+  target_key_id = aws_kms_key.home.key_id
+}
+"#;
+    let with = |key: &str, resource: &str| {
+        let mut w = world().with("type = \"SecureString\"", &format!("type = \"SecureString\"\n  key_id = {key}"));
+        let decrypt = format!(
+            "resource \"aws_iam_role_policy\" \"key\" {{\n  role   = aws_iam_role.app.name\n  policy = jsonencode({{ \
+             Statement = [{{ Effect = \"Allow\", Action = \"kms:Decrypt\", Resource = {resource} }}] }})\n}}\n"
+        );
+        w.terraform = format!("{}{KEYS}{decrypt}", w.terraform);
+        w
+    };
+    let id = "\"arn:aws:kms:us-west-2:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab\"";
+    for key in ["aws_kms_key.home.key_id", "aws_kms_key.home.arn", "aws_kms_alias.home.name", "\"alias/home\""] {
+        for resource in ["aws_kms_key.home.arn", "aws_kms_alias.home.target_key_arn", "\"*\"", id] {
+            assert_eq!(with(key, resource).found(), [""; 0], "{key} {resource}");
+        }
+        for (resource, words) in [
+            (
+                "aws_kms_key.other.arn",
+                "the nearest allows it with arn:aws:kms:us-west-2:111122223333:key/aws_kms_key.other",
+            ),
+            ("aws_kms_alias.home.arn", "an alias among a policy's resources allows nothing"),
+        ] {
+            let f = with(key, resource).only();
+            assert!(f.code == "kms" && f.message.contains(words), "{key} {resource}: {}", f.message);
+        }
+    }
+    // One that is made elsewhere may be any.
+    assert_eq!(with("\"alias/elsewhere\"", id).found(), [""; 0]);
+    let parameter = TERRAFORM.lines().position(|l| l.contains("aws_ssm_parameter\" \"db")).unwrap() + 1;
+    let to = with("aws_kms_key.home.arn", "aws_kms_key.other.arn").only().to;
+    assert_eq!(place(&to), format!("tf/main.tf:{parameter}"));
 }

@@ -12,6 +12,7 @@ impl Prover<'_> {
     /// Whether a role's trust policy lets the pod of a mount in. Says why not, and where it lets in too much.
     pub(super) fn trusts(&mut self, role: usize, mount: &Mount<'_>, account: Option<&Place>) -> bool {
         let input = self.input;
+        let index = role;
         let role = &input.declared.roles[role];
         let subject = subject(mount.namespace, mount.account.unwrap_or_default());
         let name = role.name.replace(HOLE, "?");
@@ -77,7 +78,11 @@ impl Prover<'_> {
             }
             Answer::Refuses { code, text } => {
                 let remedy = "the trust policy names the provider, this subject and the audience sts.amazonaws.com";
+                let other = self.trusting(index, mount).map(|n| &input.declared.roles[n].name);
+                let other = other.map(|n| format!("; the role that trusts it is {}", n.replace(HOLE, "?")));
+                let text = text + &other.unwrap_or_default();
                 self.say(Severity::Error, code, (account, place), text, remedy);
+                self.about(&role.arn);
                 return false;
             }
         };
