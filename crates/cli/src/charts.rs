@@ -35,7 +35,8 @@ impl Helm for Charts {
                     version: chart.version.clone(),
                     ..ChartRequest::default()
                 };
-                Chart::from_archive(&self.fetcher.chart(&request).map_err(|e| e.to_string())?.bytes)
+                let found = self.fetcher.chart(&request).and_then(|found| found.bytes.read());
+                Chart::from_archive(&found.map_err(|e| e.to_string())?)
             }
         };
         Ok(Box::new(Loaded {

@@ -8,7 +8,7 @@ use druse_flux::generator::clean_path;
 use druse_helm::{Chart, File, Values};
 use druse_kustomize::tree::{FileTree, Kind};
 use druse_object::{Object, Value};
-use druse_source::{ChartRequest, Origin};
+use druse_source::{ChartBytes, ChartRequest, Origin};
 
 use crate::memo::once;
 use crate::model::{ChartInfo, Fault, SourceInfo, UnitError};
@@ -34,7 +34,7 @@ enum Content {
 }
 
 struct Archive {
-    bytes: Arc<Vec<u8>>,
+    bytes: ChartBytes,
     /// What errors call it.
     called: String,
     values_files: Vec<String>,
@@ -216,7 +216,8 @@ impl Sources {
                 UnitError::new(format!("{}: {message}", archive.called))
                     .help("replace the archive with the one that the chart's repository publishes")
             };
-            let mut chart = Chart::from_archive(&archive.bytes).map_err(|e| broken(e.to_string()))?;
+            let bytes = archive.bytes.read().map_err(|e| broken(e.to_string()))?;
+            let mut chart = Chart::from_archive(&bytes).map_err(|e| broken(e.to_string()))?;
             use_values_files(&mut chart, &archive.values_files, archive.ignore_missing).map_err(broken)?;
             Ok(Arc::new(chart))
         };
@@ -328,8 +329,9 @@ impl Sources {
                 version: locked(&dependency.name).unwrap_or_else(|| dependency.version.clone()),
                 ..ChartRequest::default()
             };
-            let found = self.fetcher.chart(&request).map_err(|e| format!("dependency {}: {e}", dependency.name))?;
-            added.push(File { name: format!("charts/{}.tgz", dependency.name), data: found.bytes.to_vec() });
+            let found = self.fetcher.chart(&request).and_then(|found| found.bytes.read());
+            let bytes = found.map_err(|e| format!("dependency {}: {e}", dependency.name))?;
+            added.push(File { name: format!("charts/{}.tgz", dependency.name), data: bytes.to_vec() });
         }
         files.extend(added);
         Chart::from_files(files).map_err(|e| e.to_string())

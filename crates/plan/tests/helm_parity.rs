@@ -95,7 +95,7 @@ fn compare(helm: &PathBuf, fetcher: &Fetcher, plan: &Plan, unit: &Unit) -> Vec<S
     let bytes = fetcher.chart(&request).expect("the chart, once more").bytes;
     let dir = tempfile::tempdir().expect("a folder");
     let archive = dir.path().join("chart.tgz");
-    std::fs::write(&archive, &*bytes).expect("written");
+    std::fs::write(&archive, &*bytes.read().expect("read")).expect("written");
     let values = dir.path().join("values.json");
     let composed = compose_values(&hr, &NoConfig).expect("values");
     let mut file = std::fs::File::create(&values).expect("a file");

@@ -11,6 +11,7 @@ use druse_kustomize::tree::{FileTree, Kind};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::chart_bytes::ChartBytes;
 use crate::error::SourceError;
 
 /// How deep trees are read.
@@ -90,10 +91,22 @@ impl Cache {
     /// What a question was last answered with, when that content is still there.
     #[must_use]
     pub fn answer(&self, question: &str) -> Option<(Answer, Vec<u8>)> {
-        let text = std::fs::read(self.answer_path(question)).ok()?;
-        let answer: Answer = serde_json::from_slice(&text).ok()?;
-        let bytes = (answer.question == question).then(|| self.blob(&answer.digest))??;
+        let answer = self.answered(question)?;
+        let bytes = self.blob(&answer.digest)?;
         Some((answer, bytes))
+    }
+
+    fn answered(&self, question: &str) -> Option<Answer> {
+        let text = std::fs::read(self.answer_path(question)).ok()?;
+        serde_json::from_slice::<Answer>(&text).ok().filter(|answer| answer.question == question)
+    }
+
+    /// As [`Cache::answer`], for a chart: its bytes are read when they are asked for.
+    #[must_use]
+    pub fn chart(&self, question: &str) -> Option<(Answer, ChartBytes)> {
+        let answer = self.answered(question)?;
+        let (bytes, digest) = ChartBytes::of_file(&self.blob_path(&answer.digest)?).ok()?;
+        (answer.digest.strip_prefix("sha256:") == Some(&digest)).then_some((answer, bytes))
     }
 
     /// Remembers what a question was answered with.

@@ -156,9 +156,9 @@ impl Fetcher {
             what.push_str(&format!(" of {}", shown(&request.repository)));
             let question = net::helm::chart_question(&request.repository, &request.name, &request.version);
             let cached = || {
-                let (answer, bytes) = self.cache.as_ref()?.answer(&question)?;
+                let (answer, bytes) = self.cache.as_ref()?.chart(&question)?;
                 let artifact = Artifact { revision: answer.revision, digest: answer.digest, origin: Origin::Cache };
-                Some(ChartArtifact { artifact, bytes: bytes.into() })
+                Some(ChartArtifact { artifact, bytes })
             };
             let ask = |network: &Network| network.chart(request, self.cache.as_ref());
             self.beyond_mirrors(what, looked, net::is_fixed(&request.version), cached, ask, |found| &found.artifact)

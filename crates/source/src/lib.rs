@@ -15,6 +15,7 @@
 mod archive;
 mod bases;
 pub mod cache;
+mod chart_bytes;
 mod error;
 pub mod fetcher;
 pub mod git_tree;
@@ -24,6 +25,7 @@ pub mod mirror_writer;
 pub mod net;
 pub mod request;
 
+pub use chart_bytes::ChartBytes;
 pub use error::SourceError;
 pub use fetcher::{Fetcher, FetcherOptions, Progress};
 pub use mirror::Mirror;

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use druse_kustomize::snapshot::SnapshotTree;
-use sha2::{Digest, Sha256};
 
+use crate::chart_bytes::ChartBytes;
 use crate::error::SourceError;
 use crate::index::{Index, pick};
 use crate::request::{Artifact, ChartArtifact, GitReference, GitRequest, OciRequest, Origin, TreeArtifact};
@@ -83,8 +83,7 @@ impl Mirror {
             what: place.join("index.yaml").display().to_string(),
             message: format!("chart {name} {}: {file:?} is no file beside the index", version.version),
         })?;
-        let bytes = read_bounded(&path)?;
-        let got = hex::encode(Sha256::digest(&bytes));
+        let (bytes, got) = ChartBytes::of_file(&path)?;
         if !version.digest.is_empty() && version.digest != got {
             return Err(SourceError::Digest { what: path.display().to_string(), wanted: version.digest.clone(), got });
         }
@@ -94,7 +93,7 @@ impl Mirror {
                 digest: format!("sha256:{got}"),
                 origin: Origin::Mirror(self.root.display().to_string()),
             },
-            bytes: bytes.into(),
+            bytes,
         }))
     }
 
@@ -203,22 +202,6 @@ pub fn source_folder(url: &str) -> Option<String> {
 fn inside(folder: &Path, path: &str) -> Option<PathBuf> {
     let clean = druse_kustomize::tree::join("", path)?;
     (!clean.is_empty()).then(|| folder.join(clean))
-}
-
-fn read_bounded(path: &Path) -> Result<Vec<u8>, SourceError> {
-    use std::io::Read as _;
-    let file = std::fs::File::open(path).map_err(|e| SourceError::io(path, &e))?;
-    // Room for all of it, and for the read that finds its end: what grows is copied again and again.
-    let length = file.metadata().map_or(0, |m| m.len().min(MAX_ARCHIVE) + 1);
-    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
-    file.take(MAX_ARCHIVE + 1).read_to_end(&mut bytes).map_err(|e| SourceError::io(path, &e))?;
-    if bytes.len() as u64 > MAX_ARCHIVE {
-        return Err(SourceError::Broken {
-            what: path.display().to_string(),
-            message: format!("more than {MAX_ARCHIVE} bytes is no chart archive"),
-        });
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

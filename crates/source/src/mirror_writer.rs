@@ -87,7 +87,8 @@ impl MirrorWriter {
     pub fn put_chart(&self, request: &ChartRequest, found: &ChartArtifact) -> Result<Put, SourceError> {
         let version = &found.artifact.revision;
         let what = format!("chart {} {version}", request.name);
-        let digest = sha256(&found.bytes).trim_start_matches("sha256:").to_string();
+        let bytes = found.bytes.read()?;
+        let digest = sha256(&bytes).trim_start_matches("sha256:").to_string();
         let mut put = Put::Written;
         let mut names = vec![version.clone()];
         let wanted = request.version.trim();
@@ -127,9 +128,9 @@ impl MirrorWriter {
                 ("urls", Value::from(vec![Value::from(file.as_str())])),
             ]));
             let path = self.root.join("charts").join(&file);
-            let there = std::fs::read(&path).is_ok_and(|b| b == *found.bytes);
+            let there = std::fs::read(&path).is_ok_and(|there| there == *bytes);
             if !there {
-                write(&path, &found.bytes)?;
+                write(&path, &bytes)?;
                 if put == Put::Unchanged {
                     put = Put::Written;
                 }
@@ -290,8 +291,8 @@ mod tests {
     }
 
     fn chart(version: &str, bytes: &str) -> ChartArtifact {
-        let bytes = Arc::new(bytes.as_bytes().to_vec());
-        ChartArtifact { artifact: artifact(version, sha256(&bytes)), bytes }
+        let bytes = bytes.as_bytes().to_vec();
+        ChartArtifact { artifact: artifact(version, sha256(&bytes)), bytes: bytes.into() }
     }
 
     fn tree(revision: &str, text: &str) -> TreeArtifact {
@@ -327,9 +328,9 @@ mod tests {
         w.finish().unwrap();
         let options = FetcherOptions { mirrors: vec![dir.path().into()], ..FetcherOptions::default() };
         let f = Fetcher::new(options).unwrap();
-        assert_eq!(&*f.chart(&ask("~1.2.0")).unwrap().bytes, b"one");
-        assert_eq!(&*f.chart(&ask("latest")).unwrap().bytes, b"two");
-        assert_eq!(&*f.chart(&ask("1.4.0")).unwrap().bytes, b"three");
+        assert_eq!(&**f.chart(&ask("~1.2.0")).unwrap().bytes.read().unwrap(), b"one");
+        assert_eq!(&**f.chart(&ask("latest")).unwrap().bytes.read().unwrap(), b"two");
+        assert_eq!(&**f.chart(&ask("1.4.0")).unwrap().bytes.read().unwrap(), b"three");
         assert!(String::from_utf8(first).unwrap().starts_with("apiVersion: v1\nentries:\n"));
         assert!(w.put_chart(&ChartRequest { name: "../x".into(), ..ask("") }, &chart("1.0.0", "x")).is_err());
     }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use druse_kustomize::tree::FileTree;
 
+use crate::chart_bytes::ChartBytes;
+
 /// Credentials for a server.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct Auth {
@@ -144,7 +146,7 @@ pub struct ChartArtifact {
     /// What is known of it; the revision is the chart's version.
     pub artifact: Artifact,
     /// The `.tgz`.
-    pub bytes: Arc<Vec<u8>>,
+    pub bytes: ChartBytes,
 }
 
 /// A file tree.

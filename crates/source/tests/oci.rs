@@ -125,7 +125,7 @@ fn charts_come_by_version_range_tag_and_digest_through_the_token_flow() {
     ] {
         let got = f.chart(&request(&server, "/charts", "a", wanted)).unwrap();
         assert_eq!(got.artifact.revision, want, "{wanted}");
-        assert_eq!(*got.bytes, chart("a", want), "{wanted}");
+        assert_eq!(*got.bytes.read().unwrap(), chart("a", want), "{wanted}");
     }
     let tokens = server.seen().iter().filter(|s| *s == "GET /token").count();
     assert_eq!(tokens, 1, "a token is used again");
@@ -139,7 +139,7 @@ fn charts_come_by_version_range_tag_and_digest_through_the_token_flow() {
 fn an_index_of_manifests_means_the_usual_platform() {
     let server = Server::start(registry);
     let got = fetcher(None, fast()).chart(&request(&server, "/charts", "index", "1.2.0")).unwrap();
-    assert_eq!(*got.bytes, chart("a", "1.2.0"));
+    assert_eq!(*got.bytes.read().unwrap(), chart("a", "1.2.0"));
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn a_helm_repository_may_name_charts_in_a_registry() {
     };
     let dir = tempfile::tempdir().unwrap();
     let got = fetcher(Some(dir.path()), fast()).chart(&place).unwrap();
-    assert_eq!(*got.bytes, chart("a", "1.2.0"));
+    assert_eq!(*got.bytes.read().unwrap(), chart("a", "1.2.0"));
     let again = fetcher(Some(dir.path()), NetOptions::default()).chart(&place).unwrap();
     assert_eq!(again.artifact.origin, Origin::Cache);
 }

@@ -64,11 +64,11 @@ impl Repositories {
         let question = chart_question(&request.repository, &request.name, &version.version);
         let wanted = (!version.digest.is_empty()).then(|| format!("sha256:{}", version.digest.to_lowercase()));
         if is_fixed(&version.version)
-            && let Some((answer, bytes)) = cache.and_then(|c| c.answer(&question))
+            && let Some((answer, bytes)) = cache.and_then(|c| c.chart(&question))
             && wanted.as_ref().is_none_or(|w| *w == answer.digest)
         {
             let artifact = Artifact { revision: answer.revision, digest: answer.digest, origin: Origin::Cache };
-            return Ok(Answer::Found(ChartArtifact { artifact, bytes: bytes.into() }));
+            return Ok(Answer::Found(ChartArtifact { artifact, bytes }));
         }
         let what = format!("chart {} {} of {}", request.name, version.version, shown(base.as_str()));
         let broken = |message: String| SourceError::Broken { what: what.clone(), message };

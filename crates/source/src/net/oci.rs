@@ -132,10 +132,10 @@ impl Registries {
             };
             let question = chart_question(&request.repository, &request.name, version);
             if is_fixed(version)
-                && let Some((answer, bytes)) = cache.and_then(|c| c.answer(&question))
+                && let Some((answer, bytes)) = cache.and_then(|c| c.chart(&question))
             {
                 let artifact = Artifact { revision: answer.revision, digest: answer.digest, origin: Origin::Cache };
-                return Ok(Answer::Found(ChartArtifact { artifact, bytes: bytes.into() }));
+                return Ok(Answer::Found(ChartArtifact { artifact, bytes }));
             }
             found = self.manifest(http, &place, &to_tag(version))?.map(|m| (version.clone(), m));
         }
