@@ -145,7 +145,8 @@ pub(crate) fn read(bytes: Vec<u8>, tree: Option<&dyn FileTree>, world: &World, c
     })?;
     let offsets = r.list(Reader::number)?;
     let start = bytes.len() - r.left();
-    let bytes: Arc<[u8]> = bytes.into();
+    // As a vector: a slice of its own would be a copy.
+    let bytes = Arc::new(bytes);
     let at = move |i: usize| -> Object {
         let offset = offsets.get(i).and_then(|o| usize::try_from(*o).ok()).unwrap_or(usize::MAX);
         let body = bytes.get(start.saturating_add(offset)..).unwrap_or_default();
