@@ -5,7 +5,9 @@
 //! object whose kind is not served yet does not keep the others of its stage from being applied; the stage still fails,
 //! with upstream's words. A tree that declares an operator and its resources together so comes up by itself.
 
-use std::collections::BTreeMap;
+mod live;
+mod order;
+
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -13,6 +15,9 @@ use druse_object::{Map, Object, Value};
 use druse_runtime::{Api, ApiError, DeleteOptions, Patch};
 use futures::StreamExt;
 use regex::Regex;
+
+use live::{drifted, take_over};
+pub use order::sort_for_apply;
 
 /// What was done to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -519,22 +524,6 @@ fn dry_run_error(subject: &str, object: &Object, e: &ApiError) -> String {
     }
 }
 
-/// Whether what is there differs from what a dry run says it would be, outside status and bookkeeping.
-fn drifted(existing: &Value, dry: &Value) -> bool {
-    let empty = Value::Map(Map::new());
-    let part = |v: &Value, key: &str| match &v["metadata"][key] {
-        Value::Null => empty.clone(),
-        other => other.clone(),
-    };
-    if part(existing, "labels") != part(dry, "labels") || part(existing, "annotations") != part(dry, "annotations") {
-        return true;
-    }
-    let (Some(a), Some(b)) = (existing.as_map(), dry.as_map()) else { return true };
-    let rest = |m: &Map| m.keys().filter(|k| !matches!(k.as_str(), "metadata" | "status")).count();
-    rest(a) != rest(b)
-        || a.iter().filter(|(k, _)| !matches!(k.as_str(), "metadata" | "status")).any(|(k, v)| b.get(k) != Some(v))
-}
-
 fn escape(pointer_token: &str) -> String {
     pointer_token.replace('~', "~0").replace('/', "~1")
 }
@@ -547,134 +536,4 @@ fn operation(op: &str, path: &str, value: Option<Value>) -> Value {
         m.insert("value", v);
     }
     Value::Map(m)
-}
-
-/// The managed fields with kubectl's (and our own old updates') entries merged into ours; `None` when there are none.
-fn take_over(entries: &[Value], manager: &str) -> Option<Vec<Value>> {
-    let is = |e: &Value, m: &str, op: &str| e["manager"].as_str() == Some(m) && e["operation"].as_str() == Some(op);
-    let foreign = |e: &Value| {
-        let name = e["manager"].as_str().unwrap_or_default();
-        let op = e["operation"].as_str().unwrap_or_default();
-        e["subresource"].as_str().unwrap_or_default().is_empty()
-            && (name.starts_with("kubectl") && matches!(op, "Apply" | "Update")
-                || (name.starts_with("before-first-apply") || name.starts_with(manager)) && op == "Update")
-    };
-    if !entries.iter().any(foreign) {
-        return None;
-    }
-    let mut ours = entries.iter().find(|e| is(e, manager, "Apply")).cloned();
-    let mut rest = Vec::new();
-    for e in entries {
-        if is(e, manager, "Apply") {
-            continue;
-        }
-        if !foreign(e) {
-            rest.push(e.clone());
-        } else if let Some(ours) = &mut ours {
-            if let Some(fields) = ours.get_mut("fieldsV1") {
-                merge_fields(fields, &e["fieldsV1"]);
-            }
-        } else {
-            let mut renamed = e.clone();
-            if let Some(m) = renamed.as_map_mut() {
-                m.insert("manager", manager);
-                m.insert("operation", "Apply");
-            }
-            ours = Some(renamed);
-        }
-    }
-    rest.extend(ours);
-    Some(rest)
-}
-
-fn merge_fields(into: &mut Value, from: &Value) {
-    let (Some(into), Some(from)) = (into.as_map_mut(), from.as_map()) else { return };
-    for (k, v) in from.iter() {
-        match into.get_mut(k) {
-            Some(slot) => merge_fields(slot, v),
-            None => {
-                into.insert(k.clone(), v.clone());
-            }
-        }
-    }
-}
-
-/// Flux' reconcile order: kinds others refer to first, webhook configurations last, ties by group, kind, namespace and
-/// name.
-pub fn sort_for_apply(objects: &mut [Object]) {
-    static RANK: LazyLock<BTreeMap<&'static str, i32>> = LazyLock::new(|| {
-        let first = [
-            "CustomResourceDefinition",
-            "Namespace",
-            "ClusterRole",
-            "ClusterClass",
-            "RuntimeClass",
-            "PriorityClass",
-            "StorageClass",
-            "VolumeSnapshotClass",
-            "IngressClass",
-            "GatewayClass",
-            "ClusterRoleBinding",
-            "ResourceQuota",
-            "ServiceAccount",
-            "Role",
-            "RoleBinding",
-            "ConfigMap",
-            "Secret",
-            "Service",
-            "LimitRange",
-            "Deployment",
-            "StatefulSet",
-            "CronJob",
-            "PodDisruptionBudget",
-        ];
-        let last = ["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"];
-        (-100..).zip(first).chain((1..).zip(last)).map(|(rank, kind)| (kind, rank)).collect()
-    });
-    objects.sort_by_cached_key(|o| {
-        let key = o.key();
-        (RANK.get(key.kind.as_str()).copied().unwrap_or(0), key.group, key.kind, key.namespace, key.name)
-    });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn yaml(text: &str) -> Value {
-        serde_json::from_str(text).unwrap()
-    }
-
-    #[test]
-    fn status_and_bookkeeping_are_no_drift_but_labels_and_spec_are() {
-        let live = yaml(r#"{"metadata":{"labels":{"a":"1"},"resourceVersion":"1"},"spec":{"x":1},"status":{"y":1}}"#);
-        let mut dry = yaml(r#"{"metadata":{"labels":{"a":"1"},"resourceVersion":"2"},"spec":{"x":1}}"#);
-        assert!(!drifted(&live, &dry));
-        dry.make_map_at(["metadata", "labels"]).unwrap().insert("a", "2");
-        assert!(drifted(&live, &dry));
-    }
-
-    #[test]
-    fn what_kubectl_edited_becomes_the_controllers_own() {
-        let entries = yaml(
-            r#"[{"manager":"kustomize-controller","operation":"Apply","fieldsV1":{"f:data":{"f:a":{}}}},
-                {"manager":"kubectl-edit","operation":"Update","fieldsV1":{"f:data":{"f:b":{}}}},
-                {"manager":"kube-controller-manager","operation":"Update","subresource":"status","fieldsV1":{}}]"#,
-        );
-        let merged = take_over(entries.items(), "kustomize-controller").unwrap();
-        assert_eq!(merged.len(), 2);
-        assert_eq!(merged[1]["fieldsV1"], yaml(r#"{"f:data":{"f:a":{},"f:b":{}}}"#));
-        assert!(take_over(&merged, "kustomize-controller").is_none());
-    }
-
-    #[test]
-    fn definitions_come_first_and_webhooks_last() {
-        let mut objects: Vec<Object> = ["Pod", "ValidatingWebhookConfiguration", "Namespace", "Deployment"]
-            .iter()
-            .map(|k| Object::new(yaml(&format!(r#"{{"apiVersion":"v1","kind":"{k}","metadata":{{"name":"x"}}}}"#))))
-            .collect();
-        sort_for_apply(&mut objects);
-        let kinds: Vec<_> = objects.iter().map(Object::kind).collect();
-        assert_eq!(kinds, ["Namespace", "Deployment", "Pod", "ValidatingWebhookConfiguration"]);
-    }
 }
