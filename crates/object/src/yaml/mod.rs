@@ -6,6 +6,7 @@
 //! positions inside a document are not kept.
 
 mod blanks;
+mod block;
 mod flow;
 mod props;
 mod reader;
