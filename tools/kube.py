@@ -3,6 +3,8 @@
 
   kube.py up [--port N]               build what is not built, start both, say URL and token, stop with Ctrl-C
   kube.py record FILE...              start both, fill the answers of these steps in (see shared/tools/transcript.py)
+  kube.py cel functions               the functions of its CEL, as crates/apiserver/data/cel.tsv has them
+  kube.py cel judge <CASES            what its compiler of CRDs' rules says of a schema and a rule a line of JSON
 
 The first build takes some minutes and needs Go. Everything is kept under target/kube.
 """
@@ -80,6 +82,12 @@ def etcd_module(here):
     )
 
 
+def cel_module(here):
+    """The program of tools/cel, beside the modules it is built from."""
+    for file in (ROOT / "tools/cel").iterdir():
+        shutil.copy(file, here)
+
+
 def answers(url):
     context = ssl.create_default_context()
     context.check_hostname = False
@@ -145,9 +153,14 @@ def main():
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up")
     commands.add_parser("record").add_argument("files", nargs="+", type=pathlib.Path)
+    commands.add_parser("cel").add_argument("what", choices=["functions", "judge"])
     args = parser.parse_args()
     if not shutil.which("go"):
         sys.exit("kube.py builds with Go, which is not on the PATH")
+    if args.command == "cel":
+        HOME.mkdir(parents=True, exist_ok=True)
+        run([build(HOME, "cel-judge", "cel", ".", cel_module), args.what], ROOT)
+        return
     api = Api(args.port)
     try:
         if args.command == "up":

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use druse_object::value::Str;
 
-use super::parse::{Expr, Lit, Macro, Op};
+use super::parse::{Expr, Field, Kind, Lit, Macro, Op};
 use super::value::Val;
 use super::{CelError, funcs, lists};
 
@@ -27,6 +27,20 @@ pub(crate) fn eval<'a>(e: &Expr, variables: &[(&str, Val<'a>)], budget: &mut u64
 
 pub(crate) fn error<T>(text: impl Into<String>) -> Result<T, CelError> {
     Err(CelError(text.into()))
+}
+
+impl From<Lit> for Val<'_> {
+    fn from(l: Lit) -> Self {
+        match l {
+            Lit::Null => Val::Null,
+            Lit::Bool(b) => Val::Bool(b),
+            Lit::Int(i) => Val::Int(i),
+            Lit::Uint(u) => Val::Uint(u),
+            Lit::Double(d) => Val::Double(d),
+            Lit::Str(s) => Val::Str(s),
+            Lit::Bytes(b) => Val::Bytes(Arc::new(b)),
+        }
+    }
 }
 
 impl<'a> Scope<'_, 'a> {
@@ -54,28 +68,20 @@ impl<'a> Scope<'_, 'a> {
 
     pub(crate) fn eval(&mut self, e: &Expr) -> Out<'a> {
         self.spend(1)?;
-        match e {
-            Expr::Lit(l) => Ok(match l {
-                Lit::Null => Val::Null,
-                Lit::Bool(b) => Val::Bool(*b),
-                Lit::Int(i) => Val::Int(*i),
-                Lit::Uint(u) => Val::Uint(*u),
-                Lit::Double(d) => Val::Double(*d),
-                Lit::Str(s) => Val::Str(s.clone()),
-                Lit::Bytes(b) => Val::Bytes(Arc::new(b.clone())),
-            }),
-            Expr::Ident(name) => match self.variable(name) {
+        match &e.kind {
+            Kind::Lit(l) => Ok(l.clone().into()),
+            Kind::Ident(name) => match self.variable(name) {
                 Some(v) => Ok(v),
                 None => funcs::type_named(name)
                     .map(Val::Type)
                     .map_or_else(|| error(format!("undeclared reference to '{name}' (in container '')")), Ok),
             },
-            Expr::Select { of, field, optional } => self.select(of, field, *optional),
-            Expr::Has(of, field) => {
+            Kind::Select { of, field, optional } => self.select(of, field, *optional),
+            Kind::Has(of, field) => {
                 let v = self.eval(of)?;
-                Ok(Val::Bool(has_key(&v, field)?))
+                Ok(Val::Bool(has_key(&v, &field.name)?))
             }
-            Expr::Index { of, at, optional } => {
+            Kind::Index { of, at, optional } => {
                 let (v, k) = (self.eval(of)?, self.eval(at)?);
                 let is_optional = *optional || matches!(v, Val::Optional(_));
                 let found = v.get(&k)?;
@@ -88,8 +94,8 @@ impl<'a> Scope<'_, 'a> {
                     None => error(format!("no such key: {}", k.text())),
                 }
             }
-            Expr::Call { name, target, args } => self.call(name, target.as_deref(), args),
-            Expr::List(items) => {
+            Kind::Call { name, target, args } => self.call(name, target.as_deref(), args),
+            Kind::List(items) => {
                 let mut out = Vec::with_capacity(items.len());
                 for (e, optional) in items {
                     match (self.eval(e)?, optional) {
@@ -99,7 +105,7 @@ impl<'a> Scope<'_, 'a> {
                 }
                 Ok(Val::List(Arc::new(out)))
             }
-            Expr::Map(items) => {
+            Kind::Map(items) | Kind::Message(_, items) => {
                 let mut out: Vec<(Val<'a>, Val<'a>)> = Vec::with_capacity(items.len());
                 for (k, v, optional) in items {
                     let k = self.eval(k)?;
@@ -115,38 +121,35 @@ impl<'a> Scope<'_, 'a> {
                 }
                 Ok(Val::Map(Arc::new(out)))
             }
-            Expr::If(cond, yes, no) => match self.eval(cond)? {
+            Kind::If(cond, yes, no) => match self.eval(cond)? {
                 Val::Bool(true) => self.eval(yes),
                 Val::Bool(false) => self.eval(no),
                 _ => error("no such overload"),
             },
-            Expr::And(a, b) => self.junction(a, b, false),
-            Expr::Or(a, b) => self.junction(a, b, true),
-            Expr::Not(e) => match self.eval(e)? {
+            Kind::And(a, b) => self.junction(a, b, false),
+            Kind::Or(a, b) => self.junction(a, b, true),
+            Kind::Not(e) => match self.eval(e)? {
                 Val::Bool(b) => Ok(Val::Bool(!b)),
                 _ => error("no such overload"),
             },
-            Expr::Neg(e) => match self.eval(e)? {
+            Kind::Neg(e) => match self.eval(e)? {
                 Val::Int(i) => i.checked_neg().map(Val::Int).map_or_else(|| error("integer overflow"), Ok),
                 Val::Double(d) => Ok(Val::Double(-d)),
                 Val::Duration(d) => d.checked_neg().map(Val::Duration).map_or_else(|| error("integer overflow"), Ok),
                 _ => error("no such overload"),
             },
-            Expr::Binary(op, a, b) => {
+            Kind::Binary(op, a, b) => {
                 let (a, b) = (self.eval(a)?, self.eval(b)?);
                 self.spend(size_cost(&a) + size_cost(&b))?;
                 binary(*op, &a, &b)
             }
-            Expr::Over { kind, range, names, bodies } => self.over(*kind, range, names, bodies),
-            Expr::Bind(name, value, body) => {
-                let v = self.eval(value)?;
-                self.with(vec![(name.clone(), v)], |s| s.eval(body))
-            }
+            Kind::Over { kind, range, names, bodies } => self.over(*kind, range, names, bodies),
         }
     }
 
-    fn select(&mut self, of: &Expr, field: &Str, optional: bool) -> Out<'a> {
+    fn select(&mut self, of: &Expr, field: &Field, optional: bool) -> Out<'a> {
         let v = self.eval(of)?;
+        let field = &field.name;
         let key = Val::Str(field.clone());
         if optional || matches!(v, Val::Optional(_)) {
             return Ok(Val::optional(v.get(&key).unwrap_or(None)));
@@ -184,7 +187,7 @@ impl<'a> Scope<'_, 'a> {
 
     fn call(&mut self, name: &str, target: Option<&Expr>, args: &[Expr]) -> Out<'a> {
         // Qualified names look like calls on a variable: `optional.of(x)`, `sets.contains(a, b)`.
-        if let Some(Expr::Ident(space)) = target
+        if let Some(Kind::Ident(space)) = target.map(|t| &t.kind)
             && self.variable(space).is_none()
             && funcs::is_namespace(space)
         {

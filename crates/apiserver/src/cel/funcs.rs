@@ -43,11 +43,35 @@ pub(super) fn text<'a>(s: impl Into<Str>) -> Out<'a> {
     if s.len() > MAX_TEXT { error("string is too long") } else { Ok(Val::Str(s)) }
 }
 
-fn regex(pattern: &str) -> Result<regex::Regex, CelError> {
-    regex::RegexBuilder::new(pattern)
-        .size_limit(1 << 20)
-        .build()
-        .map_err(|e| CelError(format!("error parsing regexp: {e}")))
+pub(super) fn regex(pattern: &str) -> Result<regex::Regex, CelError> {
+    if let Some(count) = repeated_too_often(pattern) {
+        return error(format!("error parsing regexp: invalid repeat count: `{count}`"));
+    }
+    let built = regex::RegexBuilder::new(pattern).size_limit(1 << 20).build();
+    built.map_err(|e| CelError(format!("error parsing regexp: {}", unread(pattern, &e))))
+}
+
+/// A repetition of more than a thousand times, which Go refuses.
+fn repeated_too_often(pattern: &str) -> Option<&str> {
+    pattern.match_indices('{').find_map(|(i, _)| {
+        let rest = pattern.get(i..)?;
+        let whole = rest.get(..=rest.find('}')?)?;
+        let mut counts = whole.trim_matches(['{', '}']).split(',');
+        counts.any(|n| n.parse::<u64>().is_ok_and(|n| n > 1000)).then_some(whole)
+    })
+}
+
+/// What is wrong with a pattern in the words of Go's `regexp/syntax`, where these are known.
+fn unread(pattern: &str, e: &regex::Error) -> String {
+    let said = e.to_string();
+    let from = |sign: char| pattern.rfind(sign).and_then(|i| pattern.get(i..)).unwrap_or(pattern);
+    match () {
+        () if said.contains("unclosed character class") => format!("missing closing ]: `{}`", from('[')),
+        () if said.contains("unclosed group") => format!("missing closing ): `{pattern}`"),
+        () if said.contains("unopened group") => format!("unexpected ): `{pattern}`"),
+        () if said.contains("incomplete escape") => "trailing backslash at end of expression: ``".to_owned(),
+        () => said,
+    }
 }
 
 fn quantity(s: &str) -> Result<Quantity, CelError> {
@@ -88,6 +112,10 @@ pub(crate) fn call_global<'a>(name: &str, args: &[Val<'a>]) -> Out<'a> {
         ("size", [v]) => size(v),
         ("type", [v]) => Ok(Val::Type(v.type_name())),
         ("dyn", [v]) => Ok(v.clone()),
+        ("string", [Val::Bytes(b)]) => match std::str::from_utf8(b) {
+            Ok(s) => text(s),
+            Err(_) => error("invalid UTF-8 in bytes, cannot convert to string"),
+        },
         ("string", [v]) => text(v.text()),
         ("bool", [v]) => match v {
             Val::Bool(b) => Ok(Val::Bool(*b)),
@@ -120,9 +148,10 @@ pub(crate) fn call_global<'a>(name: &str, args: &[Val<'a>]) -> Out<'a> {
             _ => no_overload(),
         },
         ("timestamp", [v]) => match v {
-            Val::Str(s) => {
-                s.parse().map(Val::Timestamp).or_else(|_| error("type conversion error from 'string' to 'timestamp'"))
-            }
+            Val::Str(s) => s
+                .parse()
+                .map(Val::Timestamp)
+                .or_else(|_| error("type conversion error from 'string' to 'google.protobuf.Timestamp'")),
             Val::Int(i) => {
                 jiff::Timestamp::from_second(*i).map(Val::Timestamp).or_else(|_| error("timestamp overflow"))
             }
@@ -132,7 +161,7 @@ pub(crate) fn call_global<'a>(name: &str, args: &[Val<'a>]) -> Out<'a> {
         ("duration", [v]) => match v {
             Val::Str(s) => parse_duration(s)
                 .map(Val::Duration)
-                .map_or_else(|| error(format!("time: invalid duration {}", crate::field::go_quote(s))), Ok),
+                .map_or_else(|| error("type conversion error from 'string' to 'google.protobuf.Duration'"), Ok),
             Val::Duration(_) => Ok(v.clone()),
             _ => no_overload(),
         },
@@ -222,7 +251,7 @@ fn to_int<'a>(v: &Val<'a>) -> Out<'a> {
         Val::Double(_) => error("integer overflow"),
         Val::Str(s) => s.parse().map(Val::Int).or_else(|_| error("type conversion error from 'string' to 'int'")),
         Val::Timestamp(t) => Ok(Val::Int(t.as_second())),
-        Val::Duration(d) => Ok(Val::Int(d / 1_000_000_000)),
+        Val::Duration(d) => Ok(Val::Int(*d)),
         _ => no_overload(),
     }
 }

@@ -1,19 +1,24 @@
 //! The Common Expression Language as Kubernetes uses it: CRD validation rules and admission policies.
 //!
 //! Implements the language of `cel-spec` with the macros, the optional syntax, the string, list, set, regex, quantity,
-//! URL, IP, format and version libraries of the Kubernetes environment. Values are dynamic: only what is certain is
-//! checked before ([`check`]); what else would not compile upstream fails here when it is evaluated. Every step costs; an
+//! URL, IP, format and version libraries of the Kubernetes environment. Expressions are checked as cel-go's checker does
+//! ([`check`]), and what they may cost at most is estimated ([`cost`]); values are dynamic. Every step costs; an
 //! evaluation that exceeds its budget stops with an error. Not implemented: custom protobuf messages, locale formatting.
 
 mod check;
+mod core;
+mod cost;
 mod eval;
 mod funcs;
+mod lex;
 mod libs;
 mod lists;
 mod named;
 mod parse;
 #[cfg(test)]
 mod tests;
+mod types;
+mod validators;
 mod value;
 
 use std::collections::HashMap;
@@ -23,8 +28,10 @@ use druse_object::Value;
 use parking_lot::RwLock;
 
 use crate::schema::{Node, Rule, RuleEvaluator, Verdict};
-pub(crate) use check::Ty;
+pub(crate) use check::Scope;
+pub(crate) use cost::Sizes;
 pub(crate) use libs::parse_duration;
+pub(crate) use types::Type;
 pub use value::{Native, Val};
 
 /// What a request's expressions may cost together when nobody says otherwise.
@@ -50,12 +57,12 @@ impl Program {
         parse::parse(text).map(|root| Self { root: Arc::new(root) })
     }
 
-    /// The type of the result when these are the variables, as far as it is certain.
+    /// The types of the expression's parts when these are the variables.
     ///
     /// # Errors
-    /// A name nobody declares, a comparison that cannot be.
-    pub(crate) fn check(&self, text: &str, declared: &[(&str, Ty)]) -> Result<Ty, CelError> {
-        check::check(&self.root, text, declared).map_err(CelError)
+    /// All that is wrong, as cel-go words it.
+    pub(crate) fn check(&self, text: &str, scope: &Scope) -> Result<Checked, CelError> {
+        check::check(&self.root, text, scope).map(Checked).map_err(CelError)
     }
 
     /// Whether the expression reads a variable of this name.
@@ -81,6 +88,29 @@ impl Program {
             Val::Bool(b) => Ok(b),
             other => Err(CelError(format!("expected a bool, got {}", other.type_name()))),
         }
+    }
+}
+
+/// An expression whose types are known.
+pub(crate) struct Checked(check::Checked);
+
+impl Checked {
+    /// The type of its result.
+    pub(crate) fn output(&self) -> &Type {
+        self.0.output()
+    }
+
+    /// Whether its constants are values: those that conversions and patterns are made of are looked at ahead of time.
+    ///
+    /// # Errors
+    /// What is wrong with the first.
+    pub(crate) fn constants(&self) -> Result<(), CelError> {
+        validators::constants(&self.0.tree)
+    }
+
+    /// The most it may cost when values are so large.
+    pub(crate) fn most(&self, sizes: &dyn Sizes) -> u64 {
+        cost::estimate(&self.0, sizes).max
     }
 }
 

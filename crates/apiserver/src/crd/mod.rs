@@ -3,6 +3,11 @@
 //! Versions of one kind are converted with strategy `None` (only `apiVersion` changes) or by a webhook, which whoever
 //! serves requests calls. CEL rules are judged by a [`RuleEvaluator`] when one is set; without one they are not.
 
+mod declared;
+mod paths;
+mod rules;
+#[cfg(test)]
+mod tests;
 mod validate;
 
 use std::sync::Arc;
@@ -14,6 +19,10 @@ use crate::schema::{Format, Node, RuleEvaluator, SchemaError, Shape, Slot, TypeS
 pub use validate::{validate_crd, validate_crd_update};
 
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+
+fn flag(schema: &Value, key: &str) -> bool {
+    schema.get(key).and_then(Value::as_bool).unwrap_or(false)
+}
 
 fn text<'a>(v: &'a Value, path: &[&str]) -> &'a str {
     path.iter().try_fold(v, |v, k| v.get(k)).and_then(Value::as_str).unwrap_or_default()

@@ -3,8 +3,7 @@
 
 use druse_object::{Map, Value};
 
-use super::{text, versions};
-use crate::cel::{Program, Ty};
+use super::{flag, rules, text, versions};
 use crate::field::FieldError;
 use crate::schema::TypeSchema;
 use crate::validate::is_dns1123_subdomain;
@@ -23,7 +22,7 @@ pub fn validate_crd(crd: &Value) -> Errors {
     if name != wanted {
         out.push(FieldError::invalid("metadata.name", name, "must be spec.names.plural+\".\"+spec.group"));
     }
-    spec(crd, &mut out);
+    spec(crd, None, &mut out);
     approval(crd, None, &mut out);
     let stored = versions(crd).iter().any(|v| flag(v, "storage"));
     if !stored {
@@ -37,7 +36,7 @@ pub fn validate_crd(crd: &Value) -> Errors {
 #[must_use]
 pub fn validate_crd_update(new: &Value, old: &Value) -> Errors {
     let mut out = Vec::new();
-    spec(new, &mut out);
+    spec(new, Some(old), &mut out);
     let established = super::is_condition_true(old, "Established");
     let mut fixed = |path: &[&str], always: bool| {
         let get = |v: &Value| path.iter().try_fold(v, |v, k| v.get(k)).cloned().unwrap_or_default();
@@ -71,7 +70,7 @@ fn stored_versions(crd: &Value, out: &mut Errors) {
     }
 }
 
-fn spec(crd: &Value, out: &mut Errors) {
+fn spec(crd: &Value, old: Option<&Value>, out: &mut Errors) {
     let group = text(crd, &["spec", "group"]);
     if group.is_empty() {
         out.push(FieldError::required("spec.group", ""));
@@ -147,7 +146,10 @@ fn spec(crd: &Value, out: &mut Errors) {
         };
         if let Some(schema) = v.at(["schema", "openAPIV3Schema"]) {
             if !(shared && i > 0) {
-                root_schema(schema, &at, v, out);
+                let named = |o: &&Value| o.get("name") == v.get("name");
+                let before = old.and_then(|o| versions(o).iter().find(named));
+                let unchanged = before.is_some_and(|o| o.at(["schema", "openAPIV3Schema"]) == Some(schema));
+                root_schema(schema, &at, v, unchanged, out);
             }
             let alike = |key: &str| list.iter().all(|o| o.get(key) == v.get(key));
             let place = if alike("additionalPrinterColumns") && alike("selectableFields") {
@@ -393,7 +395,7 @@ enum Place {
     Item,
 }
 
-fn root_schema(schema: &Value, path: &str, version: &Value, out: &mut Errors) {
+fn root_schema(schema: &Value, path: &str, version: &Value, unchanged: bool, out: &mut Errors) {
     if version.at(["subresources", "status"]).is_some()
         && text(schema, &["type"]) != "object"
         && !text(schema, &["type"]).is_empty()
@@ -415,10 +417,9 @@ fn root_schema(schema: &Value, path: &str, version: &Value, out: &mut Errors) {
     if out.len() == before {
         defaults(schema, path, 0, out);
     }
-}
-
-fn flag(schema: &Value, key: &str) -> bool {
-    schema.get(key).and_then(Value::as_bool).unwrap_or(false)
+    if out.len() == before {
+        rules::judge(schema, path, unchanged, out);
+    }
 }
 
 fn children<'a>(schema: &'a Value, path: &str) -> Vec<(&'a Value, String, Place)> {
@@ -503,20 +504,37 @@ fn openapi(schema: &Value, path: &str, depth: usize, out: &mut Errors) {
     list_type(schema, path, ty, out);
     for (i, rule) in schema.get("x-kubernetes-validations").map(Value::items).unwrap_or_default().iter().enumerate() {
         let at = format!("{path}.x-kubernetes-validations[{i}]");
-        if text(rule, &["rule"]).trim().is_empty() {
+        let (code, message) = (text(rule, &["rule"]).trim(), text(rule, &["message"]));
+        let broken = |text: &str| text.contains(['\n', '\r']);
+        if code.is_empty() {
             out.push(FieldError::required(format!("{at}.rule"), "rule is not specified"));
-        }
-        if let Some(message) = rule.str_at(["message"]) {
-            if message.trim().is_empty() && !message.is_empty() {
-                out.push(FieldError::invalid(format!("{at}.message"), message, "must be non-empty if specified"));
-            } else if message.contains(['\n', '\r']) {
-                out.push(FieldError::invalid(format!("{at}.message"), message, "must not contain line breaks"));
-            }
-        } else if text(rule, &["rule"]).trim().contains(['\n', '\r']) {
+        } else if !message.is_empty() && message.trim().is_empty() {
+            out.push(FieldError::invalid(format!("{at}.message"), message, "must be non-empty if specified"));
+        } else if broken(message.trim()) {
+            out.push(FieldError::invalid(format!("{at}.message"), message, "must not contain line breaks"));
+        } else if broken(code) && message.is_empty() {
             out.push(FieldError::required(
                 format!("{at}.message"),
                 "message must be specified if rule contains line breaks",
             ));
+        }
+        let said = text(rule, &["messageExpression"]);
+        if !said.is_empty() && said.trim().is_empty() {
+            let why = "messageExpression must be non-empty if specified";
+            out.push(FieldError::required(format!("{at}.messageExpression"), why));
+        }
+        let field = text(rule, &["fieldPath"]);
+        if !field.is_empty() {
+            let mut wrong = |why: &str| out.push(FieldError::invalid(format!("{at}.fieldPath"), field, why));
+            if field.trim().is_empty() {
+                wrong("must be non-empty if specified");
+            }
+            if broken(field) {
+                wrong("must not contain line breaks");
+            }
+            if !super::paths::leads_somewhere(schema, field) {
+                wrong("must be a valid path");
+            }
         }
         if let Some(reason) = rule.str_at(["reason"]).filter(|r| !r.is_empty()) {
             let known = ["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
@@ -524,7 +542,6 @@ fn openapi(schema: &Value, path: &str, depth: usize, out: &mut Errors) {
                 out.push(FieldError::not_supported(format!("{at}.reason"), reason, &known));
             }
         }
-        expressions(rule, schema, &at, out);
     }
     for (v, at, _) in children(schema, path) {
         openapi(v, &at, depth + 1, out);
@@ -532,59 +549,6 @@ fn openapi(schema: &Value, path: &str, depth: usize, out: &mut Errors) {
     for (v, at) in combined(schema, path) {
         if v.get("default").is_some() {
             out.push(FieldError::forbidden(format!("{at}.default"), "must be undefined to be structural"));
-        }
-    }
-}
-
-/// A rule as Go shows the struct.
-fn go_rule(rule: &Value) -> Value {
-    let mut m = Map::new();
-    for (name, key) in [("Rule", "rule"), ("Message", "message"), ("MessageExpression", "messageExpression")] {
-        m.insert(name, text(rule, &[key]));
-    }
-    m.insert("Reason", rule["reason"].clone());
-    m.insert("FieldPath", text(rule, &["fieldPath"]));
-    m.insert("OptionalOldSelf", rule["optionalOldSelf"].clone());
-    Value::Map(m)
-}
-
-/// The expressions of a rule: readable, of names that are there, of the right type as far as that is certain.
-fn expressions(rule: &Value, schema: &Value, at: &str, out: &mut Errors) {
-    let own = match text(schema, &["type"]) {
-        _ if flag(schema, "x-kubernetes-int-or-string") => Ty::Unknown,
-        "string" if schema.str_at(["format"]).is_none() => Ty::Str,
-        "integer" => Ty::Int,
-        "number" => Ty::Double,
-        "boolean" => Ty::Bool,
-        "array" => Ty::List,
-        _ => Ty::Unknown,
-    };
-    // An old value that may be missing is an optional one.
-    let optional = flag(rule, "optionalOldSelf");
-    let variables = [("self", own), ("oldSelf", if optional { Ty::Unknown } else { own })];
-    let (code, message) = (text(rule, &["rule"]), text(rule, &["messageExpression"]));
-    let invalid = |key: &str, why: String| FieldError::invalid(format!("{at}.{key}"), go_rule(rule), why);
-    let judged = |code: &str| Program::compile(code).and_then(|p| Ok((p.check(code, &variables)?, p.reads("oldSelf"))));
-    if !code.trim().is_empty() {
-        match judged(code) {
-            Err(e) => out.push(invalid("rule", format!("compilation failed: {e}"))),
-            Ok((ty, _)) if !matches!(ty, Ty::Bool | Ty::Unknown | Ty::Dyn) => {
-                out.push(invalid("rule", "cel expression must evaluate to a bool".into()));
-            }
-            Ok((_, false)) if optional => {
-                let why = "may not be set if oldSelf is not used in rule";
-                out.push(FieldError::invalid(format!("{at}.optionalOldSelf"), true, why));
-            }
-            Ok(_) => {}
-        }
-    }
-    if !message.trim().is_empty() {
-        match judged(message) {
-            Err(e) => out.push(invalid("messageExpression", format!("messageExpression compilation failed: {e}"))),
-            Ok((ty, _)) if !matches!(ty, Ty::Str | Ty::Unknown | Ty::Dyn) => {
-                out.push(invalid("messageExpression", "messageExpression must evaluate to a string".into()));
-            }
-            Ok(_) => {}
         }
     }
 }

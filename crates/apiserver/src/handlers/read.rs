@@ -138,10 +138,12 @@ pub fn page(call: &Call) -> Result<(Vec<Arc<Stored>>, Map), Status> {
     let rv_text = query.get("resourceVersion").unwrap_or_default();
     let continues = query.get("continue").filter(|c| !c.is_empty());
     if query.flag("sendInitialEvents") {
-        return Err(invalid_options(&[FieldError::forbidden(
-            "sendInitialEvents",
-            "sendInitialEvents is forbidden for list",
-        )]));
+        let mut errors = vec![FieldError::forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list")];
+        if !matching.is_empty() && rv_text.is_empty() {
+            let why = "resourceVersionMatch is forbidden unless resourceVersion is provided";
+            errors.insert(0, FieldError::forbidden("resourceVersionMatch", why));
+        }
+        return Err(invalid_options(&errors));
     }
     if !matching.is_empty() {
         let mut errors = Vec::new();

@@ -33,6 +33,62 @@ const USAGES: [&str; 23] = [
     "timestamping",
 ];
 
+/// What an approver or a signer says of a request (`validateCertificateSigningRequestUpdate`).
+pub(crate) fn decision(new: &Value, old: &Value, approves: bool, out: &mut Vec<FieldError>) {
+    const PATH: &str = "status.conditions";
+    let of = |csr: &Value, kind: &str| -> Vec<Value> {
+        csr["status"]["conditions"].items().iter().filter(|c| c["type"].as_str() == Some(kind)).cloned().collect()
+    };
+    let kinds = |csr: &Value| -> Vec<String> {
+        let types = csr["status"]["conditions"].items().iter();
+        types.map(|c| c["type"].as_str().unwrap_or_default().to_owned()).collect()
+    };
+    // What was wrong before may stay.
+    let before = kinds(old);
+    let repeated = |kinds: &[String]| kinds.iter().enumerate().any(|(i, k)| kinds.iter().take(i).any(|l| l == k));
+    let both = |kinds: &[String]| ["Approved", "Denied"].iter().all(|k| kinds.iter().any(|l| l == k));
+    let mut seen: Vec<&str> = Vec::new();
+    for (i, c) in new["status"]["conditions"].items().iter().enumerate() {
+        let kind = c["type"].as_str().unwrap_or_default();
+        if kind.is_empty() && !before.iter().any(String::is_empty) {
+            out.push(FieldError::required(format!("{PATH}[{i}].type"), ""));
+        }
+        let only_true = ["Approved", "Denied", "Failed"].contains(&kind);
+        let allowed: &[&str] = if only_true { &["True"] } else { &["False", "True", "Unknown"] };
+        match c["status"].as_str().unwrap_or_default() {
+            "" => out.push(FieldError::required(format!("{PATH}[{i}].status"), "")),
+            s if !allowed.contains(&s) => {
+                out.push(FieldError::not_supported(format!("{PATH}[{i}].status"), s, allowed));
+            }
+            _ => {}
+        }
+        let other = match kind {
+            "Approved" => Some("Denied"),
+            "Denied" => Some("Approved"),
+            _ => None,
+        };
+        if !both(&before) && other.is_some_and(|o| seen.contains(&o)) {
+            out.push(FieldError::invalid(PATH, kind, "Approved and Denied conditions are mutually exclusive"));
+        }
+        if !repeated(&before) && seen.contains(&kind) {
+            out.push(FieldError::duplicate(format!("{PATH}[{i}].type"), kind));
+        }
+        seen.push(kind);
+    }
+    for kind in ["Approved", "Denied", "Failed"] {
+        if of(new, kind).len() < of(old, kind).len() {
+            out.push(FieldError::forbidden(PATH, format!("updates may not remove a condition of type \"{kind}\"")));
+        }
+    }
+    if !approves {
+        for kind in ["Approved", "Denied"] {
+            if of(new, kind).len() > of(old, kind).len() {
+                out.push(FieldError::forbidden(PATH, format!("updates may not add a condition of type \"{kind}\"")));
+            }
+        }
+    }
+}
+
 /// A request as it is made; what it asks for cannot change later.
 pub(crate) fn request(csr: &Value, old: Option<&Value>, out: &mut Vec<FieldError>) {
     if old.is_some() {

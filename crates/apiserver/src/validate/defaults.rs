@@ -451,7 +451,12 @@ fn hpa(value: &mut Value) {
         let Ok(Value::Map(defaults)) = druse_object::json::parse(text.as_bytes()) else { continue };
         set(behavior, key, Map::new());
         if let Some(Value::Map(m)) = behavior.get_mut(key) {
+            // A list of no policies is one: it is refused, not filled.
+            let none = m.get("policies").is_some_and(|p| p.as_array().is_some_and(|p| p.is_empty()));
             fill(m, &defaults);
+            if none {
+                m.insert("policies", Value::Array(Vec::new()));
+            }
         }
     }
 }

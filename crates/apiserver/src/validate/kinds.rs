@@ -4,8 +4,8 @@ use druse_object::{Gvk, Value};
 
 use super::names::NameRule;
 use super::{
-    certificates, core, csi, event, flow, job, job_status, limits, meta, network, node, pod, pod_update, schema_rules,
-    service, storage, table, webhooks, workload,
+    apiservice, certificates, core, csi, event, flow, job, job_status, limits, meta, network, node, pod, pod_update,
+    schema_rules, service, status, storage, table, webhooks, workload,
 };
 use crate::field::FieldError;
 
@@ -74,6 +74,11 @@ pub fn validate_subresource(gvk: &Gvk, subresource: &str, new: &Value, old: &Val
         ("", "PersistentVolumeClaim", "status") => storage::claim_status(new, &mut out),
         ("storage.k8s.io", "VolumeAttachment", "status") => csi::attachment_status(new, &mut out),
         ("policy", "PodDisruptionBudget", "status") => workload::budget_status(new, &mut out),
+        ("certificates.k8s.io", _, "approval" | "status") => {
+            certificates::decision(new, old, subresource == "approval", &mut out);
+        }
+        ("autoscaling", "HorizontalPodAutoscaler", "status") => status::autoscaler(new, &mut out),
+        ("", "ResourceQuota", "status") => status::quota(new, &mut out),
         ("batch", "Job", "status") => job_status::status(new, old, &mut out),
         ("apps", _, "status") | ("", "ReplicationController", "status") => {
             workload::status(&gvk.kind, new, old, &mut out);
@@ -181,6 +186,7 @@ fn rules(gvk: &Gvk, new: &Value, old: Option<&Value>, out: &mut Vec<FieldError>)
         ("storage.k8s.io", "VolumeAttributesClass") => csi::attributes_class(new, old, out),
         ("storage.k8s.io", "StorageClass") => csi::storage_class(new, old, out),
         ("scheduling.k8s.io", "PriorityClass") => core::priority_class(new, old, out),
+        ("apiregistration.k8s.io", "APIService") => apiservice::service(new, out),
         ("policy", "PodDisruptionBudget") => limits::disruption_budget(new, out),
         ("autoscaling", "HorizontalPodAutoscaler") if gvk.version == "v1" => {
             limits::autoscaler(&crate::convert::second_autoscaler(new.clone()), out);

@@ -4,6 +4,7 @@
 //! [`defaults`]. Rules follow upstream's validation functions in order, field paths and words; the kinds people
 //! meet most are covered in full, the rest by their metadata, required text fields and enumerations.
 
+mod apiservice;
 mod at;
 mod certificates;
 mod containers;
@@ -13,6 +14,7 @@ mod defaults;
 mod difflib;
 mod dump;
 mod event;
+mod expressions;
 mod flow;
 pub(crate) mod ip;
 mod job;
@@ -30,6 +32,7 @@ mod scheduling;
 mod schema_rules;
 pub(crate) mod security;
 mod service;
+mod status;
 mod storage;
 mod table;
 #[cfg(test)]

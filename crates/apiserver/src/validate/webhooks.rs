@@ -6,9 +6,9 @@ use std::collections::HashSet;
 use druse_object::Value;
 
 use super::at::{Errors, each, text, words};
+use super::expressions::{ANYTHING, MESSAGE, NOTE, OBJECT, PATCH, TRUTH, Variables};
 use super::meta::label_selector;
 use super::names::{is_dns1123_subdomain, is_qualified_name};
-use crate::cel::{Program, Ty};
 use crate::field::FieldError;
 
 /// A webhook configuration.
@@ -62,7 +62,7 @@ fn webhook(w: &Value, path: &str, out: &mut Errors) {
             out.push(FieldError::invalid(at, w["admissionReviewVersions"].clone(), why));
         }
     }
-    conditions(&w["matchConditions"], &format!("{path}.matchConditions"), out);
+    conditions(&w["matchConditions"], false, &format!("{path}.matchConditions"), out);
 }
 
 /// A name of at least three labels.
@@ -214,63 +214,12 @@ fn service_path(p: &str, path: &str, out: &mut Errors) {
     }
 }
 
-/// The variables of admission's expressions.
-const VARIABLES: [(&str, Ty); 6] = [
-    ("object", Ty::Dyn),
-    ("oldObject", Ty::Dyn),
-    ("request", Ty::Unknown),
-    ("namespaceObject", Ty::Unknown),
-    ("authorizer", Ty::Unknown),
-    ("variables", Ty::Unknown),
-];
-
-/// What an expression is for: what its result must be, and whether it may read the policy's parameters.
-#[derive(Clone, Copy)]
-struct Wanted {
-    types: &'static [Ty],
-    words: &'static str,
-    params: bool,
-}
-
-const TRUTH: Wanted = Wanted { types: &[Ty::Bool], words: "bool", params: false };
-const MESSAGE: Wanted = Wanted { types: &[Ty::Str], words: "string", params: false };
-const NOTE: Wanted = Wanted { types: &[Ty::Str, Ty::Null], words: "one of [string null_type]", params: false };
-const OBJECT: Wanted = Wanted { types: &[Ty::Map, Ty::Dyn], words: "Object", params: false };
-const PATCH: Wanted = Wanted { types: &[Ty::List, Ty::Dyn], words: "list(JSONPatch)", params: false };
-const ANYTHING: Wanted = Wanted { types: &[], words: "", params: false };
-
-impl Wanted {
-    fn with_params(self, params: bool) -> Self {
-        Self { params, ..self }
-    }
-}
-
-/// An expression that must be there, must be readable, and of a type.
-fn expression(v: &Value, path: String, missing: &str, wanted: Wanted, out: &mut Errors) {
-    let text = v.as_str().unwrap_or_default().trim();
-    if text.is_empty() {
-        out.push(FieldError::required(path, missing));
-        return;
-    }
-    let mut variables = VARIABLES.to_vec();
-    if wanted.params {
-        variables.push(("params", Ty::Dyn));
-    }
-    match Program::compile(text).and_then(|p| p.check(text, &variables)) {
-        Err(e) => out.push(FieldError::invalid(path, text, format!("compilation failed: {e}"))),
-        Ok(ty) if ty != Ty::Unknown && !wanted.types.is_empty() && !wanted.types.contains(&ty) => {
-            let why = format!("must evaluate to {} but got {}", wanted.words, ty.name());
-            out.push(FieldError::invalid(path, text, why));
-        }
-        Ok(_) => {}
-    }
-}
-
-fn conditions(list: &Value, path: &str, out: &mut Errors) {
-    let mut names = HashSet::new();
+fn conditions(list: &Value, params: bool, path: &str, out: &mut Errors) {
+    let (mut names, scope) = (HashSet::new(), Variables::new(params));
     for (i, c) in list.items().iter().enumerate() {
         let at = format!("{path}[{i}]");
-        expression(&c["expression"], format!("{at}.expression"), "", TRUTH.with_params(true), out);
+        let condition = Value::from(text(c, "expression").trim());
+        scope.expression(&condition, format!("{at}.expression"), "", &TRUTH, out);
         let name = text(c, "name");
         if name.is_empty() {
             out.push(FieldError::required(format!("{at}.name"), ""));
@@ -287,7 +236,7 @@ fn conditions(list: &Value, path: &str, out: &mut Errors) {
 pub(crate) fn mutating_policy(new: &Value, out: &mut Errors) {
     let spec = &new["spec"];
     let params = spec.get("paramKind").is_some();
-    parts(spec, params, out);
+    let scope = parts(spec, Variables::new(params).with_patches(), out);
     for (i, m) in spec["mutations"].items().iter().enumerate() {
         let at = format!("spec.mutations[{i}]");
         match text(m, "patchType") {
@@ -297,7 +246,7 @@ pub(crate) fn mutating_policy(new: &Value, out: &mut Errors) {
             }
             "ApplyConfiguration" => {
                 let at = format!("{at}.applyConfiguration.expression");
-                expression(&m["applyConfiguration"]["expression"], at, "", OBJECT.with_params(params), out);
+                scope.expression(&m["applyConfiguration"]["expression"], at, "", &OBJECT, out);
             }
             "JSONPatch" if m.get("jsonPatch").is_none() => {
                 let why = "must be specified when patchType is JSONPatch";
@@ -305,7 +254,7 @@ pub(crate) fn mutating_policy(new: &Value, out: &mut Errors) {
             }
             "JSONPatch" => {
                 let at = format!("{at}.jsonPatch.expression");
-                expression(&m["jsonPatch"]["expression"], at, "", PATCH.with_params(params), out);
+                scope.expression(&m["jsonPatch"]["expression"], at, "", &PATCH, out);
             }
             _ => one_of(m, "patchType", &["ApplyConfiguration", "JSONPatch"], &at, out),
         }
@@ -316,12 +265,12 @@ pub(crate) fn mutating_policy(new: &Value, out: &mut Errors) {
 pub(crate) fn policy(new: &Value, out: &mut Errors) {
     let spec = &new["spec"];
     let params = spec.get("paramKind").is_some();
-    parts(spec, params, out);
-    validations(new, params, out);
+    let scope = parts(spec, Variables::new(params), out);
+    validations(new, &scope, out);
 }
 
-/// What policies of both kinds have.
-fn parts(spec: &Value, params: bool, out: &mut Errors) {
+/// What policies of both kinds have; the variables they declare are added.
+fn parts(spec: &Value, mut scope: Variables, out: &mut Errors) -> Variables {
     one_of(spec, "failurePolicy", &["Fail", "Ignore"], "spec", out);
     if let Some(kind) = spec.get("paramKind") {
         for key in ["apiVersion", "kind"] {
@@ -344,7 +293,7 @@ fn parts(spec: &Value, params: bool, out: &mut Errors) {
             rule(r, &format!("spec.matchConstraints.resourceRules[{i}]"), out);
         }
     }
-    conditions(&spec["matchConditions"], "spec.matchConditions", out);
+    conditions(&spec["matchConditions"], spec.get("paramKind").is_some(), "spec.matchConditions", out);
     for (i, v) in spec["variables"].items().iter().enumerate() {
         let name = text(v, "name");
         let identifier =
@@ -356,34 +305,43 @@ fn parts(spec: &Value, params: bool, out: &mut Errors) {
             out.push(FieldError::invalid(format!("spec.variables[{i}].name"), name, why));
         }
         let at = format!("spec.variables[{i}].expression");
-        expression(&v["expression"], at, "expression is not specified", ANYTHING.with_params(params), out);
+        let ty = scope.expression(&v["expression"], at, "expression is not specified", &ANYTHING, out);
+        scope.declare(name, ty);
     }
+    scope
 }
 
-fn validations(new: &Value, params: bool, out: &mut Errors) {
+fn validations(new: &Value, scope: &Variables, out: &mut Errors) {
     let spec = &new["spec"];
     for (i, v) in spec["validations"].items().iter().enumerate() {
         let at = format!("spec.validations[{i}]");
-        let truth = TRUTH.with_params(params);
-        expression(&v["expression"], format!("{at}.expression"), "expression is not specified", truth, out);
-        if v.get("messageExpression").is_some_and(|m| m.as_str() != Some("")) {
-            let message = MESSAGE.with_params(params);
-            expression(&v["messageExpression"], format!("{at}.messageExpression"), "", message, out);
+        scope.expression(&v["expression"], format!("{at}.expression"), "expression is not specified", &TRUTH, out);
+        let (message, place) = (text(v, "messageExpression"), format!("{at}.messageExpression"));
+        if !message.is_empty() && message.trim().is_empty() {
+            out.push(FieldError::invalid(place, message, "must be non-empty if specified"));
+        } else if !message.is_empty() {
+            scope.without_authorizer().expression(&v["messageExpression"], place, "", &MESSAGE, out);
         }
-        if text(v, "message").trim().contains('\n') {
+        if !text(v, "message").is_empty() && text(v, "message").trim().is_empty() {
+            let why = "must be non-empty if specified";
+            out.push(FieldError::invalid(format!("{at}.message"), text(v, "message"), why));
+        } else if text(v, "message").trim().contains(['\n', '\r']) {
             let why = "must not contain line breaks";
             out.push(FieldError::invalid(format!("{at}.message"), text(v, "message"), why));
         }
         one_of(v, "reason", &["Forbidden", "Invalid", "RequestEntityTooLarge"], &at, out);
     }
+    let mut keys = HashSet::new();
     for (i, a) in spec["auditAnnotations"].items().iter().enumerate() {
         let at = format!("spec.auditAnnotations[{i}]");
         let key = format!("{}/{}", new.str_at(["metadata", "name"]).unwrap_or_default(), text(a, "key"));
         let wrong = is_qualified_name(&key).into_iter();
         out.extend(wrong.map(|why| FieldError::invalid(format!("{at}.key"), key.as_str(), why)));
         let missing = "valueExpression is not specified";
-        let note = NOTE.with_params(params);
-        expression(&a["valueExpression"], format!("{at}.valueExpression"), missing, note, out);
+        scope.expression(&a["valueExpression"], format!("{at}.valueExpression"), missing, &NOTE, out);
+        if !keys.insert(text(a, "key")) {
+            out.push(FieldError::duplicate(format!("{at}.key"), text(a, "key")));
+        }
     }
 }
 
