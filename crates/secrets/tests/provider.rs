@@ -266,6 +266,15 @@ async fn ten_thousand_objects_large_and_empty_values() {
         (0..10_000).map(|n| format!("- {{objectName: /home/app/db, {MT}, objectAlias: f{n}}}\n")).collect();
     let mounted = w.provider().mount(&objects(&pod, &many)).await.unwrap();
     assert_eq!(mounted.files.len(), 10_000);
+    // And as many parameters, a thousand requests.
+    let names: Vec<String> = (0..10_000).map(|n| format!("/home/app/each/{n}")).collect();
+    let values = names.iter().map(|n| (n.clone(), zeroize::Zeroizing::new(format!("of {n}"))));
+    w.cloud().set_values(&common::declared(""), values, [], "").unwrap();
+    let many: String =
+        (0..10_000).map(|n| format!("- {{objectName: /home/app/each/{n}, {MT}, objectAlias: e{n}}}\n")).collect();
+    let mounted = w.provider().mount(&objects(&pod, &many)).await.unwrap();
+    let wanted: Vec<String> = (0..10_000).map(|n| format!("e{n} 0644 of /home/app/each/{n}")).collect();
+    assert!(shown(&mounted) == wanted, "each has its own value");
     let ask = objects(&pod, &format!("- {{objectName: /home/app/large, {MT}, objectAlias: l}}"));
     assert_eq!(w.provider().mount(&ask).await.unwrap().files[0].contents.len(), 4096);
     w.put("/home/app/quotes", r#"{\"e\":\"\"}"#).await;
