@@ -437,7 +437,7 @@ impl Checker<'_> {
         match (a, b) {
             (a, b) if wild(a) || wild(b) => true,
             (Type::Null, other) | (other, Type::Null) => nullable(other),
-            (Type::Type(_), Type::Type(_)) => true,
+            (Type::Meta(_), Type::Meta(_)) => true,
             (Type::List(a), Type::List(b)) => self.fits(a, b),
             (Type::Map(k, v), Type::Map(l, w)) => self.fits(k, l) && self.fits(v, w),
             (Type::Opaque(n, a), Type::Opaque(m, b)) => n == m && self.lists_fit(a, b),
@@ -475,7 +475,7 @@ impl Checker<'_> {
         match within {
             Type::Var(n) if *n == var => false,
             Type::Var(n) => self.vars.get(*n).and_then(Option::as_ref).is_none_or(|ty| self.free_of(var, ty)),
-            Type::List(of) | Type::Type(Some(of)) => self.free_of(var, of),
+            Type::List(of) | Type::Meta(Some(of)) => self.free_of(var, of),
             Type::Map(k, v) => self.free_of(var, k) && self.free_of(var, v),
             Type::Opaque(_, params) => params.iter().all(|p| self.free_of(var, p)),
             _ => true,
@@ -497,7 +497,7 @@ fn less_specific(a: &Type, b: &Type) -> bool {
         }
         (Type::List(a), Type::List(b)) => less_specific(a, b),
         (Type::Map(k, v), Type::Map(l, w)) => less_specific(k, l) && less_specific(v, w),
-        (Type::Type(_), Type::Type(_)) => true,
+        (Type::Meta(_), Type::Meta(_)) => true,
         (a, b) => a == b,
     }
 }

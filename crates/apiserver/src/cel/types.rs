@@ -25,7 +25,7 @@ pub(crate) enum Type {
     Duration,
     Timestamp,
     /// The type of a type.
-    Type(Option<Arc<Type>>),
+    Meta(Option<Arc<Type>>),
     List(Arc<Type>),
     Map(Arc<Type>, Arc<Type>),
     /// A parameter of a function's declaration.
@@ -62,7 +62,7 @@ impl Type {
     /// The first of the type's parameters.
     pub(super) fn first(&self) -> Option<&Type> {
         match self {
-            Type::List(of) | Type::Map(of, _) | Type::Type(Some(of)) => Some(of),
+            Type::List(of) | Type::Map(of, _) | Type::Meta(Some(of)) => Some(of),
             Type::Opaque(_, params) => params.first(),
             _ => None,
         }
@@ -82,7 +82,7 @@ impl Type {
             Type::Null => "null_type".into(),
             Type::Duration => "google.protobuf.Duration".into(),
             Type::Timestamp => "google.protobuf.Timestamp".into(),
-            Type::Type(Some(of)) => format!("type({})", of.long_name()),
+            Type::Meta(Some(of)) => format!("type({})", of.long_name()),
             Type::List(of) => format!("list({})", of.long_name()),
             Type::Map(k, v) => format!("map({}, {})", k.long_name(), v.long_name()),
             Type::Opaque(name, params) if !params.is_empty() => {
@@ -98,7 +98,7 @@ impl Type {
         match self {
             Type::List(of) => Type::list(f(of)),
             Type::Map(k, v) => Type::map(f(k), f(v)),
-            Type::Type(Some(of)) => Type::Type(Some(Arc::new(f(of)))),
+            Type::Meta(Some(of)) => Type::Meta(Some(Arc::new(f(of)))),
             Type::Opaque(name, params) => Type::Opaque(name.clone(), params.iter().map(f).collect()),
             t => t.clone(),
         }
@@ -122,8 +122,8 @@ impl fmt::Display for Type {
             Type::Bytes => "bytes",
             Type::Duration => "duration",
             Type::Timestamp => "timestamp",
-            Type::Type(None) => "type",
-            Type::Type(Some(of)) => return write!(f, "type({of})"),
+            Type::Meta(None) => "type",
+            Type::Meta(Some(of)) => return write!(f, "type({of})"),
             Type::List(of) => return write!(f, "list({of})"),
             Type::Map(k, v) => return write!(f, "map({k}, {v})"),
             Type::Var(n) => return write!(f, "_var{n}"),
@@ -189,7 +189,7 @@ fn read(text: &str) -> Type {
         "bytes" => Type::Bytes,
         "duration" => Type::Duration,
         "timestamp" => Type::Timestamp,
-        "type" => Type::Type(params.next().map(Arc::new)),
+        "type" => Type::Meta(params.next().map(Arc::new)),
         "list" => Type::list(params.next().unwrap_or(Type::Dyn)),
         "map" => Type::map(params.next().unwrap_or(Type::Dyn), params.next().unwrap_or(Type::Dyn)),
         _ => match (name.strip_prefix('.'), name.strip_prefix('\'')) {

@@ -196,7 +196,7 @@ fn during(why: &str, ty: &Type) -> String {
         Type::List(_) => "list".to_owned(),
         Type::Map(..) => "map".to_owned(),
         Type::Opaque(name, _) => name.to_string(),
-        Type::Type(_) => "type".to_owned(),
+        Type::Meta(_) => "type".to_owned(),
         ty => ty.long_name(),
     };
     format!("error during formatting: {why}, was given {name}")

@@ -76,9 +76,9 @@ impl Variables {
     }
 
     /// Adds a variable of the policy: of no certain type where its expression is wrong.
-    pub(super) fn declare(&mut self, name: &str, ty: Option<Type>) {
+    pub(super) fn declare(&mut self, name: &str, ty: Option<&Type>) {
         self.compose();
-        let ty = ty.as_ref().map_or(Type::Dyn, composed);
+        let ty = ty.map_or(Type::Dyn, composed);
         self.0.structs.entry(COMPOSED.into()).or_default().insert(name.into(), ty);
     }
 
@@ -130,7 +130,7 @@ fn composed(ty: &Type) -> Type {
     match ty {
         Type::List(of) => Type::list(composed(of)),
         Type::Map(k, v) => Type::map(composed(k), composed(v)),
-        Type::Opaque(..) | Type::Struct(_) | Type::Type(_) => Type::Dyn,
+        Type::Opaque(..) | Type::Struct(_) | Type::Meta(_) => Type::Dyn,
         ty => ty.clone(),
     }
 }

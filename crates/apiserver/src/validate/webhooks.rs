@@ -306,7 +306,7 @@ fn parts(spec: &Value, mut scope: Variables, out: &mut Errors) -> Variables {
         }
         let at = format!("spec.variables[{i}].expression");
         let ty = scope.expression(&v["expression"], at, "expression is not specified", &ANYTHING, out);
-        scope.declare(name, ty);
+        scope.declare(name, ty.as_ref());
     }
     scope
 }
