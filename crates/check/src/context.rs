@@ -130,6 +130,9 @@ impl<'a> Context<'a> {
             (Some(w), Some(v)) => w == v || !is_scalar(v) || w.as_str().is_some_and(|t| t.contains("${")),
             (w, v) => w.is_some() == v.is_some(),
         };
+        if let Some(place) = unit.and_then(|u| self.in_substitute(u, file, written)) {
+            return place;
+        }
         let found = locate(source.text(), document.line, &own);
         if same && found.depth == own.len() {
             return Place::new(file, found.line);
@@ -142,6 +145,25 @@ impl<'a> Context<'a> {
             return place;
         }
         Place::new(file, found.line)
+    }
+
+    /// Where a unit gives a variable that all of a value is made of, in a file that several units read: each answers for
+    /// its own.
+    fn in_substitute(&self, unit: &Unit, file: &str, written: Option<&Value>) -> Option<Place> {
+        let inner = written?.as_str()?.strip_prefix("${")?.strip_suffix('}')?;
+        let end = inner.find(|c: char| c != '_' && !c.is_ascii_alphanumeric()).unwrap_or(inner.len());
+        let name = inner.get(..end)?;
+        let path = ["spec", "postBuild", "substitute", name].map(Step::from);
+        position::at(&unit.definition.value, &path)?;
+        let reads = |e: &Entry<'_>| e.object.provenance.file.as_deref() == Some(file);
+        let mut readers = self.index.entries.iter().filter(|e| reads(e)).map(|e| &e.unit.id);
+        if !readers.any(|id| *id != unit.id) {
+            return None;
+        }
+        let place = self.of_unit(unit, &path);
+        let said =
+            self.files.get(&place.file)?.text().lines().nth(usize::try_from(place.line).ok()?.checked_sub(1)?)?;
+        said.contains(name).then_some(place)
     }
 
     /// The document of the tree that an object was read from.

@@ -7,7 +7,7 @@ use druse_flux::api::KUSTOMIZE_GROUP;
 use druse_object::{Gvk, Object, Str, Value};
 use druse_plan::{Plan, Unit, UnitId, UnitKind, UnitState};
 
-use crate::files::Files;
+use crate::files::{File, Files};
 use crate::paths;
 use crate::tables::{self, Producer};
 
@@ -56,19 +56,36 @@ impl Entry<'_> {
     }
 }
 
-/// A unit of whose objects nothing is known.
+/// A unit of whose objects nothing is known, or not all.
 pub struct Opaque<'a> {
     /// The unit.
     pub unit: &'a Unit,
     /// The namespace it applies to; any when not known.
     pub namespace: Option<&'a str>,
+    /// What it reads by URL and nobody had; the rest of its objects is known.
+    pub left_out: Vec<&'a str>,
 }
 
 impl Opaque<'_> {
     /// Whether its files are of another source than the tree.
     #[must_use]
     pub fn is_foreign(&self) -> bool {
-        self.unit.source.as_ref().is_some_and(|s| !s.is_tree)
+        self.is_partial() || self.unit.source.as_ref().is_some_and(|s| !s.is_tree)
+    }
+
+    /// Whether only what it reads by URL is not known.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        !self.left_out.is_empty()
+    }
+
+    /// Whether it brings nothing but CustomResourceDefinitions, by the name of the folder or file that it reads.
+    fn brings_definitions(&self) -> bool {
+        let said = |path: &str| path.split(['/', '-', '_', '.']).any(|part| matches!(part, "crd" | "crds"));
+        if self.is_partial() {
+            return self.left_out.iter().all(|url| said(url));
+        }
+        said(self.unit.definition.value.str_at(["spec", "path"]).unwrap_or_default())
     }
 }
 
@@ -115,7 +132,7 @@ impl<'a> Index<'a> {
             for (object, hook) in unit.objects.iter().map(|o| (o, false)).chain(hooks) {
                 let origin = if object.provenance.template.is_some() || unit.id.kind == UnitKind::HelmRelease {
                     Origin::Chart
-                } else if object.provenance.file.as_deref().is_some_and(|f| files.get(f).is_some()) {
+                } else if object.provenance.file.as_deref().and_then(|f| files.get(f)).is_some_and(|f| !is_export(f)) {
                     Origin::Tree
                 } else {
                     Origin::Foreign
@@ -124,11 +141,20 @@ impl<'a> Index<'a> {
             }
             let unknown =
                 matches!(unit.state, UnitState::StandIn { .. } | UnitState::Suspended) || !unit.errors.is_empty();
+            let spec = &unit.definition.value["spec"];
+            let target = spec.str_at(["targetNamespace"]);
+            let left_out = left_out(unit);
             if unknown && unit.objects.is_empty() {
-                let spec = &unit.definition.value["spec"];
-                let target = spec.str_at(["targetNamespace"]);
                 let own = (unit.id.kind == UnitKind::HelmRelease).then_some(unit.id.namespace.as_str());
-                opaque.push(Opaque { unit, namespace: target.or(own) });
+                opaque.push(Opaque { unit, namespace: target.or(own), left_out: Vec::new() });
+            } else if !left_out.is_empty() {
+                // What is read beside it is most likely for the same namespace.
+                let mut beside: Vec<&str> =
+                    unit.objects.iter().map(|o| o.namespace()).filter(|n| !n.is_empty()).collect();
+                beside.sort_unstable();
+                beside.dedup();
+                let only = beside.first().copied().filter(|_| beside.len() == 1);
+                opaque.push(Opaque { unit, namespace: target.or(only), left_out });
             }
         }
         let mut by_kind: HashMap<(Str, Str), Vec<usize>> = HashMap::new();
@@ -229,10 +255,13 @@ impl<'a> Index<'a> {
         let alike = |of: &str| if definition { begins_a_word(of, name) } else { shares_a_word(of, name) };
         self.opaque.iter().filter(|o| but != Some(&o.unit.id)).any(|o| {
             let spec = &o.unit.definition.value["spec"];
-            let named_alike = || [&o.unit.id.name, &o.unit.id.namespace].into_iter().any(|of| alike(of));
+            let named_alike = || {
+                let own = [o.unit.id.name.as_str(), o.unit.id.namespace.as_str()];
+                own.into_iter().chain(o.left_out.iter().copied()).any(alike)
+            };
             if o.unit.id.kind == UnitKind::Kustomization {
                 // Folders of definitions hold nothing else, and of what others write the name says something.
-                return match (o.namespace, brings_definitions(spec), o.is_foreign()) {
+                return match (o.namespace, o.brings_definitions(), o.is_foreign()) {
                     (_, true, _) => definition,
                     (Some(target), ..) if kind == "Namespace" => target == name,
                     (_, _, true) => named_alike(),
@@ -242,8 +271,17 @@ impl<'a> Index<'a> {
             let chart =
                 spec.str_at(["chart", "spec", "chart"]).or(spec.str_at(["chartRef", "name"])).unwrap_or_default();
             let fetched = o.unit.chart.as_ref().map_or("", |c| c.name.as_str());
-            if [chart, fetched].iter().any(|c| tables::get().bring_anything.iter().any(|b| paths::matches(b, c))) {
+            let anything =
+                [chart, fetched].iter().any(|c| tables::get().bring_anything.iter().any(|b| paths::matches(b, c)));
+            if anything && says(spec, kind) {
                 return true;
+            }
+            // A release's own namespace must be there before it.
+            if kind == "Namespace" {
+                let makes = spec.at(["install", "createNamespace"]).and_then(Value::as_bool) == Some(true);
+                return makes && spec.str_at(["targetNamespace"]).unwrap_or(&o.unit.id.namespace) == name
+                    || alike(chart)
+                    || alike(&o.unit.id.name);
             }
             match charts {
                 Some(charts) => charts.iter().any(|c| paths::matches(c, chart) || paths::matches(c, fetched)),
@@ -260,11 +298,8 @@ impl<'a> Index<'a> {
 
     fn open(&self, namespace: &str, but: Option<&UnitId>) -> bool {
         let all = self.opaque.iter().filter(|o| but != Some(&o.unit.id));
-        let others = all.filter(|o| {
-            namespace.is_empty()
-                || o.unit.id.kind != UnitKind::Kustomization
-                || !brings_definitions(&o.unit.definition.value["spec"])
-        });
+        let others = all
+            .filter(|o| namespace.is_empty() || o.unit.id.kind != UnitKind::Kustomization || !o.brings_definitions());
         others.into_iter().any(|o| namespace.is_empty() || o.namespace.is_none_or(|n| n == namespace))
     }
 
@@ -281,10 +316,29 @@ impl<'a> Index<'a> {
     }
 }
 
-/// Whether a unit reads a folder of CustomResourceDefinitions, by its name.
-fn brings_definitions(spec: &Value) -> bool {
-    let path = spec.str_at(["path"]).unwrap_or_default();
-    path.split(['/', '-', '_']).any(|part| matches!(part, "crd" | "crds"))
+/// Whether the values of a release may have an object of this kind in them: they say its kind, or are not all known.
+fn says(spec: &Value, kind: &str) -> bool {
+    fn has(value: &Value, word: &str) -> bool {
+        match value {
+            Value::Map(m) => m.values().any(|v| has(v, word)),
+            Value::Array(a) => a.iter().any(|v| has(v, word)),
+            Value::String(s) => s.contains(word),
+            _ => false,
+        }
+    }
+    !spec["valuesFrom"].items().is_empty() || has(&spec["values"], kind)
+}
+
+/// Whether a file is what `flux install --export` writes and nobody is to edit: bindings name the accounts of components
+/// that were left out, too.
+fn is_export(file: &File) -> bool {
+    file.path.ends_with("gotk-components.yaml") && file.text().contains("This manifest was generated by flux")
+}
+
+/// The URLs that a unit reads and nobody had.
+fn left_out(unit: &Unit) -> Vec<&str> {
+    let said = unit.unresolved.iter().filter_map(|u| u.strip_prefix("remote resource "));
+    said.map(|u| u.split_once(": ").map_or(u, |(url, _)| url)).collect()
 }
 
 /// Whether a word of a name begins one of a definition's, as `external-dns` does in `dnsendpoints.externaldns.k8s.io`.

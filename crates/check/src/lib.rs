@@ -165,6 +165,7 @@ fn without_echoes(findings: Vec<Finding>) -> Vec<Finding> {
         findings.iter().filter(|f| codes.contains(&f.code.code.as_str())).map(|f| f.place.clone()).collect()
     };
     let (variables, refused) = (of(&["DR006", "DR009"]), of(&["DR007"]));
+    let unset = findings.iter().any(|f| f.code.code == "DR006");
     let mut seen: BTreeSet<(Place, &'static str, String)> = BTreeSet::new();
     findings
         .into_iter()
@@ -173,7 +174,9 @@ fn without_echoes(findings: Vec<Finding>) -> Vec<Finding> {
                 "DR002" => shapes.iter().any(|p| p.file == f.place.file && f.unit.is_some()),
                 "DR005" => f.unit.is_some() && !listed.is_empty(),
                 // A variable that stays as it is written is no value.
-                "DR013" => variables.contains(&f.place),
+                "DR013" => variables.contains(&f.place) || f.message.contains("${") && unset,
+                // Nor does a unit that fails for one make objects of that name.
+                "DR033" | "DR035" | "DR042" | "DR043" if f.message.contains("${") => unset,
                 // What the schema refuses is not said to be unused again.
                 "DR016" => refused.contains(&f.place),
                 _ => false,

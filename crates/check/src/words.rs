@@ -17,6 +17,12 @@ pub(crate) fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> O
     known.map(|k| (distance(word, k), k)).filter(|(d, _)| *d <= limit && *d > 0).min().map(|(_, k)| k)
 }
 
+/// Whether two names differ by one letter, in a word of more than two.
+pub(crate) fn is_one_letter_off(a: &str, b: &str) -> bool {
+    let short = || a.split('-').zip(b.split('-')).any(|(a, b)| a != b && a.len().min(b.len()) < 3);
+    a.to_lowercase() != b.to_lowercase() && distance(a, b) == 1 && !short()
+}
+
 /// How many letters must be changed, added, removed or swapped with their neighbour; letter case is half a change.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.to_lowercase().chars().collect(), b.to_lowercase().chars().collect());

@@ -107,3 +107,54 @@ fn a_variable_without_a_value_is_found_in_the_file_that_a_generator_read() {
     let tree = with(generator, &[("apps/web/board.json", "{\n  \"uid\": \"${DS_PROMETHEUS}\"\n}\n")]);
     assert_eq!(found(&check_tree(&tree)), ["DR006 apps/web/board.json:2"]);
 }
+
+#[test]
+fn a_value_that_a_schema_refuses_for_several_reasons_is_found_once() {
+    let mut tree = homelab();
+    let schema = tree.get_mut("charts/demo/values.schema.json").unwrap();
+    *schema = schema.replace(
+        r#"{"type": "integer", "minimum": 0}"#,
+        r#"{"anyOf": [{"type": "integer"}, {"type": "null"}, {"type": "string", "maxLength": 2}]}"#,
+    );
+    let release = tree.get_mut("apps/web/release.yaml").unwrap();
+    *release = release
+        .replace("replicas: 2", "replicas: many")
+        .replace("      tag:", "      one: 1\n      two: 2\n      tag:");
+    let report = check_tree(&tree);
+    let at = |word: &str| format!("DR007 {}", line(&tree, "apps/web/release.yaml", word));
+    assert_eq!(found(&report), [at("one: 1"), at("two: 2"), at("replicas")]);
+    let message = &report.findings.iter().find(|f| f.message.starts_with("replicas")).unwrap().message;
+    assert!(
+        message.contains("want integer") && message.contains("want null") && message.contains("maxLength"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_component_of_a_unit_that_is_not_there_is_found_where_the_unit_names_it() {
+    let mut tree = homelab();
+    let unit = tree.get_mut("flux/units/web.yaml").unwrap();
+    unit.push_str("  components:\n    - ../parts/scaler\n");
+    assert_eq!(found(&check_tree(&tree)), [format!("DR004 {}", line(&tree, "flux/units/web.yaml", "parts/scaler"))]);
+    let tree = with("components:\n  - ../parts/scaler\n", &[]);
+    assert_eq!(found(&check_tree(&tree)), [format!("DR004 {}", line(&tree, WEB, "parts/scaler"))]);
+}
+
+#[test]
+fn a_variable_of_a_unit_is_the_place_where_several_read_the_file() {
+    let claim = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: '${NAME:=data}'}\nspec:\n  accessModes: [ReadWriteOnce]\n  storageClassName: ${CLASS:=fast}\n  resources: {requests: {storage: 1Gi}}\n";
+    let part = "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\nresources: [pvc.yaml]\n";
+    let mut tree = homelab();
+    tree.insert("apps/parts/kustomization.yaml".into(), part.into());
+    tree.insert("apps/parts/pvc.yaml".into(), claim.into());
+    for unit in ["flux/units/web.yaml", "flux/units/base.yaml"] {
+        tree.get_mut(unit).unwrap().push_str("  components: [../parts]\n");
+    }
+    let web = tree.get_mut("flux/units/web.yaml").unwrap();
+    *web = web.replace("      GREETING: hello\n", "      GREETING: hello\n      CLASS: fats\n");
+    let base = tree.get_mut("flux/units/base.yaml").unwrap();
+    base.push_str("  targetNamespace: web\n  postBuild:\n    substitute:\n      CLASS: fast\n      NAME: other\n");
+    let report = check_tree(&tree);
+    let wrong: Vec<String> = found(&report).into_iter().filter(|f| f.starts_with("DR025")).collect();
+    assert_eq!(wrong, [format!("DR025 {}", line(&tree, "flux/units/web.yaml", "CLASS: fats"))]);
+}

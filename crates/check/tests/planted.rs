@@ -82,6 +82,7 @@ const PLANTS: &[Plant] = &[
         "  prune: true\n  healthCheckExprs:\n    - apiVersion: v1\n      kind: ConfigMap\n      current: has(data.key\n",
         "      current:",
     ),
+    plant("DR019", RELEASE, "  values:\n", "  upgrade:\n    preserveValues: true\n  values:\n", "preserveValues"),
     plant("DR020", DEPLOYMENT, "            name: web-config", "            name: web-confg", "name: web-confg"),
     plant(
         "DR021",

@@ -97,3 +97,59 @@ fn what_a_chart_that_is_not_at_hand_may_bring_is_not_missed() {
     assert_eq!(errors(&add("k8s-resource")), Vec::<String>::new());
     assert_eq!(errors(&add("jellyfin")).len(), 1);
 }
+
+#[test]
+fn a_base_by_url_that_nobody_has_may_bring_what_is_missing_beside_it() {
+    let gone = [("apps/web/deployment.yaml", "serviceAccountName: web", "serviceAccountName: worker")];
+    assert_eq!(errors(&with(&gone)).len(), 1, "{:?}", errors(&with(&gone)));
+    let mut tree = with(&gone);
+    let text = tree.get_mut("apps/web/kustomization.yaml").unwrap();
+    *text = text.replace("resources:\n", "resources:\n  - https://example.org/worker/install.yaml\n");
+    assert_eq!(errors(&tree), Vec::<String>::new());
+    // What only defines kinds brings no account.
+    let text = tree.get_mut("apps/web/kustomization.yaml").unwrap();
+    *text = text.replace("worker/install.yaml", "worker/crds.yaml");
+    assert_eq!(errors(&tree).len(), 1, "{:?}", errors(&tree));
+}
+
+#[test]
+fn what_a_unit_that_lacks_a_variable_leaves_in_names_is_not_judged_beside_it() {
+    let mut tree = with(&[(
+        "apps/web/config.yaml",
+        "kind: ConfigMap\nmetadata:\n  name: ",
+        "kind: ConfigMap\nmetadata:\n  name: ${NOWHERE}-",
+    )]);
+    let report = check_tree(&tree);
+    let codes: Vec<&str> =
+        report.findings.iter().filter(|f| f.severity > Severity::Info).map(|f| f.code.code.as_str()).collect();
+    assert!(codes.contains(&"DR006") && !codes.contains(&"DR013"), "{codes:?}");
+    // A unit that substitutes nothing says so by the name that it makes.
+    let text = tree.get_mut("flux/units/web.yaml").unwrap();
+    let (start, end) = (text.find("  postBuild:").unwrap(), text.find("  sourceRef:").unwrap());
+    text.replace_range(start..end, "");
+    let report = check_tree(&tree);
+    assert!(report.findings.iter().any(|f| f.code.code == "DR013"), "{:?}", report.findings);
+}
+
+#[test]
+fn a_class_that_nothing_here_brings_is_missed_where_all_others_name_one_like_it() {
+    let claim = |name: &str, class: &str| {
+        format!(
+            "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{name: {name}}}\nspec:\n  accessModes: [ReadWriteOnce]\n  storageClassName: {class}\n  resources: {{requests: {{storage: 1Gi}}}}\n"
+        )
+    };
+    let storage = |other: &str| {
+        let mut tree = homelab();
+        let claims = [claim("a", "ceph-block"), claim("b", "ceph-block"), claim("c", other)].join("---\n");
+        tree.insert("apps/web/claims.yaml".into(), claims);
+        // A release that is not at hand brings the class.
+        tree.insert("apps/web/rook.yaml".into(), "apiVersion: source.toolkit.fluxcd.io/v1\nkind: HelmRepository\nmetadata: {name: rook}\nspec: {url: 'https://charts.rook.io/release', interval: 1h}\n---\napiVersion: helm.toolkit.fluxcd.io/v2\nkind: HelmRelease\nmetadata: {name: rook}\nspec: {interval: 1h, chart: {spec: {chart: rook-ceph-cluster, version: 1.99.0, sourceRef: {kind: HelmRepository, name: rook}}}}\n".into());
+        let text = tree.get_mut("apps/web/kustomization.yaml").unwrap();
+        text.push_str("  - claims.yaml\n  - rook.yaml\n");
+        let report = check_tree(&tree);
+        let found = report.findings.iter().filter(|f| f.code.code == "DR025");
+        found.map(|f| (f.severity, f.place.line)).collect::<Vec<_>>()
+    };
+    assert_eq!(storage("ceph-blck"), [(Severity::Warning, 22)]);
+    assert_eq!(storage("ceph-filesystem"), []);
+}

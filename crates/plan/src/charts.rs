@@ -8,7 +8,7 @@ use druse_flux::generator::clean_path;
 use druse_helm::{Chart, File, Values};
 use druse_kustomize::tree::{FileTree, Kind};
 use druse_object::{Object, Value};
-use druse_source::{ChartBytes, ChartRequest, Origin};
+use druse_source::{ChartArtifact, ChartBytes, ChartRequest, Origin};
 
 use crate::memo::once;
 use crate::model::{ChartInfo, Fault, SourceInfo, UnitError};
@@ -25,6 +25,8 @@ pub(crate) struct FoundChart {
     pub(crate) source: SourceInfo,
     /// What tells it from all other charts; `None` when that is not known.
     pub(crate) identity: Option<String>,
+    /// What is to be said of how it was found.
+    pub(crate) notes: Vec<String>,
     content: Content,
 }
 
@@ -61,6 +63,12 @@ impl Sources {
         if let Some(reference) = &hr.spec.chart_ref {
             let namespace = reference.namespace.as_deref().filter(|n| !n.is_empty()).unwrap_or(&hr.namespace);
             let id = format!("{}/{namespace}/{}", reference.kind, reference.name);
+            if reference.kind == "ExternalArtifact" {
+                // What an ArtifactGenerator copies together: a chart's folder.
+                let source = self.tree(lookup, reference, namespace)?;
+                let spec = HelmChartSpec { chart: chart_folder(&*source.tree).into(), ..HelmChartSpec::default() };
+                return self.chart_in_tree(source, &spec, &[]);
+            }
             let object = lookup.get(&reference.kind, namespace, &reference.name).ok_or_else(|| {
                 SourceFailure::new(
                     UnitError::new(format!("chartRef names {id}, which no unit of the tree defines"))
@@ -77,7 +85,7 @@ impl Sources {
                 "OCIRepository" => self.oci_chart(lookup, &object, id),
                 other => Err(SourceFailure::new(
                     UnitError::new(format!("chartRef names {id}: charts from a {other} are not supported"))
-                        .help("use a HelmChart or an OCIRepository")
+                        .help("use a HelmChart, an OCIRepository or an ExternalArtifact")
                         .fault(Fault::Source),
                 )),
             };
@@ -97,6 +105,21 @@ impl Sources {
             (Some(v), ..) | (_, Some(v), _) | (_, _, Some(v)) => v.clone(),
             _ => "latest".to_string(),
         };
+        // Flux goes by the digest; a mirror has charts by version only, and the tag beside the digest says which.
+        if let (Some(digest), Some(tag)) = (&request.reference.digest, &request.reference.tag)
+            && let Some(found) = self.fetcher.mirrored_chart(name, tag)
+        {
+            let note = format!("chart {name} {tag} is a mirror's: whether it is {digest}, as {id} asks, is not known");
+            let info = ChartInfo {
+                name: name.to_string(),
+                wanted: digest.clone(),
+                version: String::new(),
+                digest: String::new(),
+                app_version: String::new(),
+            };
+            let source = SourceInfo { id, url: repository.to_string(), revision: String::new(), is_tree: false };
+            return Ok(FoundChart { notes: vec![note], ..archived(found, info, source, &[], false) });
+        }
         let chart = ChartRequest {
             repository: repository.to_string(),
             name: name.to_string(),
@@ -170,36 +193,20 @@ impl Sources {
         ignore_missing: bool,
         id: String,
     ) -> Result<FoundChart> {
-        let mut info = ChartInfo {
+        let info = ChartInfo {
             name: request.name.clone(),
             wanted: request.version.clone(),
             version: String::new(),
             digest: String::new(),
             app_version: String::new(),
         };
-        let mut source = SourceInfo { id, url: request.repository.clone(), revision: String::new(), is_tree: false };
+        let source = SourceInfo { id, url: request.repository.clone(), revision: String::new(), is_tree: false };
         let found = self.fetcher.chart(request).map_err(|e| SourceFailure {
             chart: Some(info.clone()),
             source: Some(source.clone()),
             ..SourceFailure::fetch(&e)
         })?;
-        info.version.clone_from(&found.artifact.revision);
-        info.digest.clone_from(&found.artifact.digest);
-        source.revision.clone_from(&found.artifact.revision);
-        let identity = format!("{}\n{ignore_missing}\n{}", found.artifact.digest, values_files.join("\n"));
-        let place = match &found.artifact.origin {
-            Origin::Mirror(dir) => format!("mirror {dir}"),
-            Origin::Network(url) => url.clone(),
-            Origin::Cache => "the cache".to_string(),
-            Origin::Tree => "the tree".to_string(),
-        };
-        let archive = Archive {
-            bytes: found.bytes,
-            called: format!("chart {} {} from {place}", request.name, info.version),
-            values_files: values_files.to_vec(),
-            ignore_missing,
-        };
-        Ok(FoundChart { info, source, identity: Some(identity), content: Content::Archive(archive) })
+        Ok(archived(found, info, source, values_files, ignore_missing))
     }
 
     /// The chart that was found, parsed.
@@ -292,7 +299,7 @@ impl Sources {
         info.digest = if packed_file { String::new() } else { key };
         // What lies beside it or elsewhere is not in its digest.
         let identity = (packed_file || is_packed(&chart, &packed)).then_some(identity);
-        Ok(FoundChart { info, source: source.info, identity, content: Content::Chart(chart) })
+        Ok(FoundChart { info, source: source.info, identity, notes: Vec::new(), content: Content::Chart(chart) })
     }
 
     /// Loads a chart from its files; dependencies that are not packed in it are fetched, or taken from beside it.
@@ -336,6 +343,45 @@ impl Sources {
         files.extend(added);
         Chart::from_files(files).map_err(|e| e.to_string())
     }
+}
+
+/// A chart as its repository publishes it.
+fn archived(
+    found: ChartArtifact,
+    mut info: ChartInfo,
+    mut source: SourceInfo,
+    values_files: &[String],
+    ignore_missing: bool,
+) -> FoundChart {
+    info.version.clone_from(&found.artifact.revision);
+    info.digest.clone_from(&found.artifact.digest);
+    source.revision.clone_from(&found.artifact.revision);
+    let identity = format!("{}\n{ignore_missing}\n{}", found.artifact.digest, values_files.join("\n"));
+    let place = match &found.artifact.origin {
+        Origin::Mirror(dir) => format!("mirror {dir}"),
+        Origin::Network(url) => url.clone(),
+        Origin::Cache => "the cache".to_string(),
+        Origin::Tree => "the tree".to_string(),
+    };
+    let archive = Archive {
+        bytes: found.bytes,
+        called: format!("chart {} {} from {place}", info.name, info.version),
+        values_files: values_files.to_vec(),
+        ignore_missing,
+    };
+    FoundChart { info, source, identity: Some(identity), notes: Vec::new(), content: Content::Archive(archive) }
+}
+
+/// The folder of a chart in an artifact: its root, or the only folder there that is one.
+fn chart_folder(tree: &dyn FileTree) -> String {
+    let is_chart = |dir: &str| {
+        let file = if dir.is_empty() { "Chart.yaml".to_string() } else { format!("{dir}/Chart.yaml") };
+        tree.kind(&file) == Some(Kind::File)
+    };
+    if is_chart("") {
+        return String::new();
+    }
+    tree.list("").unwrap_or_default().into_iter().find(|dir| is_chart(dir)).unwrap_or_default()
 }
 
 /// The files of a chart's folder, `.helmignore` obeyed, named relative to it.

@@ -74,6 +74,29 @@ pub(crate) fn generator<'o>(
     })
 }
 
+/// The sources that an ArtifactGenerator copies from (kind, namespace and name), each with a path that it names in it, up
+/// to the first pattern.
+pub(crate) fn read_by(generator: &Object) -> Vec<((String, String, String), String)> {
+    let spec = &generator.value["spec"];
+    let mut out = Vec::new();
+    for source in spec["sources"].items() {
+        let text = |key: &str| source.str_at([key]).filter(|t| !t.is_empty());
+        let (Some(alias), Some(kind), Some(name)) = (text("alias"), text("kind"), text("name")) else { continue };
+        let id = (
+            kind.to_string(),
+            text("namespace").unwrap_or_else(|| generator.namespace()).to_string(),
+            name.to_string(),
+        );
+        let copies = spec["artifacts"].items().iter().flat_map(|a| a["copy"].items());
+        let from = copies.filter_map(|c| c.str_at(["from"])?.strip_prefix('@')?.strip_prefix(alias)?.strip_prefix('/'));
+        for path in from {
+            let plain: Vec<&str> = path.split('/').take_while(|part| !part.contains(['*', '?', '['])).collect();
+            out.push((id.clone(), join("", &plain.join("/")).unwrap_or_default()));
+        }
+    }
+    out
+}
+
 impl CopiedTree {
     /// Does what one entry of `copy` says; `source` gives the files that an alias stands for.
     pub(crate) fn copy(

@@ -208,8 +208,8 @@ impl State<'_> {
                 *other != id && reached.contains(id) && !reach.get(id).is_some_and(|r| r.contains(*other))
             });
             // What the API would refuse by itself gets the rest from a parent, which here is not in use.
-            let part =
-                candidates.len() > 1 && ["interval", "prune"].iter().all(|f| definition.value["spec"].get(f).is_none());
+            let without = ["interval", "prune"].iter().all(|f| definition.value["spec"].get(f).is_none());
+            let part = candidates.len() > 1 && (without || definition.name().contains("${"));
             if !rendered_by_outsider && !passed_over.contains(id) && !part {
                 self.roots.insert(id.clone(), Arc::clone(definition));
             }

@@ -530,6 +530,7 @@ fn prepare_release(
     out.kinds.extend(context.options.stand_ins.registered_by(&chart.info.name));
     out.source = Some(chart.source.clone());
     out.chart = Some(chart.info.clone());
+    out.warnings.extend(chart.notes.iter().cloned());
     Some(Prepared::Release(Box::new(hr), crds, Box::new(chart)))
 }
 

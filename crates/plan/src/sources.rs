@@ -111,6 +111,8 @@ pub struct Sources {
 pub(crate) struct TreeUrls {
     /// `HOST/OWNER/NAME` of URLs that are the tree.
     urls: BTreeSet<String>,
+    /// Branches of the tree's repository that hold other files than the tree: `HOST/OWNER/NAME` and the branch.
+    other_branches: BTreeSet<(String, String)>,
     /// Sources that no object defines, and that are taken to be the tree, or this folder of it.
     undefined: BTreeMap<(String, String, String), String>,
     pub(crate) found: Vec<TreeSource>,
@@ -149,6 +151,17 @@ pub(crate) fn identify_tree(input: &TreeInput, scan: &Scan) -> TreeUrls {
         if input.tree.kind(&path) == Some(Kind::Dir) {
             vote.0 += 1;
             vote.1 += usize::from(!path.is_empty());
+        }
+    }
+    // An ArtifactGenerator names what it copies as a Kustomization names its path.
+    for g in scan.objects.iter().filter(|o| o.kind() == "ArtifactGenerator" && in_use(o)) {
+        for (id, path) in copied::read_by(g) {
+            let vote = votes.entry(id).or_default();
+            vote.2 += 1;
+            if !path.is_empty() && input.tree.kind(&path).is_some() {
+                vote.0 += 1;
+                vote.1 += 1;
+            }
         }
     }
     let mut out = TreeUrls::default();
@@ -214,6 +227,7 @@ pub(crate) fn identify_tree(input: &TreeInput, scan: &Scan) -> TreeUrls {
             add(id, reason);
         }
     }
+    out.other_branches = other_branches(&sources, &votes, &out.urls);
     for (id, folder) in pushed {
         out.found.push(TreeSource {
             id: format!("{}/{}/{}", id.0, id.1, id.2),
@@ -223,6 +237,29 @@ pub(crate) fn identify_tree(input: &TreeInput, scan: &Scan) -> TreeUrls {
         out.undefined.insert(id.clone(), folder);
     }
     out
+}
+
+/// The branches beside the main one that a source names and of which no Kustomization's path is in the tree, while paths of
+/// other sources are: a tenant's files on a branch of their own in the same repository.
+fn other_branches(
+    sources: &BTreeMap<(String, String, String), Vec<&Arc<Object>>>,
+    votes: &BTreeMap<(String, String, String), (usize, usize, usize)>,
+    own: &BTreeSet<String>,
+) -> BTreeSet<(String, String)> {
+    let mut found: BTreeMap<(String, String), (usize, usize)> = BTreeMap::new();
+    for (id, objects) in sources.iter().filter(|(id, _)| id.0 == GitRepositorySpec::KIND) {
+        let (there, _, all) = votes.get(id).copied().unwrap_or_default();
+        for o in objects {
+            let folder = o.value.str_at(["spec", "url"]).and_then(source_folder).filter(|f| own.contains(f));
+            let branch = o.value.str_at(["spec", "ref", "branch"]).filter(|b| !matches!(*b, "main" | "master"));
+            if let (Some(folder), Some(branch)) = (folder, branch) {
+                let of = found.entry((folder, branch.to_string())).or_default();
+                *of = (of.0 + there, of.1 + all);
+            }
+        }
+    }
+    let elsewhere = |branch: &(usize, usize)| votes.values().map(|v| v.0).sum::<usize>() > branch.0;
+    found.into_iter().filter(|(_, of)| of.0 == 0 && of.1 > 0 && elsewhere(of)).map(|(branch, _)| branch).collect()
 }
 
 /// The folder at the top of a tree, or one below such a folder, in which all of some paths are folders.
@@ -443,7 +480,10 @@ impl Sources {
         };
         let url = git.spec.url.to_string();
         let fixed = reference.commit.is_some() || reference.semver.is_some() || reference.tag.is_some();
-        if !fixed && source_folder(&url).is_some_and(|f| self.is_tree.urls.contains(&f)) {
+        let branch = reference.branch.clone().unwrap_or_default();
+        let own =
+            |f: String| self.is_tree.urls.contains(&f) && !self.is_tree.other_branches.contains(&(f, branch.clone()));
+        if !fixed && source_folder(&url).is_some_and(own) {
             return Ok(self.own(id, url, git.spec.ignore.as_deref()));
         }
         let failed_info = SourceInfo { id: id.clone(), url: url.clone(), revision: String::new(), is_tree: false };

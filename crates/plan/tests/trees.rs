@@ -571,3 +571,99 @@ fn a_chart_is_built_with_the_dependencies_it_was_locked_to() {
     let said = errors(unit(&plan, "HelmRelease/apps/one"));
     assert!(said.contains("chart other 1.2.3"), "{said}");
 }
+
+#[test]
+fn what_an_artifact_is_copied_from_is_the_tree_where_its_paths_are() {
+    // As `flux bootstrap` leaves it: the source itself is in the cluster only.
+    let from = "---\napiVersion: source.extensions.fluxcd.io/v1beta1\nkind: ArtifactGenerator\nmetadata: {name: parts, namespace: flux-system}\nspec:\n  sources: [{alias: all, kind: GitRepository, name: flux-system}]\n  artifacts:\n    - name: apps\n      copy: [{from: '@all/apps/**', to: '@artifact/'}]\n";
+    let app = kustomization("apps", "./web", "")
+        .replace("{kind: GitRepository, name: home}", "{kind: ExternalArtifact, name: apps}");
+    let plan = make(&[("cluster/units.yaml", format!("{app}{from}")), ("apps/web/cm.yaml", config_map("a", "{k: v}"))]);
+    let apps = unit(&plan, "ks/flux-system/apps");
+    assert_eq!(errors(apps), "");
+    assert_eq!(object(apps, "ConfigMap", "a").provenance.file.as_deref(), Some("apps/web/cm.yaml"));
+    assert_eq!(plan.tree_sources[0].id, "GitRepository/flux-system/flux-system");
+}
+
+#[test]
+fn another_branch_of_the_repository_is_not_the_tree() {
+    let tenant = SOURCE.replace("name: home,", "name: tenant,").replace("{url:", "{ref: {branch: tenant}, url:");
+    let own = kustomization("tenant", "./production", "").replace("name: home}", "name: tenant}");
+    let files = |path: &'static str| {
+        let units = format!("{SOURCE}{}---\n{tenant}{own}", kustomization("cluster", "./cluster", ""));
+        [("cluster/sync.yaml", units), (path, config_map("a", "{k: v}"))]
+    };
+    let elsewhere = make(&files("other/cm.yaml"));
+    let said = errors(unit(&elsewhere, "ks/flux-system/tenant"));
+    assert!(said.contains("https://example.org/me/home") && !said.contains("path not found"), "{said}");
+    // Where its folder is there, the branch has what the tree has.
+    let here = make(&files("production/cm.yaml"));
+    assert_eq!(errors(unit(&here, "ks/flux-system/tenant")), "");
+}
+
+#[test]
+fn a_unit_whose_name_is_a_variable_is_a_part_of_others_and_no_root() {
+    let part = kustomization("${APP}-db", "./db", "");
+    let plan = cluster(
+        &kustomization("app", "./app", ""),
+        vec![
+            ("app/cm.yaml", config_map("a", "{k: v}")),
+            ("db/cm.yaml", config_map("b", "{k: v}")),
+            ("parts/db/ks.yaml", part),
+        ],
+    );
+    let ids: Vec<String> = plan.units.iter().map(|u| u.id.to_string()).collect();
+    assert_eq!(ids, ["Kustomization/flux-system/cluster", "Kustomization/flux-system/app"]);
+}
+
+#[test]
+fn a_chart_may_be_copied_together_for_a_release() {
+    let from = "---\napiVersion: source.extensions.fluxcd.io/v1beta1\nkind: ArtifactGenerator\nmetadata: {name: parts, namespace: apps}\nspec:\n  sources: [{alias: all, kind: GitRepository, name: home, namespace: flux-system}]\n  artifacts:\n    - name: web\n      copy: [{from: '@all/charts/web', to: '@artifact/'}]\n";
+    let release = "---\napiVersion: helm.toolkit.fluxcd.io/v2\nkind: HelmRelease\nmetadata: {name: web, namespace: apps}\nspec: {interval: 1h, chartRef: {kind: ExternalArtifact, name: web}}\n";
+    let sync = format!("{SOURCE}{}", kustomization("cluster", "./cluster", ""));
+    let plan = make(&[
+        ("cluster/sync.yaml", sync),
+        ("cluster/web.yaml", format!("{from}{release}")),
+        ("charts/web/Chart.yaml", chart_yaml().1),
+        ("charts/web/templates/cm.yaml", CM.to_string()),
+    ]);
+    let web = unit(&plan, "hr/apps/web");
+    assert_eq!(errors(web), "");
+    assert_eq!(web.objects.len(), 1);
+}
+
+#[test]
+fn the_tag_beside_a_digest_says_which_chart_of_a_mirror_is_meant() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let charts = dir.path().join("charts");
+    std::fs::create_dir(&charts).expect("made");
+    let mut builder = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+    for (name, text) in [("web/Chart.yaml", chart_yaml().1), ("web/templates/cm.yaml", CM.to_string())] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        builder.append_data(&mut header, name, text.as_bytes()).expect("added");
+    }
+    let bytes = builder.into_inner().and_then(flate2::write::GzEncoder::finish).expect("packed");
+    std::fs::write(charts.join("web-1.0.0.tgz"), bytes).expect("written");
+    std::fs::write(
+        charts.join("index.yaml"),
+        "apiVersion: v1\nentries:\n  web: [{version: 1.0.0, urls: [web-1.0.0.tgz]}]\n",
+    )
+    .expect("written");
+    let release = |reference: &str| {
+        format!(
+            "---\napiVersion: source.toolkit.fluxcd.io/v1\nkind: OCIRepository\nmetadata: {{name: web, namespace: apps}}\nspec:\n  interval: 1h\n  url: oci://ghcr.io/example/charts/web\n  ref: {{{reference}}}\n---\napiVersion: helm.toolkit.fluxcd.io/v2\nkind: HelmRelease\nmetadata: {{name: web, namespace: apps}}\nspec: {{interval: 1h, chartRef: {{kind: OCIRepository, name: web}}}}\n"
+        )
+    };
+    let sync = format!("{SOURCE}{}", kustomization("cluster", "./cluster", ""));
+    let with = |reference: &str| {
+        let files = [("cluster/sync.yaml", sync.clone()), ("cluster/web.yaml", release(reference))];
+        make_with(&files, FetcherOptions { mirrors: vec![dir.path().into()], ..FetcherOptions::default() })
+    };
+    let plan = with("tag: 1.0.0, digest: 'sha256:aa'");
+    let web = unit(&plan, "hr/apps/web");
+    assert_eq!(errors(web), "");
+    assert!(web.warnings.iter().any(|w| w.contains("whether it is sha256:aa")), "{:?}", web.warnings);
+    let plan = with("tag: 1.0.1, digest: 'sha256:aa'");
+    assert!(errors(unit(&plan, "hr/apps/web")).contains("chart web sha256:aa"));
+}

@@ -165,6 +165,15 @@ impl Fetcher {
         })
     }
 
+    /// The chart of this name and version that a mirror has, whatever repository it is of.
+    #[must_use]
+    pub fn mirrored_chart(&self, name: &str, version: &str) -> Option<ChartArtifact> {
+        self.mirrors.iter().find_map(|m| match m.chart(name, version) {
+            Ok(mirror::Answer::Found(found)) => Some(found),
+            _ => None,
+        })
+    }
+
     /// The tree that a Git request means.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! DR020–DR032, DR036: references that lead nowhere. Which fields refer to what is data (`data/references.yaml`), and so
 //! is what makes objects that no unit applies (`data/producers.yaml`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use druse_object::Value;
 
@@ -13,19 +13,29 @@ use crate::pods;
 use crate::position::{self, Step};
 use crate::rules::gateway;
 use crate::tables::{self, Reference};
-use crate::words::nearest;
+use crate::words::{is_one_letter_off, nearest};
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
     let tables = tables::get();
+    // How often each name is referred to: one that is often is meant where another is like it.
+    let mut usual = Usual::new();
+    for entry in cx.own() {
+        if let Some(pod) = pods::of(entry) {
+            tables.pods.iter().for_each(|r| count(r, pod.spec, &mut usual));
+        }
+        for r in tables.kinds.get(&tables::kind_name(&entry.gvk)).into_iter().flatten() {
+            count(r, &entry.object.value, &mut usual);
+        }
+    }
     for entry in cx.own() {
         if let Some(pod) = pods::of(entry) {
             for r in &tables.pods {
-                all(cx, entry, r, pod.spec, &pod.path, out);
+                all(cx, entry, r, pod.spec, &pod.path, &usual, out);
             }
             sub_paths(cx, &pod, out);
         }
         for r in tables.kinds.get(&tables::kind_name(&entry.gvk)).into_iter().flatten() {
-            all(cx, entry, r, &entry.object.value, &[], out);
+            all(cx, entry, r, &entry.object.value, &[], &usual, out);
         }
         if entry.gvk.group == "gateway.networking.k8s.io" {
             gateway::check(cx, entry, out);
@@ -33,7 +43,30 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
     }
 }
 
-fn all(cx: &Context<'_>, entry: &Entry<'_>, r: &Reference, root: &Value, base: &[Step], out: &mut Vec<Finding>) {
+/// How often names are referred to, by what they are names of.
+type Usual = BTreeMap<&'static str, BTreeMap<String, usize>>;
+
+/// Counts the plain references of one kind in an object.
+fn count(r: &'static Reference, root: &Value, usual: &mut Usual) {
+    let holders = if r.at == "." { vec![(Vec::new(), root)] } else { paths::all(root, &r.at) };
+    for (_, holder) in holders {
+        let value = if r.name == "." { Some(holder) } else { holder.get(&r.name) };
+        if let Some(name) = value.and_then(Value::as_str).filter(|n| !n.is_empty()) {
+            *usual.entry(&r.to).or_default().entry(name.to_string()).or_default() += 1;
+        }
+    }
+}
+
+#[allow(clippy::too_many_arguments)]
+fn all(
+    cx: &Context<'_>,
+    entry: &Entry<'_>,
+    r: &Reference,
+    root: &Value,
+    base: &[Step],
+    usual: &Usual,
+    out: &mut Vec<Finding>,
+) {
     let holders = if r.at == "." { vec![(Vec::new(), root)] } else { paths::all(root, &r.at) };
     for (at, holder) in holders {
         let around = at.get(..at.len().saturating_sub(2)).unwrap_or_default();
@@ -55,7 +88,7 @@ fn all(cx: &Context<'_>, entry: &Entry<'_>, r: &Reference, root: &Value, base: &
             path.push(Step::Key(last));
         }
         let full = |path: &[Step]| -> Vec<Step> { base.iter().chain(path).cloned().collect() };
-        one(cx, entry, r, holder, name, &full(&path), &full(&at), out);
+        one(cx, entry, r, holder, name, &full(&path), &full(&at), usual, out);
     }
 }
 
@@ -68,6 +101,7 @@ fn one(
     name: &str,
     path: &[Step],
     holder_path: &[Step],
+    usual: &Usual,
     out: &mut Vec<Finding>,
 ) {
     let text = |f: &Option<String>| f.as_ref().and_then(|f| holder.str_at([f.as_str()])).filter(|t| !t.is_empty());
@@ -138,7 +172,13 @@ fn one(
         // Something unknown may bring it; but where there is one of almost that name, it is most likely misspelt.
         Existence::Unknown => {
             let all = cx.index.of_kind(group, kind).filter(|e| somewhere || e.object.namespace() == namespace);
-            let like = nearest(name, all.map(|e| e.object.name()));
+            // What the cluster has only one of by name, most others name as it is called.
+            let named = usual.get(r.to.as_str()).filter(|names| !namespaced && names.get(name) == Some(&1));
+            let often = named.into_iter().flatten().filter(|(_, times)| **times > 1).map(|(other, _)| other.as_str());
+            let like = nearest(name, all.map(|e| e.object.name())).or_else(|| {
+                let mut often = often;
+                often.find(|other| is_one_letter_off(name, other))
+            });
             let digits = |s: &str| s.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
             if let Some(like) = like.filter(|l| digits(l) != digits(name) && is_meant(cx, entry, name)) {
                 let finding = cx.at(entry, path, &[name], &r.code, format!("{shown} is not known to exist"));

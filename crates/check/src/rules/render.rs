@@ -1,4 +1,4 @@
-//! DR001, DR002, DR004–DR008, DR033–DR035, DR040, DR044: why units do not render, or are not applied.
+//! DR001, DR002, DR004–DR008, DR019, DR033–DR035, DR040, DR044: why units do not render, or are not applied.
 
 use druse_flux::api::HelmRelease;
 use druse_kustomize::Kind;
@@ -22,6 +22,12 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
                 out.push(cx.unit(unit, &source_path(unit), "DR008", reason.clone()).severity(Severity::Info));
             }
             _ => {}
+        }
+        if unit.definition.value.at(["spec", "upgrade", "preserveValues"]).and_then(Value::as_bool) == Some(true) {
+            let path = ["spec", "upgrade", "preserveValues"].map(Step::from);
+            let message =
+                format!("{} keeps the values of earlier revisions; only those in the tree are known here", unit.id);
+            out.push(cx.unit(unit, &path, "DR019", message));
         }
         // Of what is put aside, and applied by nobody, nothing is expected.
         if unit.is_root && is_put_aside(unit.definition.provenance.file.as_deref().unwrap_or_default()) {
@@ -73,7 +79,13 @@ fn fault(cx: &Context<'_>, unit: &Unit, e: &UnitError, out: &mut Vec<Finding>) {
     let spec = &unit.definition.value["spec"];
     match &e.fault {
         Fault::Yaml => out.push(at_file("DR001")),
-        Fault::Build => out.push(build(cx, unit, at_file(build_code(&e.message)), &e.message)),
+        Fault::Build => {
+            let mut finding = at_file(build_code(&e.message));
+            if let Some(place) = own_component(cx, unit, &e.message) {
+                finding.place = place;
+            }
+            out.push(build(cx, unit, finding, &e.message));
+        }
         Fault::Path => {
             let message = format!("the tree has no folder {}", spec.str_at(["path"]).unwrap_or("/"));
             let finding = finished(cx.unit(unit, &steps(&["spec", "path"]), "DR004", message), e);
@@ -101,8 +113,11 @@ fn fault(cx: &Context<'_>, unit: &Unit, e: &UnitError, out: &mut Vec<Finding>) {
                 return;
             }
             // What a Kustomization that does not render would have brought is not known.
-            let known =
-                !cx.index.opaque.iter().any(|o| o.unit.id.kind == UnitKind::Kustomization && o.unit.id != unit.id);
+            let known = !cx
+                .index
+                .opaque
+                .iter()
+                .any(|o| o.unit.id.kind == UnitKind::Kustomization && o.unit.id != unit.id && !o.is_partial());
             out.push(if known { finding } else { finding.severity(Severity::Warning) });
         }
         Fault::NotAtHand => {
@@ -118,8 +133,11 @@ fn fault(cx: &Context<'_>, unit: &Unit, e: &UnitError, out: &mut Vec<Finding>) {
         Fault::Dependency(on) => {
             let path = dependency_path(spec, unit, on);
             let finding = finished(cx.unit(unit, &path, "DR035", e.message.clone()), e);
-            let known =
-                !cx.index.opaque.iter().any(|o| o.unit.id.kind == UnitKind::Kustomization && o.unit.id != unit.id);
+            let known = !cx
+                .index
+                .opaque
+                .iter()
+                .any(|o| o.unit.id.kind == UnitKind::Kustomization && o.unit.id != unit.id && !o.is_partial());
             out.push(if known { finding } else { finding.severity(Severity::Warning) });
         }
         Fault::Cycle(ids) => {
@@ -169,6 +187,19 @@ fn of_release(cx: &Context<'_>, unit: &Unit, message: &str) -> Place {
     cx.value_in(unit, &texts).unwrap_or_else(|| cx.of_unit(unit, &[]))
 }
 
+/// Where a unit names a component of its own that is not there.
+fn own_component(cx: &Context<'_>, unit: &Unit, message: &str) -> Option<Place> {
+    let spec = &unit.definition.value["spec"];
+    let dir = druse_flux::generator::clean_path(spec.str_at(["path"]).unwrap_or_default());
+    let missing = |path: &str| {
+        message.contains("accumulating components") && cx.files.tree().kind(path).is_none() && message.contains(path)
+    };
+    let i = spec["components"].items().iter().position(|c| {
+        c.as_str().and_then(|c| druse_kustomize::tree::join(&dir, c)).is_some_and(|path| missing(&path))
+    })?;
+    Some(cx.of_unit(unit, &[Step::from("spec"), Step::from("components"), Step::Index(i)]))
+}
+
 /// The line of a kustomization that has what a message names: in quotes, brackets or parentheses, behind `name` or
 /// `open`; a path or an object's id by its last part, too.
 fn named_in(cx: &Context<'_>, file: &str, message: &str) -> Option<u32> {
@@ -195,7 +226,18 @@ fn named_in(cx: &Context<'_>, file: &str, message: &str) -> Option<u32> {
         let line = file.text().lines().position(|l| !l.trim_start().starts_with('#') && on(l))?;
         u32::try_from(line + 1).ok()
     };
-    whole.chain(parts).filter(|w| w.len() > 1).find_map(has)
+    // A folder beside or above is written with dots, and said without.
+    let entry = || {
+        let named = |line: &str| {
+            let path = line.trim_start().trim_start_matches("- ").trim().trim_matches(['"', '\'']);
+            let full =
+                if path.contains("../") { druse_kustomize::tree::join(dir.trim_end_matches('/'), path) } else { None };
+            full.is_some_and(|full| !full.is_empty() && words.iter().any(|w| *w == full))
+        };
+        let line = file.text().lines().position(|l| l.trim_start().starts_with("- ") && named(l))?;
+        u32::try_from(line + 1).ok()
+    };
+    whole.chain(parts).filter(|w| w.len() > 1).find_map(has).or_else(entry)
 }
 
 fn finished(mut finding: Finding, e: &UnitError) -> Finding {
@@ -321,6 +363,8 @@ fn values_schema(cx: &Context<'_>, unit: &Unit, e: &UnitError, out: &mut Vec<Fin
     let mut prefix: Vec<Step> = Vec::new();
     let before = out.len();
     let lines: Vec<&str> = e.message.lines().collect();
+    // Where the value is, the path that is said to be at fault, and why.
+    let mut faults: Vec<(Vec<Step>, Vec<Step>, Vec<String>)> = Vec::new();
     for (i, line) in lines.iter().enumerate() {
         let trimmed = line.trim_start();
         let indent = line.len() - trimmed.len();
@@ -348,14 +392,31 @@ fn values_schema(cx: &Context<'_>, unit: &Unit, e: &UnitError, out: &mut Vec<Fin
             .find("does not match pattern")
             .and_then(|i| text.get(i..))
             .map_or_else(|| text.to_string(), |rest| format!("the value {rest}"));
-        let mut at = path.clone();
-        if let Some((_, names)) = text.split_once("additional properties '")
-            && let Some((name, _)) = names.split_once('\'')
-        {
-            at.push(Step::from(name));
+        // Each property that is too many is a fault of its own.
+        let too_many: Vec<(Vec<Step>, String)> = match text.split_once("additional properties '") {
+            Some((_, names)) => names
+                .split('\'')
+                .step_by(2)
+                .map(|name| {
+                    let at = path.iter().cloned().chain([Step::from(name)]).collect();
+                    (at, format!("additional properties '{name}' not allowed"))
+                })
+                .collect(),
+            None => vec![(path.clone(), text)],
+        };
+        // Of what may be one of several, each is refused for its own reason.
+        for (at, text) in too_many {
+            match faults.iter_mut().find(|f| f.0 == at) {
+                Some((.., reasons)) if !reasons.contains(&text) => reasons.push(text),
+                Some(_) => {}
+                None => faults.push((at, path.clone(), vec![text])),
+            }
         }
+    }
+    for (at, path, reasons) in faults {
         let shown = if path.is_empty() { String::from("the values") } else { crate::position::show(&path) };
         let place = cx.values_path(unit, &at);
+        let text = reasons.join(", or ");
         let mut finding =
             Finding::new("DR007", place, format!("{shown}: {text}, says the schema of chart {chart}")).unit(&unit.id);
         finding.field = Some(format!("spec.values.{}", crate::position::show(&at)));

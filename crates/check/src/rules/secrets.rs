@@ -91,11 +91,38 @@ fn is_plain(v: &Value) -> bool {
     }
 }
 
+/// Whether a key says that what it holds is secret. What only a whole word says, another word may begin with
+/// (`authentik`, `keycloak`).
 fn is_secret_name(key: &str) -> bool {
-    let key = key.to_lowercase();
-    ["pass", "token", "secret", "key", "cred", "auth", "dsn", "url", "uri", "cert", "pem", "kubeconfig"]
-        .iter()
-        .any(|w| key.contains(w))
+    let lower = key.to_lowercase();
+    let words = ["auth", "key", "keys", "url", "uri", "dsn", "pem"];
+    ["pass", "token", "secret", "cred", "cert", "kubeconfig", "apikey"].iter().any(|w| lower.contains(w))
+        || lower.split(|c: char| !c.is_ascii_alphanumeric()).any(|part| {
+            words.contains(&part) || words.iter().any(|w| part.ends_with(w) || part == format!("{w}string"))
+        })
+}
+
+/// An address of a service that says nothing of who may use it: neither a user nor what could be a token.
+#[allow(clippy::unwrap_used, reason = "the pattern is a constant; a test compiles it")]
+static ADDRESS: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"^[a-z][a-z0-9+]*://[A-Za-z0-9._-]+(:[0-9]{1,5})?(/[A-Za-z0-9_-]{0,20})?(\?[A-Za-z0-9_./=&-]*)?$")
+        .unwrap()
+});
+
+fn is_address(v: &Value) -> bool {
+    v.as_str().is_some_and(|text| {
+        // What is behind the path of a web address may be all that keeps others out.
+        let text = text.trim();
+        let (place, query) = text.split_once('?').unwrap_or((text, ""));
+        let web = place.starts_with("http") && place.matches('/').count() > 3;
+        ADDRESS.is_match(text) && !web && !query.split('&').any(|p| p.split('=').next().is_some_and(names_a_secret))
+    })
+}
+
+/// Whether a parameter of an address is one to keep. Files are named, not shown.
+fn names_a_secret(parameter: &str) -> bool {
+    let file = ["file", "path"].iter().any(|end| parameter.ends_with(end));
+    !file && ["pass", "token", "secret", "key", "sig"].iter().any(|w| parameter.to_lowercase().contains(w))
 }
 
 fn plain(cx: &Context<'_>, entry: &Entry<'_>, out: &mut Vec<Finding>) {
@@ -115,7 +142,7 @@ fn plain(cx: &Context<'_>, entry: &Entry<'_>, out: &mut Vec<Finding>) {
     let mut first = None;
     for field in ["data", "stringData"] {
         for (key, value) in document.value[field].as_map().into_iter().flat_map(|m| m.iter()) {
-            if is_plain(value) {
+            if is_plain(value) && !is_address(value) {
                 keys.push(key.to_string());
                 first.get_or_insert([Step::from(field), Step::from(key.as_str())]);
             }
@@ -279,6 +306,15 @@ mod tests {
         assert_eq!(named("  existingSecretPasswordKey: password1"), None);
         let variable = name_and_value("  - name: DB_PASSWORD", "    value: hunter2hunter2");
         assert_eq!(variable.as_deref().and_then(named).as_deref(), Some("hunter2hunter2"));
+        assert!(is_secret_name("DB_PASSWORD") && is_secret_name("apiKey") && is_secret_name("tls.key"));
+        assert!(is_secret_name("DATABASE_URL") && is_secret_name("auth") && is_secret_name("redis-url"));
+        assert!(!is_secret_name("authentik.yaml") && !is_secret_name("keycloak.conf"));
+        let address = |text: &str| is_address(&Value::from(text));
+        assert!(address("rediss://db.svc.cluster.local:6379?ssl_keyfile=/run/tls.key"));
+        assert!(address("postgres://db:5432/app?sslmode=require"));
+        assert!(!address("postgres://me:hunter2@db:5432/app"));
+        assert!(!address("https://hooks.example.org/services/T0/B0/abcdef"));
+        assert!(!address("redis://db:6379?password=hunter2"));
         let in_url = |text: &str| IN_URL.captures(text).map(|c| c[1].to_string());
         assert_eq!(in_url("url: postgres://me:hunter2@db:5432/x").as_deref(), Some("hunter2"));
         assert_eq!(in_url("url: postgres://me:$(PASSWORD)@db/x"), None);

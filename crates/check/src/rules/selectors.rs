@@ -21,7 +21,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
                     && !pods
                         .iter()
                         .any(|p| p.entry.object.namespace() == namespace && pods::has_all(selector, p.labels))
-                    && is_known(cx, namespace, &labels_of(selector))
+                    && (is_known(cx, namespace, &labels_of(selector)) || is_of_no_cluster(cx, namespace, selector))
                 {
                     let path = ["spec", "selector"].map(Step::from);
                     out.push(cx.at(
@@ -58,6 +58,15 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
     for pod in pods.iter().filter(|p| p.entry.origin == Origin::Tree) {
         affinity(cx, pod, &pods, out);
     }
+}
+
+/// Whether a selector is for the pods of a database cluster (CloudNativePG labels them with its name) of which there are
+/// others in the namespace, but not that one.
+fn is_of_no_cluster(cx: &Context<'_>, namespace: &str, selector: &Value) -> bool {
+    let Some(name) = selector.str_at(["cnpg.io/cluster"]) else { return false };
+    let mut clusters =
+        cx.index.of_kind("postgresql.cnpg.io", "Cluster").filter(|c| c.object.namespace() == namespace).peekable();
+    clusters.peek().is_some() && clusters.all(|c| c.object.name() != name)
 }
 
 /// Whether a monitor looks at a namespace.

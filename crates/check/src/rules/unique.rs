@@ -40,6 +40,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
             ("", "Service") => service(entry, &mut claims),
             ("networking.k8s.io", "Ingress") => ingress(entry, &mut claims),
             (super::gateway::GROUP, "HTTPRoute") => route(entry, &mut claims),
+            (super::gateway::GROUP, "Gateway") => gateway(entry, &mut claims),
             _ => {}
         }
     }
@@ -84,25 +85,45 @@ fn service<'s, 'a>(entry: &'s Entry<'a>, claims: &mut Claims<'s, 'a>) {
     if spec.str_at(["type"]) != Some("LoadBalancer") {
         return;
     }
-    let annotations = &entry.object.value["metadata"]["annotations"];
-    let annotation = |key: &str| annotations.get(key).and_then(Value::as_str).unwrap_or_default();
-    let mut add = |path: Vec<Step>, text: &str, share: &str| {
+    let asked = addresses(entry, &["metadata", "annotations"], &ports, claims);
+    if let Some(address) = spec.str_at(["loadBalancerIP"]).filter(|_| !asked) {
+        let share = shared(&entry.object.value["metadata"]["annotations"]).to_string();
+        let path = ["spec", "loadBalancerIP"].map(Step::from).to_vec();
+        let claim = Claim { entry, path, text: address.into(), ports, share };
+        claims.entry(("address", address.to_string())).or_default().push(claim);
+    }
+}
+
+/// The key that lets Services with the same one share an address.
+fn shared(annotations: &Value) -> &str {
+    let keys = ADDRESSES.iter().map(|(_, key)| annotations.get(key).and_then(Value::as_str).unwrap_or_default());
+    keys.into_iter().find(|k| !k.is_empty()).unwrap_or_default()
+}
+
+/// What annotations at a path ask for; says whether they ask for anything.
+fn addresses<'s, 'a>(entry: &'s Entry<'a>, at: &[&str], ports: &[String], claims: &mut Claims<'s, 'a>) -> bool {
+    let annotations = at.iter().fold(&entry.object.value, |v, key| &v[*key]);
+    let share = shared(annotations);
+    let mut asked = false;
+    for (key, sharing) in ADDRESSES {
+        let text = annotations.get(key).and_then(Value::as_str).unwrap_or_default();
+        asked |= !text.is_empty();
+        // kube-vip lets all share an address as long as their ports differ.
+        let share = if sharing.is_empty() { "any" } else { share };
         for address in text.split(',').map(str::trim).filter(|a| !a.is_empty() && !a.contains("${")) {
-            let claim =
-                Claim { entry, path: path.clone(), text: text.into(), ports: ports.clone(), share: share.into() };
+            let path = at.iter().chain([key]).map(|k| Step::from(*k)).collect();
+            let claim = Claim { entry, path, text: text.into(), ports: ports.to_vec(), share: share.into() };
             claims.entry(("address", address.to_string())).or_default().push(claim);
         }
-    };
-    let shared = ADDRESSES.iter().map(|(_, key)| annotation(key)).find(|k| !k.is_empty()).unwrap_or_default();
-    for (key, share) in ADDRESSES {
-        // kube-vip lets all share an address as long as their ports differ.
-        let share = if share.is_empty() { "any" } else { shared };
-        add(["metadata", "annotations", key].map(Step::from).to_vec(), annotation(key), share);
     }
-    let asked = ADDRESSES.iter().any(|(key, _)| !annotation(key).is_empty());
-    if let Some(address) = spec.str_at(["loadBalancerIP"]).filter(|_| !asked) {
-        add(["spec", "loadBalancerIP"].map(Step::from).to_vec(), address, shared);
-    }
+    asked
+}
+
+/// The Service that is made for a Gateway gets the annotations of its infrastructure.
+fn gateway<'s, 'a>(entry: &'s Entry<'a>, claims: &mut Claims<'s, 'a>) {
+    let listeners = entry.object.value["spec"]["listeners"].items();
+    let ports: Vec<String> = listeners.iter().filter_map(|l| l["port"].as_i64()).map(|n| format!("{n}/TCP")).collect();
+    addresses(entry, &["spec", "infrastructure", "annotations"], &ports, claims);
 }
 
 fn ingress<'s, 'a>(entry: &'s Entry<'a>, claims: &mut Claims<'s, 'a>) {

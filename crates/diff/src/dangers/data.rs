@@ -54,6 +54,9 @@ pub(super) fn check(found: &mut Found<'_>, subject: &Subject<'_>) {
         } else if subject.is("storage.k8s.io", &["StorageClass"]) {
             reclaim(found, subject, old, new, "reclaimPolicy", "Delete");
         }
+        if subject.is("postgresql.cnpg.io", &["Cluster"]) {
+            archive(found, subject, old, new);
+        }
         for (_, _, field) in KINDS.sizes.iter().filter(|(group, kind, _)| subject.is(group, &[kind.as_str()])) {
             shrinks(found, subject, old, new, field, "volume");
         }
@@ -144,6 +147,19 @@ fn stateful_set(found: &mut Found<'_>, subject: &Subject<'_>, old: &Value, new: 
             let title = format!("claims are deleted when {event} (they were kept)");
             found.pair("claims-deleted-with-set", &subject.pair, title).map(|d| d.field(&path));
         }
+    }
+}
+
+/// A database that is backed up no more: neither its own archive nor one of a plugin is left.
+fn archive(found: &mut Found<'_>, subject: &Subject<'_>, old: &Value, new: &Value) {
+    let archives = |v: &Value| {
+        let own = at(v, "spec.backup").is_some_and(|b| b.as_map().is_some_and(|m| !m.is_empty()));
+        let plugin = |p: &Value| p["isWALArchiver"].as_bool() == Some(true) && p["enabled"].as_bool() != Some(false);
+        own || at(v, "spec.plugins").is_some_and(|p| p.items().iter().any(plugin))
+    };
+    if archives(old) && !archives(new) {
+        let title = "the database is not backed up any more".to_string();
+        found.pair("backup-removed", &subject.pair, title).map(|d| d.field("spec.backup"));
     }
 }
 
