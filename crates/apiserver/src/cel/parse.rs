@@ -133,6 +133,31 @@ fn message_name(e: &Expr) -> Option<String> {
     }
 }
 
+/// Words of the language, which no field can be called: such a field is written `__word__` (apiserver/pkg/cel/escaping.go).
+pub(crate) const ESCAPED_WORDS: [&str; 21] = [
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
+];
+
 /// Words that are no names of variables.
 const RESERVED: [&str; 19] = [
     "as",
@@ -420,28 +445,8 @@ fn unescape(name: &str) -> Str {
     if !name.contains("__") {
         return name.into();
     }
-    const WORDS: &[&str] = &[
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-    ];
     if let Some(word) = name.strip_prefix("__").and_then(|n| n.strip_suffix("__"))
-        && WORDS.contains(&word)
+        && ESCAPED_WORDS.contains(&word)
     {
         return word.into();
     }

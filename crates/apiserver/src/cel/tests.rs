@@ -6,7 +6,7 @@ use super::{DEFAULT_BUDGET, Program, Scope, Type, Val};
 
 fn eval(text: &str) -> Result<String, String> {
     let object = json::parse(
-        br#"{"spec":{"n":3,"name":"abc","tags":["a","b"],"m":{"x":"1"},"namespace":"q","when":"2024-01-02T03:04:05Z"}}"#,
+        br#"{"spec":{"n":3,"name":"abc","tags":["a","b"],"m":{"x":"1"},"namespace":"q","while":"w","when":"2024-01-02T03:04:05Z"}}"#,
     )
     .unwrap();
     let mut budget = DEFAULT_BUDGET;
@@ -30,6 +30,7 @@ fn expressions_have_the_values_the_language_gives_them() {
         ("'b' in self.spec.tags && 'x' in self.spec.m", "true"),
         ("self.spec.none.x == 1 || true", "true"),
         ("self.spec.__namespace__", "\"q\""),
+        ("self.spec.__while__", "\"w\""),
         ("self.?spec.?none.orValue('d')", "\"d\""),
         ("self.spec.name.matches('^[a-z]+$') && self.spec.name.startsWith('ab')", "true"),
         ("'a,b'.split(',').join('-').upperAscii()", "\"A-B\""),

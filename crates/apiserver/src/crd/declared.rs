@@ -8,7 +8,7 @@ use druse_object::value::Str;
 use druse_object::{Map, Value};
 
 use super::{flag, text};
-use crate::cel::{Scope, Sizes, Type};
+use crate::cel::{ESCAPED_WORDS, Scope, Sizes, Type};
 
 /// The largest request, in bytes.
 const REQUEST: u64 = 3 * 1024 * 1024;
@@ -165,37 +165,12 @@ fn names_itself(schema: &Value) -> bool {
         && is(&["metadata", "generateName"], "string")
 }
 
-/// Words of the language, which no field can be called.
-const WORDS: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
-
 /// A field's name in expressions; nothing when it can have none.
 fn escaped(name: &str) -> Option<String> {
     if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
         return None;
     }
-    if WORDS.contains(&name) {
+    if ESCAPED_WORDS.contains(&name) {
         return Some(format!("__{name}__"));
     }
     if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-./".contains(&b)) {
