@@ -97,7 +97,7 @@ impl Checker<'_> {
     }
 
     fn mismatch(&mut self, id: Id, expected: &Type, actual: &Type) {
-        self.fail(id, format!("expected type '{expected}' but found '{actual}'"));
+        self.fail(id, validators::mismatch(expected, actual));
     }
 
     fn named(&self, name: &str) -> Option<Type> {

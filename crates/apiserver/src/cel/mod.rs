@@ -31,7 +31,7 @@ use crate::schema::{Node, Rule, RuleEvaluator, Verdict};
 pub(crate) use check::Scope;
 pub(crate) use cost::Sizes;
 pub(crate) use libs::parse_duration;
-pub(crate) use parse::ESCAPED_WORDS;
+pub(crate) use parse::WORDS;
 pub(crate) use types::Type;
 pub use value::{Native, Val};
 

@@ -133,8 +133,9 @@ fn message_name(e: &Expr) -> Option<String> {
     }
 }
 
-/// Words of the language, which no field can be called: such a field is written `__word__` (apiserver/pkg/cel/escaping.go).
-pub(crate) const ESCAPED_WORDS: [&str; 21] = [
+/// Words of the language. No variable can be called so (cel-go's `reservedIds`), and a field that is, is written `__word__`
+/// (apiserver/pkg/cel/escaping.go).
+pub(crate) const WORDS: [&str; 21] = [
     "true",
     "false",
     "null",
@@ -156,29 +157,6 @@ pub(crate) const ESCAPED_WORDS: [&str; 21] = [
     "var",
     "void",
     "while",
-];
-
-/// Words that are no names of variables.
-const RESERVED: [&str; 19] = [
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "false",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "null",
-    "return",
-    "true",
-    "var",
-    "void",
 ];
 
 fn made(at: usize, kind: Kind) -> Expr {
@@ -423,7 +401,7 @@ impl Parser {
                 Ok(made(at, Kind::Map(items)))
             }
             Token::Punct(".") => self.primary(),
-            Token::Ident(name) if RESERVED.contains(&name.as_str()) => {
+            Token::Ident(name) if WORDS.contains(&name.as_str()) => {
                 Err(Fault { at, why: format!("reserved identifier: {name}") })
             }
             Token::Ident(name) => {
@@ -446,7 +424,7 @@ fn unescape(name: &str) -> Str {
         return name.into();
     }
     if let Some(word) = name.strip_prefix("__").and_then(|n| n.strip_suffix("__"))
-        && ESCAPED_WORDS.contains(&word)
+        && WORDS.contains(&word)
     {
         return word.into();
     }

@@ -51,8 +51,9 @@ fn literal(tree: &Tree, name: &str, args: &[Id], out: &mut Errors) {
     }
 }
 
-fn mismatch(id: Id, expected: &Type, actual: &Type) -> (Id, String) {
-    (id, format!("expected type '{expected}' but found '{actual}'"))
+/// What is said where a value of one type stands in the place of another.
+pub(super) fn mismatch(expected: &Type, actual: &Type) -> String {
+    format!("expected type '{expected}' but found '{actual}'")
 }
 
 fn without_optional(types: &[Type], id: Id, optional: bool) -> &Type {
@@ -63,7 +64,7 @@ fn without_optional(types: &[Type], id: Id, optional: bool) -> &Type {
 fn list(types: &[Type], items: &[(Id, bool)], out: &mut Errors) {
     let mut all = items.iter().map(|(id, optional)| (*id, without_optional(types, *id, *optional)));
     let Some((_, first)) = all.next() else { return };
-    out.extend(all.find(|(_, ty)| *ty != first).map(|(id, ty)| mismatch(id, first, ty)));
+    out.extend(all.find(|(_, ty)| *ty != first).map(|(id, ty)| (id, mismatch(first, ty))));
 }
 
 fn map(types: &[Type], items: &[(Id, Id, bool)], out: &mut Errors) {
@@ -72,10 +73,10 @@ fn map(types: &[Type], items: &[(Id, Id, bool)], out: &mut Errors) {
     let key = &types[key];
     for (k, v, ty) in all {
         if types[k] != *key {
-            out.push(mismatch(k, key, &types[k]));
+            out.push((k, mismatch(key, &types[k])));
         }
         if ty != value {
-            out.push(mismatch(v, value, ty));
+            out.push((v, mismatch(value, ty)));
         }
     }
 }

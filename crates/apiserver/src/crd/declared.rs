@@ -8,7 +8,7 @@ use druse_object::value::Str;
 use druse_object::{Map, Value};
 
 use super::{flag, text};
-use crate::cel::{ESCAPED_WORDS, Scope, Sizes, Type};
+use crate::cel::{Scope, Sizes, Type, WORDS};
 
 /// The largest request, in bytes.
 const REQUEST: u64 = 3 * 1024 * 1024;
@@ -170,7 +170,7 @@ fn escaped(name: &str) -> Option<String> {
     if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
         return None;
     }
-    if ESCAPED_WORDS.contains(&name) {
+    if WORDS.contains(&name) {
         return Some(format!("__{name}__"));
     }
     if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-./".contains(&b)) {

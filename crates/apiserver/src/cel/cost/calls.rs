@@ -257,7 +257,7 @@ impl Coster<'_> {
                         let most = b.size.map_or(1, |s| s.max);
                         Some((Range { min: 1, max: most }.by(READ), None))
                     }
-                    n if n == "kubernetes.Quantity" || n == "kubernetes.Semver" => Some((ONE, None)),
+                    "kubernetes.Quantity" | "kubernetes.Semver" => Some((ONE, None)),
                     n if n.starts_with("kubernetes.authorization.") => Some((ONE, None)),
                     _ => None,
                 },
