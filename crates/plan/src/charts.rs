@@ -105,21 +105,6 @@ impl Sources {
             (Some(v), ..) | (_, Some(v), _) | (_, _, Some(v)) => v.clone(),
             _ => "latest".to_string(),
         };
-        // Flux goes by the digest; a mirror has charts by version only, and the tag beside the digest says which.
-        if let (Some(digest), Some(tag)) = (&request.reference.digest, &request.reference.tag)
-            && let Some(found) = self.fetcher.mirrored_chart(name, tag)
-        {
-            let note = format!("chart {name} {tag} is a mirror's: whether it is {digest}, as {id} asks, is not known");
-            let info = ChartInfo {
-                name: name.to_string(),
-                wanted: digest.clone(),
-                version: String::new(),
-                digest: String::new(),
-                app_version: String::new(),
-            };
-            let source = SourceInfo { id, url: repository.to_string(), revision: String::new(), is_tree: false };
-            return Ok(FoundChart { notes: vec![note], ..archived(found, info, source, &[], false) });
-        }
         let chart = ChartRequest {
             repository: repository.to_string(),
             name: name.to_string(),
@@ -128,6 +113,14 @@ impl Sources {
             pass_credentials: false,
             insecure: request.insecure,
         };
+        // Flux goes by the digest; a mirror has charts by version only, and the tag beside the digest says which.
+        if let (Some(digest), Some(tag)) = (&request.reference.digest, &request.reference.tag)
+            && let Some(found) = self.fetcher.mirrored_chart(name, tag)
+        {
+            let note = format!("chart {name} {tag} is a mirror's: whether it is {digest}, as {id} asks, is not known");
+            let (info, source) = asked(&chart, id);
+            return Ok(FoundChart { notes: vec![note], ..archived(found, info, source, &[], false) });
+        }
         self.fetch_chart(&chart, &[], false, id)
     }
 
@@ -193,14 +186,7 @@ impl Sources {
         ignore_missing: bool,
         id: String,
     ) -> Result<FoundChart> {
-        let info = ChartInfo {
-            name: request.name.clone(),
-            wanted: request.version.clone(),
-            version: String::new(),
-            digest: String::new(),
-            app_version: String::new(),
-        };
-        let source = SourceInfo { id, url: request.repository.clone(), revision: String::new(), is_tree: false };
+        let (info, source) = asked(request, id);
         let found = self.fetcher.chart(request).map_err(|e| SourceFailure {
             chart: Some(info.clone()),
             source: Some(source.clone()),
@@ -343,6 +329,12 @@ impl Sources {
         files.extend(added);
         Chart::from_files(files).map_err(|e| e.to_string())
     }
+}
+
+/// What is known of a chart and its source before it is found.
+fn asked(request: &ChartRequest, id: String) -> (ChartInfo, SourceInfo) {
+    let info = ChartInfo { name: request.name.clone(), wanted: request.version.clone(), ..ChartInfo::default() };
+    (info, SourceInfo { id, url: request.repository.clone(), revision: String::new(), is_tree: false })
 }
 
 /// A chart as its repository publishes it.

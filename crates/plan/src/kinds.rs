@@ -166,7 +166,7 @@ pub fn crd_kind(object: &Object) -> Option<ServedKind> {
 /// Nearly all of such a file is schemas, which say nothing of this: they are left out before it is read. Where what is left
 /// is no YAML (a schema that is not laid out as a block), all of it is read.
 #[must_use]
-pub fn crd_kinds(text: &str) -> Vec<ServedKind> {
+pub(crate) fn crd_kinds(text: &str) -> Vec<ServedKind> {
     let read = |text: &str| yaml::documents(text, Dialect::Sigs);
     let mut documents = read(&without_schemas(text));
     if documents.iter().any(Result::is_err) {

@@ -12,8 +12,9 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::SourceError;
-use crate::mirror::MAX_ARCHIVE;
 
+/// The largest archive of a chart, in bytes.
+const MAX_ARCHIVE: u64 = 128 * 1024 * 1024;
 /// How much of a file is read at once, in bytes.
 const PIECE: usize = 64 * 1024;
 

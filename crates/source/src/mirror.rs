@@ -13,9 +13,6 @@ use crate::error::SourceError;
 use crate::index::{Index, pick};
 use crate::request::{Artifact, ChartArtifact, GitReference, GitRequest, OciRequest, Origin, TreeArtifact};
 
-/// The largest chart archive read, in bytes.
-pub(crate) const MAX_ARCHIVE: u64 = 128 * 1024 * 1024;
-
 /// A mirror folder.
 #[derive(Debug)]
 pub struct Mirror {
