@@ -424,11 +424,6 @@ impl Facts {
         let b = s.as_bytes();
         let mut f = Facts::default();
         let Some(&first) = b.first() else { return f };
-        // Most strings: letters, digits and a little punctuation that means nothing.
-        let dull = |c: &u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'/' | b'=' | b'(' | b')' | b';');
-        if first.is_ascii_alphanumeric() && b.iter().all(|c| dull(c) || *c == b'-') {
-            return f;
-        }
         let blank_at = |i: usize| b.get(i).is_none_or(|c| matches!(c, b' ' | b'\t'));
         f.indicators = s.starts_with("---")
             || s.starts_with("...")
