@@ -68,21 +68,18 @@ impl Prover<'_> {
             return false;
         }
         let plain: Vec<&Policy> = policies.iter().map(|(p, _)| *p).collect();
+        let access = Access { index, role, plain: &plain, policies: &policies, unknown: unknown.as_deref() };
         for need in needs {
             self.reads.entry(index).or_default().push(need.arn.clone());
-            let access = Access { index, role, plain: &plain, policies: &policies, unknown: unknown.as_deref() };
             let allowed = self.may(&access, &need, mount, at);
-            let declared = match allowed {
-                Allowed::No => self.is_declared(&need),
-                _ => self.is_declared_and_decrypted(&need, &access, at, &mut good),
-            };
-            if let (Allowed::No, Some(nearest)) = (&allowed, declared) {
-                // One break: a name that nobody declares is one that nobody may read.
-                if let Some(last) = self.findings.last_mut() {
-                    last.message.push_str(&format!("; nor is it declared (the nearest {} is {nearest})", need.what));
-                }
-            }
             good &= matches!(allowed, Allowed::Yes);
+            let list = listed(input.declared, &need);
+            match list.iter().find(|(arn, ..)| glob(arn, &need.arn, false) != Truth::No) {
+                // One break: what may not be read need not be decrypted either.
+                Some(_) if matches!(allowed, Allowed::No) => {}
+                Some((_, _, key, place)) => good &= self.decrypts(&need, &access, (*key, *place), at),
+                None => self.undeclared(&need, &list, &allowed, at),
+            }
         }
         if !good {
             self.lacking.insert(index);
@@ -152,63 +149,46 @@ impl Prover<'_> {
         (String::new(), None)
     }
 
-    /// The declared object nearest to one that is not declared; `None` when it is, or when the tree declares none of its
-    /// kind: it keeps them elsewhere.
-    fn is_declared(&self, need: &Need) -> Option<String> {
-        let list = listed(self.input.declared, need);
-        if !self.input.declared.open.is_empty() || list.iter().any(|l| glob(l.0, &need.arn, false) != Truth::No) {
-            return None;
-        }
+    /// Says that an object is not declared, and which is the nearest that is. A tree that declares none of its kind keeps
+    /// them elsewhere.
+    fn undeclared(&mut self, need: &Need, list: &[Listed<'_>], allowed: &Allowed, at: Option<&Place>) {
         let alike = |name: &str| name.bytes().zip(need.name.bytes()).take_while(|(a, b)| a == b).count();
-        list.iter().max_by_key(|l| alike(l.1)).map(|l| l.1.replace(HOLE, "?"))
-    }
-
-    /// Says that an object is not declared, or that its key may not be used (which is `good` no more). The declared object
-    /// nearest to one that is not.
-    fn is_declared_and_decrypted(
-        &mut self,
-        need: &Need,
-        access: &Access<'_>,
-        at: Option<&Place>,
-        good: &mut bool,
-    ) -> Option<String> {
-        let (role, policies) = (access.role, access.plain);
-        let list = listed(self.input.declared, need);
-        let found = list.iter().find(|(arn, ..)| glob(arn, &need.arn, false) != Truth::No);
-        let Some((_, _, key, place)) = found else {
-            let near = self.is_declared(need)?;
-            let to = list.iter().find(|l| l.1 == near).or(list.first()).and_then(|l| l.3).cloned();
-            let text = format!(
-                "{} {} is read, but declared nowhere in the tree's Terraform; the nearest is {near}",
-                need.what, need.name
-            );
-            self.say(Severity::Warning, "undeclared", (at, to.as_ref()), text, "declare it, or correct the name");
-            self.about(&need.name);
-            return Some(near);
-        };
-        *good &= self.decrypts(need, role, policies, access.unknown.is_some(), (*key, *place), at);
-        None
+        let Some(nearest) = list.iter().max_by_key(|l| alike(l.1)) else { return };
+        if !self.input.declared.open.is_empty() {
+            return;
+        }
+        let (what, name, near) = (need.what, &need.name, nearest.1.replace(HOLE, "?"));
+        if matches!(allowed, Allowed::No) {
+            // One break: a name that nobody declares is one that nobody may read.
+            if let Some(last) = self.findings.last_mut() {
+                last.message.push_str(&format!("; nor is it declared (the nearest {what} is {near})"));
+            }
+            return;
+        }
+        let to = list.iter().find(|l| l.1 == near).or(list.first()).and_then(|l| l.3);
+        let text =
+            format!("{what} {name} is read, but declared nowhere in the tree's Terraform; the nearest is {near}");
+        self.say(Severity::Warning, "undeclared", (at, to), text, "declare it, or correct the name");
+        self.about(name);
     }
 
     /// Whether a role may use the key that encrypts an object.
     fn decrypts(
         &mut self,
         need: &Need,
-        role: &Role,
-        policies: &[&Policy],
-        unknown: bool,
+        access: &Access<'_>,
         (key, place): (Option<&str>, Option<&Place>),
         at: Option<&Place>,
     ) -> bool {
-        let d = self.input.declared;
+        let (role, policies) = (access.role, access.plain);
         let own = |k: &str| k.is_empty() || k.ends_with("alias/aws/ssm") || k.ends_with("alias/aws/secretsmanager");
         let Some(key) = key.filter(|k| !own(k)) else { return true };
         let Some(beside) = Arn::parse(&need.arn) else { return true };
-        let arn = kms::key_arn(&d.aliases, key, &beside);
+        let arn = kms::key_arn(&self.input.declared.aliases, key, &beside);
         let request = Request { open: true, ..Request::new("kms:Decrypt", &*arn) };
         let hint = match evaluate(policies, &request) {
             Decision::Allowed(..) | Decision::Unknown(_) => return true,
-            Decision::NotAllowed if unknown => return true,
+            Decision::NotAllowed if access.unknown.is_some() => return true,
             Decision::NotAllowed => {
                 let decrypting = policies.iter().flat_map(|p| &p.statements);
                 let decrypting = decrypting
