@@ -1,6 +1,7 @@
 //! DR020–DR032, DR036: references that lead nowhere. Which fields refer to what is data (`data/references.yaml`), and so
 //! is what makes objects that no unit applies (`data/producers.yaml`).
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use druse_object::Value;
@@ -17,28 +18,19 @@ use crate::words::{is_one_letter_off, nearest};
 
 pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
     let tables = tables::get();
-    // How often each name is referred to: one that is often is meant where another is like it.
-    let mut usual = Usual::new();
-    for entry in cx.own() {
-        if let Some(pod) = pods::of(entry) {
-            tables.pods.iter().for_each(|r| count(r, pod.spec, &mut usual));
-        }
-        for r in tables.kinds.get(&tables::kind_name(&entry.gvk)).into_iter().flatten() {
-            count(r, &entry.object.value, &mut usual);
-        }
-    }
+    let mut search = Search { cx, usual: OnceCell::new(), out };
     for entry in cx.own() {
         if let Some(pod) = pods::of(entry) {
             for r in &tables.pods {
-                all(cx, entry, r, pod.spec, &pod.path, &usual, out);
+                search.all(entry, r, pod.spec, &pod.path);
             }
-            sub_paths(cx, &pod, out);
+            sub_paths(cx, &pod, search.out);
         }
         for r in tables.kinds.get(&tables::kind_name(&entry.gvk)).into_iter().flatten() {
-            all(cx, entry, r, &entry.object.value, &[], &usual, out);
+            search.all(entry, r, &entry.object.value, &[]);
         }
         if entry.gvk.group == "gateway.networking.k8s.io" {
-            gateway::check(cx, entry, out);
+            gateway::check(cx, entry, search.out);
         }
     }
 }
@@ -46,143 +38,161 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
 /// How often names are referred to, by what they are names of.
 type Usual = BTreeMap<&'static str, BTreeMap<String, usize>>;
 
-/// Counts the plain references of one kind in an object.
-fn count(r: &'static Reference, root: &Value, usual: &mut Usual) {
-    let holders = if r.at == "." { vec![(Vec::new(), root)] } else { paths::all(root, &r.at) };
-    for (_, holder) in holders {
-        let value = if r.name == "." { Some(holder) } else { holder.get(&r.name) };
-        if let Some(name) = value.and_then(Value::as_str).filter(|n| !n.is_empty()) {
-            *usual.entry(&r.to).or_default().entry(name.to_string()).or_default() += 1;
+/// The names that the tree's objects refer to: one that many do is meant where another is like it.
+fn usual(cx: &Context<'_>) -> Usual {
+    let tables = tables::get();
+    let mut usual = Usual::new();
+    let mut count = |r: &'static Reference, root: &Value| {
+        for (_, holder) in holders(r, root) {
+            let value = if r.name == "." { Some(holder) } else { holder.get(&r.name) };
+            if let Some(name) = value.and_then(Value::as_str).filter(|n| !n.is_empty()) {
+                *usual.entry(&r.to).or_default().entry(name.to_string()).or_default() += 1;
+            }
         }
+    };
+    for entry in cx.own() {
+        if let Some(pod) = pods::of(entry) {
+            tables.pods.iter().for_each(|r| count(r, pod.spec));
+        }
+        let own = tables.kinds.get(&tables::kind_name(&entry.gvk)).into_iter().flatten();
+        own.for_each(|r| count(r, &entry.object.value));
     }
+    usual
 }
 
-#[allow(clippy::too_many_arguments)]
-fn all(
-    cx: &Context<'_>,
-    entry: &Entry<'_>,
-    r: &Reference,
-    root: &Value,
-    base: &[Step],
-    usual: &Usual,
-    out: &mut Vec<Finding>,
-) {
-    let holders = if r.at == "." { vec![(Vec::new(), root)] } else { paths::all(root, &r.at) };
-    for (at, holder) in holders {
-        let around = at.get(..at.len().saturating_sub(2)).unwrap_or_default();
-        let outer = position::at(root, around).unwrap_or(&Value::Null);
-        let field = |name: &str| match name.strip_prefix('^') {
-            Some(name) => (around.to_vec(), outer.get(name), name.to_string()),
-            None if name == "." => (at.clone(), Some(holder), String::new()),
-            None => (at.clone(), holder.get(name), name.to_string()),
-        };
-        let (mut path, value, last) = field(&r.name);
-        let Some(name) = value.and_then(Value::as_str).filter(|n| !n.is_empty() && *n != "*" && !n.contains("${"))
-        else {
-            continue;
-        };
-        if r.optional.as_ref().is_some_and(|o| field(o).1.and_then(Value::as_bool) == Some(true)) {
-            continue;
-        }
-        if !last.is_empty() {
-            path.push(Step::Key(last));
-        }
-        let full = |path: &[Step]| -> Vec<Step> { base.iter().chain(path).cloned().collect() };
-        one(cx, entry, r, holder, name, &full(&path), &full(&at), usual, out);
-    }
+/// The values in an object that hold a reference, each with its path.
+fn holders<'v>(r: &Reference, root: &'v Value) -> Vec<(Vec<Step>, &'v Value)> {
+    if r.at == "." { vec![(Vec::new(), root)] } else { paths::all(root, &r.at) }
 }
 
-#[allow(clippy::too_many_arguments)]
-fn one(
-    cx: &Context<'_>,
-    entry: &Entry<'_>,
-    r: &Reference,
-    holder: &Value,
-    name: &str,
-    path: &[Step],
-    holder_path: &[Step],
-    usual: &Usual,
-    out: &mut Vec<Finding>,
-) {
-    let text = |f: &Option<String>| f.as_ref().and_then(|f| holder.str_at([f.as_str()])).filter(|t| !t.is_empty());
-    let mut choices = r.to.split('|').map(|to| to.split_once('.').unwrap_or((to, "")));
-    let (first, said) = (choices.clone().next(), text(&r.kind));
-    let named = said.and_then(|kind| choices.find(|c| c.0 == kind));
-    let Some((to_kind, to_group)) = named.or(first) else { return };
-    let kind = said.unwrap_or(to_kind);
-    // An API version stands for its group.
-    let group = match text(&r.group) {
-        Some(g) if g.contains('/') => g.split('/').next().unwrap_or_default(),
-        Some("v1") => "",
-        Some(g) => g,
-        None => to_group,
-    };
-    // Of kinds that nothing in the tree defines, the objects say what they are.
-    let by_objects = || cx.index.of_kind(group, kind).next().map(|e| !e.object.namespace().is_empty());
-    let Some(namespaced) = cx.plan.kinds.is_namespaced(group, kind).or_else(by_objects) else { return };
-    let own = entry.object.namespace();
-    let namespace = match (namespaced, text(&r.namespace)) {
-        (false, _) => "",
-        (true, Some(other)) => other,
-        (true, None) => own,
-    };
-    let somewhere = namespaced && namespace.is_empty();
-    let existence = if somewhere || r.anywhere {
-        anywhere(cx, group, kind, name)
-    } else {
-        cx.index.exists(group, kind, namespace, name)
-    };
-    let shown = if namespace.is_empty() { format!("{kind} {name}") } else { format!("{kind} {namespace}/{name}") };
-    match existence {
-        Existence::Missing => {
-            if !is_meant(cx, entry, name) {
-                return;
+/// The search for references that lead nowhere.
+struct Search<'a, 'c> {
+    cx: &'a Context<'c>,
+    /// Counted when first asked for: mostly nobody does.
+    usual: OnceCell<Usual>,
+    out: &'a mut Vec<Finding>,
+}
+
+impl Search<'_, '_> {
+    fn all(&mut self, entry: &Entry<'_>, r: &Reference, root: &Value, base: &[Step]) {
+        for (at, holder) in holders(r, root) {
+            let around = at.get(..at.len().saturating_sub(2)).unwrap_or_default();
+            let outer = position::at(root, around).unwrap_or(&Value::Null);
+            let field = |name: &str| match name.strip_prefix('^') {
+                Some(name) => (around.to_vec(), outer.get(name), name.to_string()),
+                None if name == "." => (at.clone(), Some(holder), String::new()),
+                None => (at.clone(), holder.get(name), name.to_string()),
+            };
+            let (mut path, value, last) = field(&r.name);
+            let Some(name) = value.and_then(Value::as_str).filter(|n| !n.is_empty() && *n != "*" && !n.contains("${"))
+            else {
+                continue;
+            };
+            if r.optional.as_ref().is_some_and(|o| field(o).1.and_then(Value::as_bool) == Some(true)) {
+                continue;
             }
-            let mut finding = cx.at(entry, path, &[name], &r.code, format!("{shown} does not exist"));
-            if r.soft {
-                finding = finding.severity(Severity::Warning);
+            if !last.is_empty() {
+                path.push(Step::Key(last));
             }
-            let names: BTreeSet<&str> = cx
-                .index
-                .of_kind(group, kind)
-                .filter(|e| somewhere || e.object.namespace() == namespace)
-                .map(|e| e.object.name())
-                .collect();
-            let elsewhere = cx.index.of_kind(group, kind).find(|e| e.object.name() == name);
-            if let Some(like) = nearest(name, names.into_iter()) {
-                finding = finding.help(format!("correct the name ({like} exists), or add the {kind}"));
-            } else if let Some(other) = elsewhere.filter(|_| namespaced) {
-                let there = other.object.namespace();
-                finding = finding.help(format!("there is one in namespace {there}; it cannot be used from {own}"));
-            }
-            out.push(finding);
+            let full = |path: &[Step]| -> Vec<Step> { base.iter().chain(path).cloned().collect() };
+            self.one(entry, r, holder, name, &full(&path), &full(&at));
         }
-        Existence::Applied | Existence::Made(_) => {
-            if let Some(key) = &r.key
-                && let Some(key_name) = holder.str_at([key.as_str()])
-            {
-                let mut at = holder_path.to_vec();
-                at.push(Step::from(key.as_str()));
-                has_key(cx, entry, (kind, namespace, name), key_name, &at, existence, out);
+    }
+
+    fn one(
+        &mut self,
+        entry: &Entry<'_>,
+        r: &Reference,
+        holder: &Value,
+        name: &str,
+        path: &[Step],
+        holder_path: &[Step],
+    ) {
+        let cx = self.cx;
+        let text = |f: &Option<String>| f.as_ref().and_then(|f| holder.str_at([f.as_str()])).filter(|t| !t.is_empty());
+        let mut choices = r.to.split('|').map(|to| to.split_once('.').unwrap_or((to, "")));
+        let (first, said) = (choices.clone().next(), text(&r.kind));
+        let named = said.and_then(|kind| choices.find(|c| c.0 == kind));
+        let Some((to_kind, to_group)) = named.or(first) else { return };
+        let kind = said.unwrap_or(to_kind);
+        // An API version stands for its group.
+        let group = match text(&r.group) {
+            Some(g) if g.contains('/') => g.split('/').next().unwrap_or_default(),
+            Some("v1") => "",
+            Some(g) => g,
+            None => to_group,
+        };
+        // Of kinds that nothing in the tree defines, the objects say what they are.
+        let by_objects = || cx.index.of_kind(group, kind).next().map(|e| !e.object.namespace().is_empty());
+        let Some(namespaced) = cx.plan.kinds.is_namespaced(group, kind).or_else(by_objects) else { return };
+        let own = entry.object.namespace();
+        let namespace = match (namespaced, text(&r.namespace)) {
+            (false, _) => "",
+            (true, Some(other)) => other,
+            (true, None) => own,
+        };
+        let somewhere = namespaced && namespace.is_empty();
+        let existence = if somewhere || r.anywhere {
+            anywhere(cx, group, kind, name)
+        } else {
+            cx.index.exists(group, kind, namespace, name)
+        };
+        let shown = if namespace.is_empty() { format!("{kind} {name}") } else { format!("{kind} {namespace}/{name}") };
+        match existence {
+            Existence::Missing => {
+                if !is_meant(cx, entry, name) {
+                    return;
+                }
+                let mut finding = cx.at(entry, path, &[name], &r.code, format!("{shown} does not exist"));
+                if r.soft {
+                    finding = finding.severity(Severity::Warning);
+                }
+                let names: BTreeSet<&str> = cx
+                    .index
+                    .of_kind(group, kind)
+                    .filter(|e| somewhere || e.object.namespace() == namespace)
+                    .map(|e| e.object.name())
+                    .collect();
+                let elsewhere = cx.index.of_kind(group, kind).find(|e| e.object.name() == name);
+                if let Some(like) = nearest(name, names.into_iter()) {
+                    finding = finding.help(format!("correct the name ({like} exists), or add the {kind}"));
+                } else if let Some(other) = elsewhere.filter(|_| namespaced) {
+                    let there = other.object.namespace();
+                    finding = finding.help(format!("there is one in namespace {there}; it cannot be used from {own}"));
+                }
+                self.out.push(finding);
             }
-            if let (Some(port), "Service") = (&r.port, kind) {
-                has_port(cx, entry, port, (namespace, name), holder, holder_path, out);
+            Existence::Applied | Existence::Made(_) => {
+                if let Some(key) = &r.key
+                    && let Some(key_name) = holder.str_at([key.as_str()])
+                {
+                    let mut at = holder_path.to_vec();
+                    at.push(Step::from(key.as_str()));
+                    has_key(cx, entry, (kind, namespace, name), key_name, &at, existence, self.out);
+                }
+                if let (Some(port), "Service") = (&r.port, kind) {
+                    has_port(cx, entry, port, (namespace, name), holder, holder_path, self.out);
+                }
             }
-        }
-        // Something unknown may bring it; but where there is one of almost that name, it is most likely misspelt.
-        Existence::Unknown => {
-            let all = cx.index.of_kind(group, kind).filter(|e| somewhere || e.object.namespace() == namespace);
-            // What the cluster has only one of by name, most others name as it is called.
-            let named = usual.get(r.to.as_str()).filter(|names| !namespaced && names.get(name) == Some(&1));
-            let often = named.into_iter().flatten().filter(|(_, times)| **times > 1).map(|(other, _)| other.as_str());
-            let like = nearest(name, all.map(|e| e.object.name())).or_else(|| {
-                let mut often = often;
-                often.find(|other| is_one_letter_off(name, other))
-            });
-            let digits = |s: &str| s.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
-            if let Some(like) = like.filter(|l| digits(l) != digits(name) && is_meant(cx, entry, name)) {
-                let finding = cx.at(entry, path, &[name], &r.code, format!("{shown} is not known to exist"));
-                out.push(finding.severity(Severity::Warning).help(format!("correct the name, if {like} is meant")));
+            // Something unknown may bring it; but where there is one of almost that name, it is most likely misspelt.
+            Existence::Unknown => {
+                let all = cx.index.of_kind(group, kind).filter(|e| somewhere || e.object.namespace() == namespace);
+                // What the cluster has only one of by name, most others name as it is called.
+                let usual = (!namespaced).then(|| self.usual.get_or_init(|| usual(cx)));
+                let named = usual.and_then(|u| u.get(r.to.as_str())).filter(|names| names.get(name) == Some(&1));
+                let often =
+                    named.into_iter().flatten().filter(|(_, times)| **times > 1).map(|(other, _)| other.as_str());
+                let like = nearest(name, all.map(|e| e.object.name())).or_else(|| {
+                    let mut often = often;
+                    often.find(|other| is_one_letter_off(name, other))
+                });
+                let digits = |s: &str| s.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
+                if let Some(like) = like.filter(|l| digits(l) != digits(name) && is_meant(cx, entry, name)) {
+                    let finding = cx.at(entry, path, &[name], &r.code, format!("{shown} is not known to exist"));
+                    self.out.push(
+                        finding.severity(Severity::Warning).help(format!("correct the name, if {like} is meant")),
+                    );
+                }
             }
         }
     }
