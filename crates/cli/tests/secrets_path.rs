@@ -4,9 +4,8 @@
 
 mod common;
 
-use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use common::{Lab, git};
 use druse_identity::{SigningKey, jwt};
@@ -216,15 +215,6 @@ spec:
           csi: {driver: secrets-store.csi.k8s.io, readOnly: true, volumeAttributes: {secretProviderClass: app}}
 "#;
 
-/// Runs a command with this standard input; what it printed, both streams together, and whether it succeeded.
-fn fed(mut c: Command, input: &str) -> (bool, String) {
-    let mut child = c.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    let out = child.wait_with_output().unwrap();
-    let text = [out.stdout, out.stderr].concat();
-    (out.status.success(), String::from_utf8(text).unwrap())
-}
-
 #[test]
 fn values_are_kept_in_the_stores_and_never_shown() {
     let lab = Lab::new("");
@@ -246,7 +236,8 @@ resource "aws_secretsmanager_secret" "app" { name = "app-secret" }
         all.extend(["--offline", "--no-cache"]);
         let mut c = lab.druse(&all);
         c.env("AWS_ENDPOINT_URL", &url).env("AWS_SHARED_CREDENTIALS_FILE", &credentials);
-        let (good, text) = fed(c, input);
+        let ran = lab.fed(&mut c, input);
+        let (good, text) = (ran.status.success(), ran.stdout + &ran.stderr);
         assert!(!text.contains("canary"), "a value was shown: {text}");
         (good, text)
     };

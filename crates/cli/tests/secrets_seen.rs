@@ -25,7 +25,15 @@ spec:
     objects: |
       - {objectName: /home/app/db, objectType: ssmparameter, objectAlias: db}
       - {objectName: /home/app/parts, objectType: ssmparameter, objectAlias: whole, jmesPath: [{path: a.b, objectAlias: part}]}
+  secretObjects:
+    - {secretName: app, type: Opaque, data: [{objectName: db, key: password}]}
 "#;
+/// A driver that asks for volumes again and again: so values are renewed.
+const DRIVER: &str = "apiVersion: storage.k8s.io/v1
+kind: CSIDriver
+metadata: {name: secrets-store.csi.k8s.io}
+spec: {podInfoOnMount: true, attachRequired: false, requiresRepublish: true, volumeLifecycleModes: [Ephemeral], tokenRequests: [{audience: sts.amazonaws.com}]}
+";
 
 /// A StatefulSet that mounts the class as a ServiceAccount, which names the role `app`.
 fn workload(name: &str, account: &str, image: &str) -> String {
@@ -71,6 +79,7 @@ fn holds(bytes: &[u8], needle: &str) -> bool {
 fn values_are_in_the_mounts_and_nowhere_else() {
     let lab = Lab::new("");
     lab.file("cluster/driver.yaml", remote_release("driver", "secrets-store-csi-driver", "1.6.0"));
+    lab.file("good/driver.yaml", DRIVER);
     lab.file("good/class.yaml", CLASS);
     lab.file("good/reader.yaml", workload("reader", "app", "example.org/app:1"));
     lab.file("terraform/main.tf", TERRAFORM);
@@ -82,19 +91,39 @@ fn values_are_in_the_mounts_and_nowhere_else() {
     let mut up = Running::start(&lab, lab.up(&[]).env("DRUSE_LOG", "trace"));
     up.until_settled();
 
-    let mut kept = Vec::new();
-    files(&lab.data().join("pods"), &mut kept);
-    let mounted: BTreeSet<PathBuf> =
-        kept.iter().filter(|p| p.components().any(|c| c.as_os_str() == "mount")).cloned().collect();
-    let names: BTreeSet<&str> = mounted.iter().filter_map(|p| p.file_name()?.to_str()).collect();
+    let mounted = || -> BTreeSet<PathBuf> {
+        let mut kept = Vec::new();
+        files(&lab.data().join("pods"), &mut kept);
+        kept.into_iter().filter(|p| p.components().any(|c| c.as_os_str() == "mount")).collect()
+    };
+    let read = |files: &BTreeSet<PathBuf>| -> Vec<String> {
+        files.iter().filter_map(|p| fs::read_to_string(p).ok()).collect()
+    };
+    let before = mounted();
+    let names: BTreeSet<&str> = before.iter().filter_map(|p| p.file_name()?.to_str()).collect();
     assert!(names.is_superset(&BTreeSet::from(["db", "whole", "part"])), "{names:?}\n{}", up.stderr());
-    let values: Vec<String> = mounted.iter().map(|p| fs::read_to_string(p).unwrap()).collect();
+    let mut values = read(&before);
+
+    // A value that is put while the pod runs gets into the volume that it has.
+    let address = up.stderr();
+    let address = address.split("AWS_ENDPOINT_URL=").nth(1).unwrap().split(' ').next().unwrap();
+    let of_the_path = |args: &[&str]| {
+        let mut c = lab.druse(args);
+        c.env("KUBECONFIG", lab.kubeconfig()).env("DRUSE_LOG", "trace").env("AWS_REGION", "us-west-2");
+        c.env("AWS_ENDPOINT_URL", address);
+        c.env("AWS_SHARED_CREDENTIALS_FILE", lab.data().join("cloud/administrator.credentials"));
+        c
+    };
+    let put = lab
+        .fed(&mut of_the_path(&["secrets", "put", "/home/app/db", "--undeclared", "--offline"]), "put-while-it-runs");
+    put.says(0, &["version 2"]);
+    up.until("the volume is renewed", |_| read(&mounted()).iter().any(|v| v == "put-while-it-runs"));
+    let mounted = mounted();
+    values.extend(read(&mounted));
     assert!(values.iter().all(|v| v.len() > 8), "too short to be looked for: {values:?}");
 
     // What the commands of the path print while it runs.
-    let address = up.stderr();
-    let address = address.split("AWS_ENDPOINT_URL=").nth(1).unwrap().split(' ').next().unwrap();
-    let mut said = String::new();
+    let mut said = put.stdout + &put.stderr;
     for args in [
         &["secrets", "trace", "default/reader-0"][..],
         &["secrets", "trace", "default/reader-0", "-o", "json"],
@@ -108,11 +137,7 @@ fn values_are_in_the_mounts_and_nowhere_else() {
         &["diff", "--offline", "-o", "html"],
         &["diff", "--offline", "-o", "json"],
     ] {
-        let mut c = lab.druse(args);
-        c.env("KUBECONFIG", lab.kubeconfig()).env("DRUSE_LOG", "trace").env("AWS_REGION", "us-west-2");
-        c.env("AWS_ENDPOINT_URL", address);
-        c.env("AWS_SHARED_CREDENTIALS_FILE", lab.data().join("cloud/administrator.credentials"));
-        let ran = lab.run(&mut c);
+        let ran = lab.run(&mut of_the_path(args));
         assert!(!format!("{ran}").contains("panicked"), "{args:?}: {ran}");
         said.push_str(&ran.stdout);
         said.push_str(&ran.stderr);

@@ -26,6 +26,14 @@ pub fn volumes(pod: &Value) -> impl Iterator<Item = &Value> {
     pod["spec"]["volumes"].items().iter().filter(|v| v.str_at(["csi", "driver"]) == Some(DRIVER))
 }
 
+/// Whether a pod's specification is that of a secrets-store driver: it has the driver's folder of the kubelet
+/// (`linux.kubeletRootDir`, `plugin-dir` in upstream's chart).
+#[must_use]
+pub fn is_driver(spec: &Value) -> bool {
+    let mut folders = spec["volumes"].items().iter().filter_map(|v| v.str_at(["hostPath", "path"]));
+    folders.any(|f| f.trim_end_matches('/').ends_with("/plugins/csi-secrets-store"))
+}
+
 /// The pod's volume of a class.
 pub(crate) fn volume_of<'a>(pod: &'a Value, class: &str) -> Option<&'a Value> {
     volumes(pod).find(|v| v.str_at(["csi", "volumeAttributes", "secretProviderClass"]) == Some(class))

@@ -106,6 +106,12 @@ fn policy(document: &Document, address: &str, notes: &mut Vec<String>) -> Option
 }
 
 impl Cloud {
+    /// Counts how often what it keeps was changed.
+    #[must_use]
+    pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.state.lock().store.kept.subscribe()
+    }
+
     /// Opens the state and takes over what is declared.
     ///
     /// # Errors

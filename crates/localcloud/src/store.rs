@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use druse_identity::file::write_private;
 use druse_object::{Map, Value, json};
+use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::{CloudError, Sealer};
@@ -67,6 +68,8 @@ pub(crate) struct Store {
     pub(crate) parameters: BTreeMap<String, Parameter>,
     pub(crate) secrets: BTreeMap<String, Secret>,
     pub(crate) objects: BTreeMap<(String, String), Stored>,
+    /// How often it was kept.
+    pub(crate) kept: watch::Sender<u64>,
 }
 
 impl Store {
@@ -91,7 +94,14 @@ impl Store {
     }
 
     fn empty(path: Option<PathBuf>, sealer: Sealer) -> Self {
-        Self { path, sealer, parameters: BTreeMap::new(), secrets: BTreeMap::new(), objects: BTreeMap::new() }
+        Self {
+            path,
+            sealer,
+            parameters: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            objects: BTreeMap::new(),
+            kept: watch::Sender::new(0),
+        }
     }
 
     pub(crate) fn seal(&self, kind: &str, name: &str, number: i64, value: &[u8]) -> Result<String, CloudError> {
@@ -182,9 +192,16 @@ impl Store {
         Ok(())
     }
 
-    /// Writes everything, whole or not at all.
+    /// Keeps everything, whole or not at all, and tells who waits for changes.
     pub(crate) fn save(&self) -> Result<(), CloudError> {
-        let Some(path) = &self.path else { return Ok(()) };
+        if let Some(path) = &self.path {
+            self.write(path)?;
+        }
+        self.kept.send_modify(|times| *times += 1);
+        Ok(())
+    }
+
+    fn write(&self, path: &Path) -> Result<(), CloudError> {
         let versions = |all: &[Version]| {
             let one = |v: &Version| {
                 let mut m = Map::new();

@@ -191,3 +191,64 @@ async fn where_the_tree_does_not_say_what_a_role_may_do_files_are_made_up() {
     assert!(pod["metadata"]["annotations"]["druse.dev/secrets"].as_str().unwrap().contains("simulated"));
     rehearsal.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_that_a_class_asks_for_are_made_with_the_drivers_rights_and_hold_no_value() {
+    let class = format!(
+        "{CLASS}  secretObjects: [{{secretName: app-db, type: Opaque, data: [{{objectName: db, key: password}}]}}]\n"
+    );
+    let driver = "apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: driver, namespace: default}
+spec:
+  selector: {matchLabels: {app: driver}}
+  template:
+    metadata: {labels: {app: driver}}
+    spec:
+      serviceAccountName: driver
+      containers: [{name: secrets-store, image: 'example.org/driver:1'}]
+      volumes: [{name: plugin-dir, hostPath: {path: /var/lib/kubelet/plugins/csi-secrets-store/}}]
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: driver, namespace: default}
+";
+    let rights = "apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: secretprovidersyncing-role}
+rules: [{apiGroups: [''], resources: [secrets], verbs: [create, get, list, patch, update, watch]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: secretprovidersyncing-rolebinding}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: secretprovidersyncing-role}
+subjects: [{kind: ServiceAccount, name: driver, namespace: default}]
+";
+    let tree = [
+        ("cluster/class.yaml", class.as_str()),
+        ("cluster/driver.yaml", DRIVER),
+        ("cluster/rights.yaml", rights),
+        ("cluster/daemonset.yaml", driver),
+        ("terraform/main.tf", TERRAFORM),
+    ];
+    for (files, allowed) in [(&tree[..], true), (&[tree[0], tree[1], tree[3], tree[4]], false)] {
+        let (rehearsal, report, api) = start(None, files).await;
+        let volume = report.secrets.iter().find(|v| v.pod.contains("/app-")).unwrap();
+        assert_eq!(volume.state, VolumeState::Mounted, "{}", volume.message);
+        let secrets = Resource::new("", "v1", "Secret", "secrets", true);
+        let secret = api.get(&secrets, "default", "app-db").await.unwrap();
+        let events = list(&api, "", "Event", "events").await;
+        let refused = events.iter().find(|e| e.str_at(["reason"]) == Some("FailedToCreateSecret"));
+        if allowed {
+            let held = secret.expect("it is made")["data"].str_at(["password"]).unwrap().to_string();
+            let held = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, held).unwrap();
+            assert!(held.starts_with(b"simulated"), "{held:?}");
+            assert!(refused.is_none(), "{refused:?}");
+        } else {
+            assert!(secret.is_none());
+            let message = refused.expect("an event tells it").str_at(["message"]).unwrap();
+            assert!(message.contains("forbidden") && message.contains("syncSecret.enabled=true"), "{message}");
+        }
+        rehearsal.stop().await;
+    }
+}

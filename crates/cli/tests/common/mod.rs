@@ -137,6 +137,15 @@ impl Lab {
         Running::start(self, command).end()
     }
 
+    /// Runs a command to its end, with this standard input.
+    pub fn fed(&self, command: &mut Command, input: &str) -> Ran {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let out = child.wait_with_output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Ran { status: out.status, stdout: text(out.stdout), stderr: text(out.stderr) }
+    }
+
     /// `druse cloud` of the tree, with its data beside the tree and further arguments; where it answers.
     pub fn cloud(&self, more: &[&str]) -> (Running, String) {
         let mut c = self.druse(&["cloud", ".", "--listen", "127.0.0.1:0", "--data"]);

@@ -1,14 +1,17 @@
 //! What a kubelet does for secrets volumes: publishes them before a pod's containers start, with what the CSIDriver object
-//! asks for, and takes them away with the pod.
+//! asks for, publishes them again while the pod runs, where the CSIDriver asks for that too, and takes them away with the
+//! pod. A real kubelet asks again every minute or so; here a volume is renewed when the local cloud has new values.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use druse_csi::kubelet::{DRIVER, drivers, publish_request, volume_id, volumes};
 use druse_csi::mount::Mounts;
 use druse_csi::node::{Node, Published, Settings};
 use druse_csi::providers::Providers;
+use druse_csi::sync::Secrets;
 use druse_csi::wire::csi::{NodePublishVolumeRequest, NodeUnpublishVolumeRequest};
 use druse_object::Value;
 use druse_runtime::{Api, Cache, Caches, Key, Manager, Next, Patch, Reconciler, Recorder, Resource};
@@ -16,7 +19,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use super::provider::{Foreign, Rehearsed};
-use super::{Asked, MOUNTED, VolumeReport, VolumeState, Volumes};
+use super::{Asked, Changes, MOUNTED, VolumeReport, VolumeState, Volumes};
 
 /// Published volumes of a pod, by its UID.
 type Targets = HashMap<Key, (String, Vec<(String, PathBuf)>)>;
@@ -33,6 +36,8 @@ pub(super) struct Kubelet {
     mounts: Mounts,
     nodes: Mutex<BTreeMap<String, Node>>,
     targets: Mutex<Targets>,
+    /// Pods with volumes that the cloud may have newer values for.
+    stale: Mutex<HashSet<Key>>,
     reports: Volumes,
     events: Recorder,
 }
@@ -50,6 +55,7 @@ impl Kubelet {
         asked: &Asked,
         place: (PathBuf, Mounts),
         reports: Volumes,
+        changes: Option<Changes>,
     ) -> Arc<Self> {
         let pods = caches.of(&Resource::new("", "v1", "Pod", "pods", true));
         let own = druse_secrets::provider::serve::NAME;
@@ -62,12 +68,29 @@ impl Kubelet {
             mounts: place.1,
             nodes: Mutex::default(),
             targets: Mutex::default(),
+            stale: Mutex::default(),
             reports,
             events: Recorder::new(caches.api().clone(), "kubelet"),
         });
         let queue = manager.queue();
         manager.run("secrets-volumes", &queue, kubelet.clone(), 4);
         manager.watch(&queue, &pods);
+        if let Some(mut changes) = changes {
+            let kubelet = kubelet.clone();
+            manager.keep(tokio::spawn(async move {
+                while changes.changed().await.is_ok() {
+                    let mounted: Vec<Key> = kubelet.targets.lock().keys().cloned().collect();
+                    kubelet.stale.lock().extend(mounted.iter().cloned());
+                    mounted.into_iter().for_each(|pod| queue.add(pod));
+                }
+            }));
+        }
+        // Of all nodes: the volumes of all of them are on this machine.
+        let node = kubelet.node("");
+        let secrets = Secrets::simulated(
+            asked.driver.as_deref().map_or_else(|| kubelet.api.clone(), |user| kubelet.api.acting_as(user)),
+        );
+        druse_csi::sync::start_with(manager, caches, &node, "", secrets);
         kubelet
     }
 
@@ -90,42 +113,57 @@ impl Kubelet {
             for name in &self.foreign {
                 providers = providers.with(name, Arc::new(Foreign(name.clone())));
             }
-            let settings = Settings { node: name.into(), mounts: self.mounts, rotation: None };
+            let settings = Settings { node: name.into(), mounts: self.mounts, rotation: Some(Duration::ZERO) };
             Node::new(settings, self.api.clone(), providers)
         };
         nodes.entry(name.to_string()).or_insert_with(made).clone()
     }
 
-    /// Publishes one volume.
-    async fn publish(&self, pod: &Value, volume: &Value, target: &Path) -> (VolumeState, usize, String) {
+    /// Publishes one volume. One that is renewed is left alone where the CSIDriver does not ask for more.
+    async fn publish(
+        &self,
+        pod: &Value,
+        volume: &Value,
+        target: &Path,
+        renewed: bool,
+    ) -> Option<(VolumeState, usize, String)> {
         let request = match self.request(pod, volume, target).await {
-            Ok(request) => request,
-            Err(e) => return (VolumeState::Failed, 0, e),
+            Ok((_, false)) if renewed => return None,
+            Ok((request, _)) => request,
+            Err(e) => return Some((VolumeState::Failed, 0, e)),
         };
         let node = self.node(text(pod, &["spec", "nodeName"]));
-        match node.publish(request).await {
-            Ok(published) => {
-                let objects = match published {
-                    Published::Mounted(objects) => objects.len(),
-                    // Of an earlier run: what it has is what it keeps.
-                    _ => std::fs::read_dir(target.join("..data")).map_or(0, Iterator::count),
-                };
-                match self.provider.simulated(text(pod, &["metadata", "uid"])) {
-                    Some(why) => (VolumeState::Simulated, objects, why),
-                    None => (VolumeState::Mounted, objects, String::new()),
-                }
-            }
-            Err(e) => (VolumeState::Failed, 0, e.to_string()),
-        }
+        let published = match node.publish(request).await {
+            Ok(published) => published,
+            Err(e) => return Some((VolumeState::Failed, 0, e.to_string())),
+        };
+        let objects = match &published {
+            Published::Mounted(objects) => objects.len(),
+            _ => std::fs::read_dir(target.join("..data")).map_or(0, Iterator::count),
+        };
+        let simulated = self.provider.simulated(text(pod, &["metadata", "uid"]));
+        Some(match (published, simulated) {
+            (Published::Kept(e), _) => (VolumeState::Mounted, objects, format!("not renewed: {e}")),
+            (_, Some(why)) => (VolumeState::Simulated, objects, why),
+            (_, None) => (VolumeState::Mounted, objects, String::new()),
+        })
     }
 
-    /// What the kubelet tells the driver: the volume's own attributes, and of the pod what the CSIDriver asks for. A driver
-    /// that is only stood in for has no such object, and is told of the pod.
-    async fn request(&self, pod: &Value, volume: &Value, target: &Path) -> Result<NodePublishVolumeRequest, String> {
+    /// What the kubelet tells the driver: the volume's own attributes, and of the pod what the CSIDriver asks for; and
+    /// whether it asks for this again and again. A driver that is only stood in for has no such object, and is told of the
+    /// pod.
+    async fn request(
+        &self,
+        pod: &Value,
+        volume: &Value,
+        target: &Path,
+    ) -> Result<(NodePublishVolumeRequest, bool), String> {
         let driver = self.api.get(&drivers(), "", DRIVER).await.map_err(|e| format!("CSIDriver {DRIVER}: {e}"))?;
         let driver = driver.unwrap_or_else(|| Value::from(json!({"spec": {"podInfoOnMount": true}})));
-        let pod_info = driver["spec"]["podInfoOnMount"].as_bool() == Some(true);
-        publish_request(&self.api, &driver, pod, volume, &target.to_string_lossy(), pod_info).await
+        let asks = |what: &str| driver["spec"][what].as_bool() == Some(true);
+        let (pod_info, again) = (asks("podInfoOnMount"), asks("requiresRepublish"));
+        let request = publish_request(&self.api, &driver, pod, volume, &target.to_string_lossy(), pod_info).await?;
+        Ok((request, again))
     }
 
     /// Takes the volumes of a pod away that is gone.
@@ -194,7 +232,12 @@ impl Reconciler for Kubelet {
         }
         let place = (key.namespace.to_string(), key.name.to_string());
         let done = |reports: &[VolumeReport]| reports.iter().all(|r| r.state != VolumeState::Failed);
-        if self.targets.lock().contains_key(&key) && self.reports.lock().get(&place).is_some_and(|r| done(r)) {
+        let before = match self.targets.lock().contains_key(&key) {
+            true => self.reports.lock().get(&place).filter(|r| done(r)).cloned(),
+            false => None,
+        };
+        let stale = self.stale.lock().remove(&key);
+        if before.is_some() && !stale {
             return Next::Wait;
         }
         let (mut reports, mut targets) = (Vec::new(), Vec::new());
@@ -202,7 +245,11 @@ impl Reconciler for Kubelet {
             let name = volume.str_at(["name"]).unwrap_or_default();
             let target = self.root.join(&uid).join("volumes/kubernetes.io~csi").join(name).join("mount");
             targets.push((name.to_string(), target.clone()));
-            let (state, objects, message) = self.publish(&pod, volume, &target).await;
+            let published = self.publish(&pod, volume, &target, before.is_some()).await;
+            let Some((state, objects, message)) = published else {
+                reports.extend(before.iter().flatten().filter(|r| r.volume == name).cloned());
+                continue;
+            };
             if state == VolumeState::Failed {
                 self.failed(&pod, name, &message).await;
             }
@@ -221,9 +268,13 @@ impl Reconciler for Kubelet {
         }
         let good = done(&reports);
         let simulated = reports.iter().any(|r| r.state == VolumeState::Simulated);
-        self.targets.lock().insert(key, (uid.clone(), targets));
+        let kept = reports.iter().any(|r| r.state == VolumeState::Mounted && !r.message.is_empty());
+        self.targets.lock().insert(key.clone(), (uid.clone(), targets));
         self.reports.lock().insert(place, reports);
-        if !good {
+        if kept {
+            self.stale.lock().insert(key.clone());
+        }
+        if !good || kept {
             return Next::Retry;
         }
         if pod["metadata"]["annotations"][MOUNTED].as_str() != Some(&uid) {

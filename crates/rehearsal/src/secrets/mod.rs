@@ -4,7 +4,9 @@
 //! provider behind it, which reads of the local cloud that [`aws`] makes of the tree's Terraform. Every byte goes the real
 //! way: the pod's token, STS, the Parameter Store, the files. Values are made up unless the cloud's folder holds others;
 //! where the tree does not say what a role may do, files are made up too, and that is said. A pod whose way is broken
-//! stays in ContainerCreating, with the reason as an event and in the report.
+//! stays in ContainerCreating, with the reason as an event and in the report. Secrets that classes ask for with
+//! `secretObjects` are made with the rights of the tree's driver; what they hold is simulated, for the API's store is on
+//! the disk.
 
 mod aws;
 mod kubelet;
@@ -64,6 +66,9 @@ pub struct VolumeReport {
 /// What the rehearsal knows of the volumes, by pod.
 type Volumes = Arc<Mutex<BTreeMap<(String, String), Vec<VolumeReport>>>>;
 
+/// Counts the changes of what the local cloud keeps.
+type Changes = tokio::sync::watch::Receiver<u64>;
+
 /// The path while it is walked.
 pub(crate) struct Path {
     volumes: Volumes,
@@ -81,12 +86,14 @@ pub(crate) struct Asked {
     pub(crate) parameters: Vec<Value>,
     /// The accounts of the roles that ServiceAccounts name.
     pub(crate) accounts: Vec<String>,
+    /// As whom the tree's driver runs, where it has one.
+    pub(crate) driver: Option<String>,
 }
 
 impl Asked {
     /// Reads a plan, before its objects are forgotten.
     pub(crate) fn of(plan: &Plan) -> Self {
-        let mut asked = Self { providers: Vec::new(), parameters: Vec::new(), accounts: Vec::new() };
+        let mut asked = Self { providers: Vec::new(), parameters: Vec::new(), accounts: Vec::new(), driver: None };
         for o in plan.units.iter().flat_map(|u| &u.objects) {
             match o.kind() {
                 "SecretProviderClass" => {
@@ -99,6 +106,11 @@ impl Asked {
                 "ServiceAccount" => {
                     let arn = o.annotation("eks.amazonaws.com/role-arn").and_then(druse_aws::arn::Arn::parse);
                     asked.accounts.extend(arn.map(|a| a.account.to_string()));
+                }
+                "DaemonSet" if druse_csi::kubelet::is_driver(&o.value["spec"]["template"]["spec"]) => {
+                    let account =
+                        o.value.str_at(["spec", "template", "spec", "serviceAccountName"]).unwrap_or("default");
+                    asked.driver = Some(format!("system:serviceaccount:{}:{account}", o.namespace()));
                 }
                 _ => {}
             }
@@ -140,7 +152,9 @@ impl Path {
         let (provider, cloud) = provider::Rehearsed::start(api, aws, &asked, data_dir.as_deref()).await?;
         let volumes = Volumes::default();
         let root = std::path::absolute(root.join("pods")).map_err(|e| internal(&e))?;
-        let kubelet = Kubelet::start(manager, caches, Arc::new(provider), &asked, (root, mounts), volumes.clone());
+        let changes = cloud.as_ref().map(|c| c.changes.clone());
+        let place = (root, mounts);
+        let kubelet = Kubelet::start(manager, caches, Arc::new(provider), &asked, place, volumes.clone(), changes);
         Ok(Self { volumes, kubelet, _folder: folder, cloud })
     }
 

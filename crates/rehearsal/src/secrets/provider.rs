@@ -16,8 +16,8 @@ use druse_secrets::provider::serve::Served;
 use druse_secrets::provider::{ApiCluster, Cluster as _, Provider, Request, Settings};
 use parking_lot::Mutex;
 
-use super::Asked;
 use super::aws::{Aws, made_up};
+use super::{Asked, Changes};
 use crate::RehearsalError;
 
 /// The local cloud while it is served.
@@ -25,6 +25,7 @@ pub(super) struct LocalCloud {
     pub(super) serving: tokio::task::JoinHandle<()>,
     /// Where.
     pub(super) address: SocketAddr,
+    pub(super) changes: Changes,
 }
 
 /// The provider `aws` of the simulated nodes.
@@ -60,8 +61,9 @@ impl Rehearsed {
         let Some(cloud) = aws.cloud(&classes, keys, data_dir)? else { return Ok((alone(aws, cluster), None)) };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.map_err(|e| internal(e.to_string()))?;
         let at = listener.local_addr().map_err(|e| internal(e.to_string()))?;
+        let changes = cloud.changes();
         let serving = tokio::spawn(druse_localcloud::serve(Arc::new(cloud), listener, std::future::pending()));
-        let cloud = LocalCloud { serving, address: at };
+        let cloud = LocalCloud { serving, address: at, changes };
         let http = druse_source::net::plain_client(&druse_source::NetOptions::default());
         let http = http.map_err(|e| internal(e.to_string()))?;
         let mut settings = Settings::new(http, Endpoints::all(format!("http://{at}")));

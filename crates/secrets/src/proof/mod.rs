@@ -7,6 +7,7 @@
 //! never a fault. Backwards: roles, classes and parameters nobody uses, permissions wider than needed.
 
 mod access;
+mod driver;
 mod lines;
 pub(crate) mod pods;
 mod reverse;
@@ -124,6 +125,8 @@ pub(crate) struct Prover<'a> {
     meant: BTreeSet<usize>,
     /// What roles, by index, may read that was meant for another role.
     misplaced: BTreeSet<(usize, String)>,
+    /// The tree's driver, where it may not make Secrets.
+    no_sync: Option<(String, Option<Place>)>,
 }
 
 /// Follows every volume of a tree, and looks back.
@@ -141,6 +144,7 @@ pub fn prove(input: &Input<'_>) -> Proof {
         meant: BTreeSet::new(),
         misplaced: BTreeSet::new(),
         mounted: BTreeSet::new(),
+        no_sync: driver::without_rights(&input.objects),
     };
     for d in &input.objects {
         let key = (d.object.namespace().to_string(), d.object.name().to_string());
@@ -334,10 +338,24 @@ impl<'a> Prover<'a> {
         (synced && trusted && allowed).then_some(class.objects.len())
     }
 
-    /// Whether every `secretObjects` entry refers to a file that is there.
+    /// Whether the Secrets that a class asks for can be made: the driver may, and every entry refers to a file that is there.
     fn sync_fits(&mut self, object: &Object, class: &Class, ends: (Option<&Place>, Option<&Place>)) -> bool {
         let names: Vec<String> = class.names().collect();
-        let mut fits = true;
+        let asked: Vec<&str> =
+            object.value["spec"]["secretObjects"].items().iter().filter_map(|s| s.str_at(["secretName"])).collect();
+        let mut fits = asked.is_empty() || self.no_sync.is_none();
+        if let Some((driver, place)) = self.no_sync.clone().filter(|_| !fits) {
+            let text = format!(
+                "SecretProviderClass {}/{} asks for Secret {}, but the driver ({driver}) may not make Secrets",
+                object.namespace(),
+                object.name(),
+                asked.join(", ")
+            );
+            let remedy = "with upstream's chart, set syncSecret.enabled: true; or mount the files, and leave \
+                          secretObjects out";
+            self.say(Severity::Error, "sync-rights", (ends.1, place.as_ref()), text, remedy);
+            self.about("secretObjects");
+        }
         for secret in object.value["spec"]["secretObjects"].items() {
             for data in secret.get("data").map(Value::items).unwrap_or_default() {
                 let wanted = data.str_at(["objectName"]).unwrap_or_default();

@@ -165,6 +165,57 @@ fn a_whole_path_is_proven() {
     assert_eq!(without_issuer.found(), [""; 0]);
 }
 
+/// The driver's DaemonSet and what its ServiceAccount may do.
+const DRIVER_OBJECTS: [&str; 3] = [
+    "
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: driver, namespace: kube-system}
+spec:
+  template:
+    spec:
+      serviceAccountName: driver
+      volumes: [{name: plugin-dir, hostPath: {path: /var/lib/kubelet/plugins/csi-secrets-store/}}]
+",
+    "
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: sync}
+rules: [{apiGroups: [''], resources: [secrets], verbs: [get, create]}]
+",
+    "
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: sync}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: sync}
+subjects: [{kind: ServiceAccount, name: driver, namespace: kube-system}]
+",
+];
+
+#[test]
+fn secrets_are_synced_by_a_driver_that_may_make_them() {
+    let with = |objects: &[&str]| {
+        let mut world = world();
+        world.objects.extend(objects.iter().map(ToString::to_string));
+        world
+    };
+    assert_eq!(with(&DRIVER_OBJECTS).found(), [""; 0]);
+    let [driver, role, binding] = DRIVER_OBJECTS;
+    // Its role is declared elsewhere: nobody knows what it allows.
+    assert_eq!(with(&[driver, binding]).found(), [""; 0]);
+    for broken in [with(&[driver]), with(&[driver, role]), with(&DRIVER_OBJECTS).with("[get, create]", "[get, list]")] {
+        let finding = broken.only();
+        assert_eq!((finding.severity, finding.code), (Severity::Error, "sync-rights"));
+        assert_eq!((place(&finding.from), place(&finding.to)), ("app.yaml:1".into(), "app.yaml:4".into()));
+        assert!(finding.message.contains("asks for Secret app, but the driver (DaemonSet kube-system/driver)"));
+        assert_eq!(broken.prove().proven, 0);
+    }
+    // A class that asks for no Secret does not need it.
+    let file_only =
+        with(&[driver]).with("  secretObjects:\n    - secretName: app\n      data: [{key: db, objectName: db}]\n", "");
+    assert_eq!(file_only.found(), [""; 0]);
+}
+
 #[test]
 fn each_break_is_one_finding_with_both_ends() {
     let line = |text: &str| TERRAFORM.lines().position(|l| l.contains(text)).unwrap() + 1;
