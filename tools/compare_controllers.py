@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The workload controllers of druse beside upstream's kube-controller-manager, on the same objects.
+"""The workload controllers of druse, and those of Services, beside upstream's kube-controller-manager, on the same objects.
 
   compare_controllers.py [--druse FILE] [--manager FILE] [--only NAME,...] [--port N]
 
@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import kube  # noqa: E402
@@ -28,7 +29,7 @@ from compare_api import Server  # noqa: E402
 
 TOKEN = "compared"
 QUIET, PATIENCE = 1.5, 40
-CONTROLLERS = ["deployment", "replicaset", "statefulset", "daemonset", "job", "cronjob", "disruption", "ttl-after-finished",
+CONTROLLERS = ["endpoints", "endpointslice", "endpointslice-mirroring", "deployment", "replicaset", "statefulset", "daemonset", "job", "cronjob", "disruption", "ttl-after-finished",
                "horizontal-pod-autoscaler", "garbage-collector"]
 KINDS = {
     "Deployment": "/apis/apps/v1/namespaces/default/deployments",
@@ -42,7 +43,12 @@ KINDS = {
     "HorizontalPodAutoscaler": "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers",
     "PersistentVolumeClaim": "/api/v1/namespaces/default/persistentvolumeclaims",
     "Pod": "/api/v1/namespaces/default/pods",
+    "Endpoints": "/api/v1/namespaces/default/endpoints",
+    "EndpointSlice": "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices",
 }
+# What is made and not compared.
+OTHERS = {"Node": "/api/v1/nodes", "Service": "/api/v1/namespaces/default/services"}
+PATHS = KINDS | OTHERS
 EVENTS = "/api/v1/namespaces/default/events"
 
 
@@ -81,8 +87,34 @@ def exit_codes(action, *codes):
     return {"rules": [{"action": action, "onExitCodes": {"operator": "In", "values": list(codes)}}]}
 
 
-# A step makes or changes an object; ("pods", image or index, state) says what becomes of pods from then on: `ready`,
-# `pending`, `done`, or the exit code they fail with.
+def service(name="web", meta=None, **spec):
+    spec = {"selector": {"app": "a"}, "ports": [{"name": "http", "port": 80, "targetPort": "http"}], **spec}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, **(meta or {})}, "spec": spec}
+
+
+def pod(name, *ports, **more):
+    """A pod that is on a node, with ports as `name:number`."""
+    ports = [{"name": n, "containerPort": int(p)} for n, p in (t.split(":") for t in ports or ["http:8080"])]
+    container = {"name": "c", "image": "i:1", "ports": ports}
+    spec = {"nodeName": "n1", "containers": [container], "terminationGracePeriodSeconds": 0, **more}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": "a"}}, "spec": spec}
+
+
+def endpoints(name, *addresses, meta=None, **more):
+    ports = more.pop("ports", [{"name": "http", "port": 8080}])
+    subset = {"addresses": [{"ip": a} for a in addresses], "ports": ports, **more}
+    return {"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": name, **(meta or {})},
+            "subsets": [subset] if addresses else []}
+
+
+NODE = {"apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": "n1", "labels": {"topology.kubernetes.io/zone": "east"}}, "spec": {}}
+OTHER_PORTS = [{"name": "http", "port": 80, "targetPort": "http"}, {"name": "m", "port": 90, "targetPort": 9090},
+               {"name": "dns", "port": 53, "targetPort": "dns", "protocol": "UDP"}, {"name": "x", "port": 7, "targetPort": "x"}]
+
+
+# A step makes or changes an object, or makes ("all", [several]); ("pods", image or index or name, state) says what becomes of pods from then on:
+# `ready`, `pending` (on a node: with an address, and not ready), `done`, or the exit code they fail with.
 SCENARIOS = {
     "rollout": [
         app("Deployment", replicas=4, strategy=ROLLING), image("Deployment", "i:2"),
@@ -159,6 +191,47 @@ SCENARIOS = {
         ("wait", 32), spec("Deployment", replicas=0), ("wait", 32),
     ],
 }
+SCENARIOS |= {
+    "service": [
+        service(), NODE, pod("p1"), ("pods", "p2", "pending"), pod("p2"), ("pods", "p2", "ready"), ("pods", "p1", "pending"),
+        ("wait", 0), spec("Service", "web", publishNotReadyAddresses=True), ("pods", "p1", "ready"), ("wait", 0),
+        ("patch", "Service", "web", {"metadata": {"labels": {"team": "b"}}}),
+        ("patch", "Pod", "p2", {"metadata": {"labels": {"app": "other"}}}),
+        ("delete", "Pod", "p1"), ("patch", "Pod", "p2", {"metadata": {"labels": {"app": "a"}}}),
+        spec("Service", "web", selector=None), ("delete", "Service", "web"),
+    ],
+    "service-ports": [
+        NODE, pod("p1"), pod("p2", "http:8081"), pod("p3", "other:1"), service(),
+        ("patch", "Service", "web", {"spec": {"ports": [{"name": "http", "port": 80, "targetPort": 8080}]}}),
+        ("patch", "Service", "web", {"spec": {"ports": OTHER_PORTS}}),
+        pod("p4", "http:8080", "x:70"), ("delete", "Pod", "p2"), ("delete", "Pod", "p1"),
+        ("patch", "Service", "web", {"spec": {"ports": [{"name": n, "port": i, "targetPort": 8080} for i, n in enumerate("abcdef", 1)]}}),
+    ],
+    "service-headless": [
+        NODE, pod("p1", hostname="one", subdomain="web"), pod("p2", hostname="two", subdomain="other"),
+        service(clusterIP="None", ipFamilyPolicy="PreferDualStack"), ("pods", "p1", "pending"), ("wait", 0),
+        service("bare", clusterIP="None", ports=None), service("all", clusterIP="None", publishNotReadyAddresses=True),
+        ("delete", "Service", "web"),
+    ],
+    "service-external": [service(type="ExternalName", externalName="a.example.org", selector={"app": "a"}),
+                         spec("Service", "web", type="ClusterIP", externalName=None)],
+    "service-node": [pod("p1"), service()],
+    "service-hints": [
+        NODE, pod("p1"), ("pods", "p2", "pending"), pod("p2"), service(trafficDistribution="PreferClose"),
+        spec("Service", "web", trafficDistribution="PreferSameNode"), spec("Service", "web", trafficDistribution=None),
+    ],
+    "service-many": [NODE, ("all", [pod(f"p{n:03}") for n in range(120)]), service()],
+    "service-cut": [NODE, ("all", [pod(f"p{n:04}") for n in range(1010)]), service()],
+    "mirror": [
+        service(selector=None), endpoints("web", "10.1.0.1", "10.1.0.2", "fd00::1", notReadyAddresses=[{"ip": "10.1.0.3"}],
+                                          meta={"labels": {"team": "b"}, "annotations": {"note": "x"}}),
+        ("patch", "Endpoints", "web", {"subsets": [{"addresses": [{"ip": "10.1.0.9", "hostname": "h"}], "ports": [{"port": 1}]}]}),
+        ("patch", "Endpoints", "web", {"metadata": {"labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}}}),
+        ("patch", "Endpoints", "web", {"metadata": {"labels": {"endpointslice.kubernetes.io/skip-mirror": "false"}}}),
+        spec("Service", "web", selector={"app": "a"}), spec("Service", "web", selector=None), ("delete", "Endpoints", "web"),
+        endpoints("alone", "10.1.0.1"), service("alone", selector=None), ("delete", "Service", "alone"),
+    ],
+}
 for steps in SCENARIOS.values():
     for step in steps:
         if isinstance(step, dict) and step["kind"] == "CronJob":
@@ -215,12 +288,16 @@ class Side:
 
     def step(self, step):
         if isinstance(step, dict):
-            path = KINDS[step["kind"]]
+            path = PATHS[step["kind"]]
             status, body, _ = self.call("POST", path, step)
         elif step[0] == "patch":
-            status, body, _ = self.call("PATCH", f"{KINDS[step[1]]}/{step[2]}", step[3], "application/strategic-merge-patch+json")
+            status, body, _ = self.call("PATCH", f"{PATHS[step[1]]}/{step[2]}", step[3], "application/strategic-merge-patch+json")
         elif step[0] == "delete":
-            status, body, _ = self.call("DELETE", f"{KINDS[step[1]]}/{step[2]}", {"propagationPolicy": "Background"})
+            how = {"propagationPolicy": "Background"} | ({"gracePeriodSeconds": 0} if step[1] == "Pod" else {})
+            status, body, _ = self.call("DELETE", f"{PATHS[step[1]]}/{step[2]}", how)
+        elif step[0] == "all":
+            [self.step(one) for one in step[1]]
+            return
         elif step[0] == "pods":
             self.rules[step[1]] = step[2]
             return
@@ -231,6 +308,9 @@ class Side:
         """Says once of each pod what becomes of it; true when that changed anything."""
         busy = False
         for pod in self.list(KINDS["Pod"]):
+            if pod["spec"].get("nodeName"):
+                busy |= self.addressed(pod)
+                continue
             index = pod["metadata"].get("annotations", {}).get("batch.kubernetes.io/job-completion-index", "")
             tag = pod["spec"]["containers"][0]["image"]
             state = self.rules.get(int(index)) if index else None
@@ -258,6 +338,22 @@ class Side:
             busy = True
         return busy
 
+    def addressed(self, pod):
+        """Gives a pod that is on a node the addresses of its name, and says whether it is ready."""
+        name = pod["metadata"]["name"]
+        number = zlib.crc32(name.encode()) % 60000
+        ips = [{"ip": f"10.9.{number // 250}.{number % 250 + 1}"}, {"ip": f"fd00::{number + 1:x}"}]
+        ready = "False" if self.rules.get(name) == "pending" else "True"
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        status = pod["status"]
+        said = [c["status"] for c in status.get("conditions", []) if c["type"] == "Ready"]
+        if status.get("podIPs") == ips and said == [ready] or pod["metadata"].get("deletionTimestamp"):
+            return False
+        new = {"phase": "Running", "podIP": ips[0]["ip"], "podIPs": ips,
+               "conditions": [{"type": "Ready", "status": ready, "lastTransitionTime": now}]}
+        self.call("PATCH", f"{KINDS['Pod']}/{name}/status", {"status": new}, "application/merge-patch+json")
+        return True
+
     def settle(self):
         """Waits until nothing has changed for a while, and returns what there is."""
         last, since, deadline = None, time.monotonic(), time.monotonic() + PATIENCE
@@ -274,6 +370,10 @@ class Side:
     def found(self):
         """All that was made and reported, by kind and name, without chance."""
         objects = {kind: self.list(path) for kind, path in KINDS.items()}
+        # Where the API itself is, is no matter; and druse runs pods that are on nodes.
+        for kind in ("Endpoints", "EndpointSlice"):
+            objects[kind] = [o for o in objects[kind] if o["metadata"]["name"] != "kubernetes"]
+        objects["Pod"] = [o for o in objects["Pod"] if not o["spec"].get("nodeName")]
         names = self.names
         for o in objects["ReplicaSet"]:
             tag = o["metadata"].get("labels", {}).get("pod-template-hash")
@@ -288,6 +388,8 @@ class Side:
         for o in objects["Pod"]:
             if o["metadata"].get("generateName") and not o["metadata"].get("labels", {}).get("statefulset.kubernetes.io/pod-name"):
                 names[o["metadata"]["name"]] = o["metadata"]["generateName"] + "*"
+        for o in objects["EndpointSlice"]:
+            names[o["metadata"]["name"]] = o["metadata"].get("generateName", "") + "*"
         texts = []
         for kind, items in objects.items():
             texts += [masked({"kind": kind, **stripped(o)}, names) for o in items]
@@ -304,6 +406,8 @@ DROPPED = {"uid", "resourceVersion", "creationTimestamp", "managedFields", "self
 def stripped(o):
     o = copy.deepcopy(o)
     o.pop("apiVersion", None)
+    if "endpoint" in json.dumps(o["metadata"].get("labels", {})) or "subsets" in o:
+        plain(o)
     if "template" in o.get("spec", {}):
         o["spec"].pop("template")
     labels = o["metadata"].get("labels") or {}
@@ -326,6 +430,26 @@ def stripped(o):
         if volume["name"].startswith("kube-api-access-"):
             volume["name"] = "kube-api-access"
     return o
+
+
+def plain(o):
+    """Endpoints and their slices in one order, with their nodes, without how often and for which change they were written."""
+    def lists(v):
+        if isinstance(v, dict):
+            return {("node" if k == "nodeName" else k): lists(x) for k, x in v.items()}
+        return [lists(x) for x in v] if isinstance(v, list) else v
+    o["metadata"].pop("generation", None)
+    o["metadata"].get("annotations", {}).pop("endpoints.kubernetes.io/last-change-trigger-time", None)
+    o["metadata"] = {k: v for k, v in o["metadata"].items() if v != {}}
+    for field, key in (("subsets", lambda s: json.dumps(s.get("ports"))), ("endpoints", lambda e: e["addresses"])):
+        if isinstance(o.get(field), list):
+            o[field] = sorted(lists(o[field]), key=key)
+            if len(o[field]) >= 10:
+                o[field] = len(o[field])
+    for subset in o.get("subsets", []):
+        for field in ("addresses", "notReadyAddresses"):
+            if len(subset.get(field, [])) >= 10:
+                subset[field] = len(subset[field])
 
 
 def masked(o, names):
@@ -374,7 +498,9 @@ def tell(ours, theirs):
 
 def title(step):
     if isinstance(step, dict):
-        return f"make {step['kind']}"
+        return f"make {step['kind']} {step['metadata']['name']}"
+    if step[0] == "all":
+        return f"make {len(step[1])} objects"
     return " ".join(s if isinstance(s, str) else json.dumps(s) for s in step)
 
 

@@ -124,6 +124,9 @@ pub(crate) mod kinds {
     pub fn volumes() -> Arc<Resource> {
         core("PersistentVolume", "persistentvolumes", false)
     }
+    pub fn endpoints() -> Arc<Resource> {
+        core("Endpoints", "endpoints", true)
+    }
     pub fn slices() -> Arc<Resource> {
         Arc::new(Resource::new("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", true))
     }

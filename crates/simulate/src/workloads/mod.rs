@@ -15,7 +15,7 @@ mod replicaset;
 pub(crate) mod report;
 mod revisions;
 mod statefulset;
-mod written;
+pub(crate) mod written;
 
 use std::sync::Arc;
 

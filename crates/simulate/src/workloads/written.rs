@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use druse_object::{Str, Value};
-use druse_runtime::{Api, Cache, Key, Next};
+use druse_runtime::{Api, Cache, Change, Key, Next};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -18,7 +18,14 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The marks of one controller's writes, for each object it works on.
 #[derive(Default)]
-pub struct Written(Mutex<HashMap<Key, Vec<Mark>>>);
+pub struct Written(Mutex<HashMap<Key, Marks>>);
+
+#[derive(Default)]
+struct Marks {
+    marks: Vec<Mark>,
+    /// A reconcile was put off until the caches show what was written.
+    waiting: bool,
+}
 
 struct Mark {
     cache: Arc<Cache>,
@@ -76,13 +83,19 @@ impl Written {
             made,
             at: Instant::now(),
         };
-        self.0.lock().entry(owner.clone()).or_default().push(mark);
+        self.0.lock().entry(owner.clone()).or_default().marks.push(mark);
     }
 
     /// `None` when the caches show all that was written for `owner`; otherwise what its reconcile ends with, which comes
     /// back with the object that is missing.
     pub async fn awaited(&self, owner: &Key, api: &Api) -> Option<Next> {
-        let mut marks = self.0.lock().remove(owner)?;
+        let mut marks = {
+            let mut all = self.0.lock();
+            let kept = all.get_mut(owner)?;
+            // Now, so that a change that comes in between is not missed.
+            kept.waiting = true;
+            std::mem::take(&mut kept.marks)
+        };
         marks.retain(|m| m.seen() != Seen::Yes);
         let mut left = Vec::new();
         for mark in marks {
@@ -91,10 +104,14 @@ impl Written {
                 left.push(mark);
             }
         }
+        let mut all = self.0.lock();
         if left.is_empty() {
+            all.remove(owner);
             return None;
         }
-        self.0.lock().entry(owner.clone()).or_default().extend(left);
+        let kept = all.entry(owner.clone()).or_default();
+        kept.marks.extend(left);
+        kept.waiting = true;
         Some(Next::After(PATIENCE))
     }
 
@@ -109,6 +126,23 @@ impl Written {
             Some(next) => Err(next),
             None => Ok(owner),
         }
+    }
+
+    /// Whether a reconcile of `owner` was put off until the caches show what was written.
+    pub fn is_waiting(&self, owner: &Key) -> bool {
+        self.0.lock().get(owner).is_some_and(|m| m.waiting)
+    }
+
+    /// Whether a change of a child is more than what was written for `owner`, or what its reconcile waits for.
+    pub fn is_news(&self, owner: &Key, change: &Change) -> bool {
+        let all = self.0.lock();
+        let Some(marks) = all.get(owner).filter(|m| !m.waiting) else { return true };
+        let own = |m: &Mark| match (&change.new, &change.old) {
+            (Some(now), _) => uid(now) == Some(&m.uid) && version(now) <= m.version,
+            (None, Some(before)) => uid(before) == Some(&m.uid) && version(before) < m.version,
+            (None, None) => false,
+        };
+        !marks.marks.iter().any(own)
     }
 
     async fn still_there(&self, mark: &Mark, api: &Api) -> bool {
