@@ -13,7 +13,7 @@ use druse_kustomize::tree::MemoryTree;
 use druse_object::{Object, Value, yaml};
 use druse_plan::TreeInput;
 use druse_plan::sources::Sources;
-use druse_runtime::{Api, Caches, Clock, Manager, Patch, Resource};
+use druse_runtime::{Api, Caches, Manager, Patch, Resource};
 use druse_source::{Fetcher, FetcherOptions};
 
 /// The URL under which the tree is known.
@@ -45,6 +45,13 @@ fn sources(tree: MemoryTree, revision: &str) -> Arc<Sources> {
 impl Cluster {
     /// Without nodes and pods; with them when `simulate`.
     pub async fn start(tree: MemoryTree, revision: &str, simulate: bool) -> Self {
+        let nodes = druse_simulate::nodes::Node::numbered(1);
+        let options = druse_simulate::Options { nodes, ..druse_simulate::Options::default() };
+        Self::simulating(tree, revision, simulate.then_some(options)).await
+    }
+
+    /// With what is to be simulated.
+    pub async fn simulating(tree: MemoryTree, revision: &str, simulate: Option<druse_simulate::Options>) -> Self {
         let server = Arc::new(ApiServer::builder().build().await.unwrap());
         let api = Api::new(kube::Client::new(server.service(), "default"));
         let caches = Caches::new(api.clone());
@@ -56,10 +63,7 @@ impl Cluster {
         let crds =
             Resource::new("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", false);
         caches.retry_missing_on(&manager, &crds);
-        if simulate {
-            let nodes = druse_simulate::nodes::Node::numbered(1);
-            let hold = druse_simulate::Hold::default();
-            let options = druse_simulate::Options { nodes, stages: Vec::new(), hold, clock: Clock::default() };
+        if let Some(options) = simulate {
             druse_simulate::start(&manager, &caches, options).await.unwrap();
         }
         let controllers = druse_controllers::start(
