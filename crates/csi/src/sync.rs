@@ -30,30 +30,10 @@ const AGAIN: Duration = Duration::from_secs(300);
 /// How soon, where something it needs is not there.
 const SOON: Duration = Duration::from_secs(5);
 
-/// Who makes the Secrets, and of what.
-pub struct Secrets {
-    api: Api,
-    simulated: bool,
-}
-
-impl Secrets {
-    /// What the volumes hold, with the node's own rights.
-    #[must_use]
-    pub fn of(node: &Node) -> Self {
-        Self { api: node.api().clone(), simulated: false }
-    }
-
-    /// Keys as they should be, with values that say they are simulated: for a store that no value may get into. With the
-    /// rights that `api` has.
-    #[must_use]
-    pub fn simulated(api: Api) -> Self {
-        Self { api, simulated: true }
-    }
-}
-
 struct Sync {
     node: Node,
-    made: Secrets,
+    /// With the rights to make Secrets.
+    api: Api,
     secrets: Resource,
     /// Watches end with the last who holds them.
     _caches: Caches,
@@ -63,11 +43,11 @@ struct Sync {
 pub fn start(manager: &Manager, caches: &Caches, node: &Node) {
     // Of this node alone: what others mount is theirs, and would only take memory.
     let own = format!("{NODE_LABEL}={}", node.settings().node);
-    start_with(manager, caches, node, &own, Secrets::of(node));
+    start_as(manager, caches, node, &own, node.api());
 }
 
-/// As [`start`], for the volumes whose status objects a label selector selects.
-pub fn start_with(manager: &Manager, caches: &Caches, node: &Node, selected: &str, made: Secrets) {
+/// As [`start`], for the volumes whose status objects a label selector selects, and with the rights that `api` has.
+pub fn start_as(manager: &Manager, caches: &Caches, node: &Node, selected: &str, api: &Api) {
     let queue = manager.queue();
     manager.watch_mapped(&queue, &caches.labelled(&statuses(), selected), |change| {
         change.new.as_ref().map(|_| change.key.clone()).into_iter().collect()
@@ -76,7 +56,7 @@ pub fn start_with(manager: &Manager, caches: &Caches, node: &Node, selected: &st
     manager.run(
         "secret-sync",
         &queue,
-        Arc::new(Sync { node: node.clone(), made, secrets, _caches: caches.clone() }),
+        Arc::new(Sync { node: node.clone(), api: api.clone(), secrets, _caches: caches.clone() }),
         4,
     );
 }
@@ -143,7 +123,7 @@ impl Sync {
 
     /// Makes or updates one Secret; whether anything had to be done.
     async fn one(&self, namespace: &str, wanted: &Value, target: &Path, owners: &[Value]) -> Result<bool, String> {
-        let api = &self.made.api;
+        let api = &self.api;
         let text = |field: &str| wanted[field].as_str().unwrap_or_default().trim();
         let (name, kind) = (text("secretName"), text("type"));
         if name.is_empty() {
@@ -152,7 +132,7 @@ impl Sync {
         if kind.is_empty() {
             return Err("type is not set; Opaque is the usual one".into());
         }
-        let data = read(wanted, kind, target, self.made.simulated)?;
+        let data = read(wanted, kind, target)?;
         // Somebody else may change the Secret meanwhile, another node's driver above all. Its data is never asked for: what
         // it should be is written, and the API keeps an object's version where nothing changes.
         for _ in 0..5 {
@@ -213,22 +193,8 @@ fn owners(pod: &Value, status: &Value) -> Vec<Value> {
     vec![Value::Map(owner)]
 }
 
-/// What stands for a value of a Secret: as the API takes it for its type.
-fn stand_in(kind: &str) -> &'static [u8] {
-    match kind {
-        "kubernetes.io/dockerconfigjson" => br#"{"auths":{}}"#,
-        "kubernetes.io/dockercfg" => b"{}",
-        _ => b"simulated: the value is in the pod's own mount, and nowhere else",
-    }
-}
-
 /// The Secret's data: of each file that is asked for, its content; of TLS Secrets, the part that belongs under the key.
-fn read(
-    wanted: &Value,
-    kind: &str,
-    target: &Path,
-    simulated: bool,
-) -> Result<BTreeMap<String, Zeroizing<String>>, String> {
+fn read(wanted: &Value, kind: &str, target: &Path) -> Result<BTreeMap<String, Zeroizing<String>>, String> {
     let entries = wanted["data"].items();
     if entries.is_empty() {
         return Err("data is empty".into());
@@ -247,11 +213,7 @@ fn read(
             }
             _ => e.to_string(),
         })?;
-        let content = match kind {
-            _ if simulated => Zeroizing::new(stand_in(kind).to_vec()),
-            "kubernetes.io/tls" => tls_part(&content, file, key)?,
-            _ => content,
-        };
+        let content = if kind == "kubernetes.io/tls" { tls_part(&content, file, key)? } else { content };
         data.insert(key.to_owned(), Zeroizing::new(BASE64_STANDARD.encode(&*content)));
     }
     Ok(data)

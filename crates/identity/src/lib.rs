@@ -14,6 +14,7 @@ pub mod jwt;
 pub mod key;
 pub mod publish;
 pub mod rotate;
+pub mod seal;
 pub mod verify;
 pub mod webhook;
 

@@ -13,7 +13,6 @@ mod auth;
 mod cloud;
 mod request;
 mod s3;
-mod seal;
 mod secretsmanager;
 mod serve;
 mod ssm;
@@ -23,7 +22,6 @@ mod sts;
 pub use answer::Response;
 pub use cloud::{Cloud, Config, Generated};
 pub use request::Request;
-pub use seal::Sealer;
 pub use serve::serve;
 
 /// Why the local cloud cannot start or keep its state.
@@ -43,6 +41,16 @@ pub enum CloudError {
     /// The values cannot be used.
     #[error("{0}")]
     Values(String),
+}
+
+impl From<druse_identity::seal::SealError> for CloudError {
+    fn from(e: druse_identity::seal::SealError) -> Self {
+        use druse_identity::seal::SealError;
+        match e {
+            SealError::File { path, cause } => Self::File { path, cause },
+            SealError::Random | SealError::Foreign => Self::Values(e.to_string()),
+        }
+    }
 }
 
 impl CloudError {

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use druse_identity::file::write_private;
+use druse_identity::seal::Sealer;
 use druse_object::{Map, Value, json};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use crate::{CloudError, Sealer};
+use crate::CloudError;
 
 /// One version of a parameter or secret.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,11 +106,14 @@ impl Store {
     }
 
     pub(crate) fn seal(&self, kind: &str, name: &str, number: i64, value: &[u8]) -> Result<String, CloudError> {
-        self.sealer.seal(value, &format!("{kind} {name}:{number}"))
+        Ok(STANDARD.encode(self.sealer.seal(value, format!("{kind} {name}:{number}").as_bytes())?))
     }
 
     pub(crate) fn open_version(&self, kind: &str, name: &str, v: &Version) -> Result<Zeroizing<Vec<u8>>, CloudError> {
-        self.sealer.open_sealed(&v.sealed, &format!("{kind} {name}:{}", v.number))
+        let name = format!("{kind} {name}:{}", v.number);
+        let sealed = STANDARD.decode(&v.sealed).ok();
+        let opened = sealed.and_then(|s| self.sealer.open_sealed(&s, name.as_bytes()).ok());
+        opened.ok_or(CloudError::Seal(name))
     }
 
     /// Whether a secret has a value: one that is declared is there before it has.

@@ -1,7 +1,9 @@
 //! The durable side: one redb file.
 //!
-//! `objects`: `resource \0 namespace \0 name` → resource version (8 bytes, big-endian), CRC-32 of the text (4), length
-//! of the head (2), the text. `numbers`: `revision`, and `deleted:RESOURCE`, the resource version of a type's last
+//! `objects`: `resource \0 namespace \0 name` → resource version (8 bytes, big-endian), CRC-32 of what follows the head's
+//! length (4), length of the head (2), the text. The text of a Secret is sealed (AES-256-GCM, for this key and this resource
+//! version, with the key in `store.key` beside the file), which the highest bit of the head's length says: a copy of the
+//! store alone, or of its log, shows no value. `numbers`: `revision`, and `deleted:RESOURCE`, the resource version of a type's last
 //! deletion. redb's commit is atomic and fsynced; it locks the file, which keeps a second process out. Opening it takes
 //! over what the log ([`super::log`]) holds beyond it.
 
@@ -12,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use druse_identity::seal::{SealError, Sealer};
 use druse_object::Str;
 use parking_lot::Mutex;
 use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition};
@@ -24,14 +27,20 @@ use super::{StoreError, Stored};
 
 const OBJECTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("objects");
 const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
-const FORMAT: u64 = 1;
+/// Before the second, Secrets were not sealed.
+const FORMAT: u64 = 2;
 const FIXED: usize = 14;
+/// The stored type that is sealed.
+const SEALED: &str = "secrets";
+/// In the length of the head: the text is sealed.
+const SEAL: u16 = 0x8000;
 
 /// An open file. After a write that failed (a full disk, most often) redb takes no other one: it is opened anew then,
 /// before the next write.
 #[derive(Debug)]
 pub(super) struct Disk {
     path: PathBuf,
+    sealer: Sealer,
     db: Mutex<Option<Database>>,
 }
 
@@ -106,8 +115,13 @@ impl Disk {
         prepare(dir)?;
         let path: PathBuf = dir.join("store.redb");
         let db = open_file(&path)?;
+        let key_file = dir.join("store.key");
+        let sealer = Sealer::open(&key_file).map_err(|e| match e {
+            SealError::File { cause, .. } => StoreError::Directory { path: key_file, cause },
+            other => failed(other),
+        })?;
         let tx = db.begin_write().map_err(failed)?;
-        {
+        let format = {
             tx.open_table(OBJECTS).map_err(corrupt)?;
             let mut numbers = tx.open_table(NUMBERS).map_err(corrupt)?;
             let format = numbers.get("format").map_err(corrupt)?.map(|v| v.value());
@@ -115,7 +129,7 @@ impl Disk {
                 None => {
                     numbers.insert("format", FORMAT).map_err(failed)?;
                 }
-                Some(FORMAT) => {}
+                Some(1 | FORMAT) => {}
                 Some(other) => {
                     return Err(StoreError::Corrupt(format!(
                         "{}: format {other} is not the one this program reads ({FORMAT})",
@@ -123,14 +137,19 @@ impl Disk {
                     )));
                 }
             }
-        }
+            format
+        };
         tx.commit().map_err(failed)?;
         replay(&db, dir)?;
-        let loaded = Self::load(&db)?;
-        Ok((Self { path, db: Mutex::new(Some(db)) }, loaded))
+        if format == Some(1) {
+            seal_all(&db, &sealer)?;
+            log::remove(dir)?;
+        }
+        let loaded = Self::load(&db, &sealer)?;
+        Ok((Self { path, sealer, db: Mutex::new(Some(db)) }, loaded))
     }
 
-    fn load(db: &Database) -> Result<Loaded, StoreError> {
+    fn load(db: &Database, sealer: &Sealer) -> Result<Loaded, StoreError> {
         let tx = db.begin_read().map_err(corrupt)?;
         let numbers = tx.open_table(NUMBERS).map_err(corrupt)?;
         let number = |name: &str| numbers.get(name).map_err(corrupt).map(|v| v.map_or(0, |v| v.value()));
@@ -145,7 +164,7 @@ impl Disk {
         let mut kinds: BTreeMap<Str, BTreeMap<(Str, Str), Arc<Stored>>> = BTreeMap::new();
         for row in tx.open_table(OBJECTS).map_err(corrupt)?.iter().map_err(corrupt)? {
             let (k, v) = row.map_err(corrupt)?;
-            let (resource, object) = read(k.value(), v.value())?;
+            let (resource, object) = read(k.value(), v.value(), sealer)?;
             let newest = last.entry(resource.clone()).or_default();
             *newest = object.rv.max(*newest);
             if object.rv > loaded.revision {
@@ -188,7 +207,8 @@ impl Disk {
                     if a.change.kind == ChangeKind::Deleted {
                         objects.remove(key.as_slice()).map_err(failed)?;
                     } else {
-                        objects.insert(key.as_slice(), record(o).as_slice()).map_err(failed)?;
+                        let record = self.record(&key, o)?;
+                        objects.insert(key.as_slice(), record.as_slice()).map_err(failed)?;
                     }
                 }
                 for a in accepted.iter().filter(|a| a.change.kind == ChangeKind::Deleted) {
@@ -246,7 +266,7 @@ impl Disk {
                 let mut table = tx.open_table(OBJECTS).map_err(failed)?;
                 for (resource, o) in objects {
                     let key = key(resource, &o.namespace, &o.name);
-                    table.insert(key.as_slice(), record(o).as_slice()).map_err(failed)?;
+                    table.insert(key.as_slice(), self.record(&key, o)?.as_slice()).map_err(failed)?;
                 }
                 let mut numbers = tx.open_table(NUMBERS).map_err(failed)?;
                 for (name, n) in [("format", FORMAT), ("revision", revision), ("restored", revision)] {
@@ -258,6 +278,37 @@ impl Disk {
         // Its changes are of another history now.
         log::remove(self.dir())
     }
+
+    /// An object as it is written under a key.
+    pub fn record(&self, key: &[u8], o: &Stored) -> Result<Vec<u8>, StoreError> {
+        record(key, o, &self.sealer)
+    }
+}
+
+/// What a text is sealed for: it opens nowhere else.
+fn place(key: &[u8], rv: u64) -> Vec<u8> {
+    [key, &rv.to_be_bytes()].concat()
+}
+
+/// Seals the Secrets of a file that was written before that was done.
+fn seal_all(db: &Database, sealer: &Sealer) -> Result<(), StoreError> {
+    let tx = db.begin_write().map_err(failed)?;
+    {
+        let mut objects = tx.open_table(OBJECTS).map_err(failed)?;
+        let from = [SEALED.as_bytes(), &[0]].concat();
+        let to = [SEALED.as_bytes(), &[1]].concat();
+        let mut sealed = Vec::new();
+        for row in objects.range(from.as_slice()..to.as_slice()).map_err(corrupt)? {
+            let (k, v) = row.map_err(corrupt)?;
+            let (_, object) = read(k.value(), v.value(), sealer)?;
+            sealed.push((k.value().to_vec(), record(k.value(), &object, sealer)?));
+        }
+        for (key, record) in sealed {
+            objects.insert(key.as_slice(), record.as_slice()).map_err(failed)?;
+        }
+        tx.open_table(NUMBERS).map_err(failed)?.insert("format", FORMAT).map_err(failed)?;
+    }
+    tx.commit().map_err(failed)
 }
 
 /// Brings the file up to what the log holds beyond it.
@@ -297,17 +348,22 @@ pub(super) fn key(resource: &str, namespace: &str, name: &str) -> Vec<u8> {
     [resource.as_bytes(), namespace.as_bytes(), name.as_bytes()].join(&0)
 }
 
-/// An object as it is written.
-pub(super) fn record(o: &Stored) -> Vec<u8> {
-    let mut record = Vec::with_capacity(o.json.len() + FIXED);
+fn record(key: &[u8], o: &Stored, sealer: &Sealer) -> Result<Vec<u8>, StoreError> {
+    let sealed = match key.split(|b| *b == 0).next() == Some(SEALED.as_bytes()) {
+        true => Some(sealer.seal(&o.json, &place(key, o.rv)).map_err(failed)?),
+        false => None,
+    };
+    let text = sealed.as_deref().unwrap_or(&o.json);
+    let head = if sealed.is_some() { o.head | SEAL } else { o.head };
+    let mut record = Vec::with_capacity(text.len() + FIXED);
     record.extend_from_slice(&o.rv.to_be_bytes());
-    record.extend_from_slice(&checksum(&o.json).to_be_bytes());
-    record.extend_from_slice(&o.head.to_be_bytes());
-    record.extend_from_slice(&o.json);
-    record
+    record.extend_from_slice(&checksum(text).to_be_bytes());
+    record.extend_from_slice(&head.to_be_bytes());
+    record.extend_from_slice(text);
+    Ok(record)
 }
 
-fn read(key: &[u8], record: &[u8]) -> Result<(Str, Stored), StoreError> {
+fn read(key: &[u8], record: &[u8], sealer: &Sealer) -> Result<(Str, Stored), StoreError> {
     let shown = String::from_utf8_lossy(key).replace('\0', "/");
     let damaged = |what: &str| StoreError::Corrupt(format!("object {shown}: {what}"));
     let mut parts = key.split(|b| *b == 0).map(std::str::from_utf8);
@@ -322,12 +378,93 @@ fn read(key: &[u8], record: &[u8]) -> Result<(Str, Stored), StoreError> {
     if checksum(text) != u32::from_be_bytes(*crc) {
         return Err(damaged("checksum mismatch"));
     }
-    let stored = Stored::new(
-        namespace.into(),
-        name.into(),
-        u64::from_be_bytes(*rv),
-        u16::from_be_bytes(*head),
-        Bytes::copy_from_slice(text),
-    );
-    Ok((resource.into(), stored))
+    let (rv, head) = (u64::from_be_bytes(*rv), u16::from_be_bytes(*head));
+    let text = match head & SEAL != 0 {
+        true => {
+            let opened = sealer.open_sealed(text, &place(key, rv));
+            let text = opened.map_err(|_| damaged("it is not sealed with the key in store.key, which was replaced"))?;
+            Bytes::copy_from_slice(&text)
+        }
+        false => Bytes::copy_from_slice(text),
+    };
+    Ok((resource.into(), Stored::new(namespace.into(), name.into(), rv, head & !SEAL, text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::journal::Journal;
+    use crate::store::watch::Change;
+    use crate::store::{Encoded, Key};
+
+    fn secret(rv: u64) -> Accepted {
+        let text = br#"{"apiVersion":"v1","kind":"Secret","stringData":{"password":"planted"}}"#;
+        let encoded = Encoded::of(&druse_object::json::parse(text).unwrap());
+        let object = Stored::new("n".into(), "s".into(), rv, encoded.head(), encoded.at(rv));
+        let change = Change { kind: ChangeKind::Added, object: Arc::new(object), previous: None };
+        Accepted { key: Key::new(SEALED, "n", "s"), change: Arc::new(change) }
+    }
+
+    /// The text of the one object that a directory holds.
+    fn held(dir: &Path) -> Result<String, StoreError> {
+        let (_, loaded) = Disk::open(dir)?;
+        let object = loaded.kinds[0].1.values().next().unwrap().clone();
+        Ok(String::from_utf8(object.json.to_vec()).unwrap())
+    }
+
+    fn shows(dir: &Path) -> bool {
+        fs::read_dir(dir).unwrap().any(|file| {
+            let bytes = fs::read(file.unwrap().path()).unwrap();
+            bytes.windows(7).any(|w| w == b"planted")
+        })
+    }
+
+    #[test]
+    fn secrets_are_sealed_in_the_log_and_in_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (disk, _) = Disk::open(dir.path()).unwrap();
+        let mut journal = Journal::new(disk, 0).unwrap();
+        journal.commit(&[secret(1)], 1, 0).unwrap();
+        assert!(!shows(dir.path()), "in the log");
+        journal.close(1);
+        assert!(!shows(dir.path()), "in the file");
+        assert!(held(dir.path()).unwrap().contains("planted"));
+        fs::remove_file(dir.path().join("store.key")).unwrap();
+        let e = held(dir.path()).unwrap_err().to_string();
+        assert!(e.contains("object secrets/n/s") && e.contains("store.key"), "{e}");
+    }
+
+    #[test]
+    fn secrets_of_a_store_from_before_are_sealed_when_it_is_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let secret = secret(1);
+        let object = &secret.change.object;
+        {
+            let (disk, _) = Disk::open(dir.path()).unwrap();
+            let key = key(SEALED, "n", "s");
+            let plain = record(b"others", object, &disk.sealer).unwrap();
+            disk.with(0, |db| {
+                let tx = db.begin_write().map_err(failed)?;
+                tx.open_table(OBJECTS).map_err(failed)?.insert(key.as_slice(), plain.as_slice()).map_err(failed)?;
+                let mut numbers = tx.open_table(NUMBERS).map_err(failed)?;
+                for (name, n) in [("format", 1), ("revision", 1)] {
+                    numbers.insert(name, n).map_err(failed)?;
+                }
+                drop(numbers);
+                tx.commit().map_err(failed)
+            })
+            .unwrap();
+        }
+        assert!(shows(dir.path()));
+        assert_eq!(held(dir.path()).unwrap().as_bytes(), &object.json[..]);
+        let (disk, _) = Disk::open(dir.path()).unwrap();
+        disk.with(1, |db| {
+            let tx = db.begin_read().map_err(failed)?;
+            let objects = tx.open_table(OBJECTS).map_err(failed)?;
+            let row = objects.get(key(SEALED, "n", "s").as_slice()).map_err(failed)?.unwrap();
+            assert!(!row.value().windows(7).any(|w| w == b"planted"));
+            Ok(())
+        })
+        .unwrap();
+    }
 }

@@ -142,7 +142,7 @@ impl Journal {
         if self.log.is_none() || size as u64 > log::SIZE / 2 {
             return self.straight(accepted, revision);
         }
-        let record = log::record(before, revision, &encode(accepted));
+        let record = log::record(before, revision, &encode(accepted, &self.disk)?);
         if self.log.as_ref().is_some_and(|l| !l.has_room(record.len())) {
             self.settle()?;
             let list = Arc::new(std::mem::take(&mut self.pending));
@@ -185,12 +185,15 @@ impl Journal {
 
 /// A batch as a record holds it: for each change whether it deletes (1 byte), the lengths of its key and its content
 /// (4 each, big-endian), both; for a deletion the content is its resource version alone.
-fn encode(accepted: &[Accepted]) -> Vec<u8> {
+fn encode(accepted: &[Accepted], disk: &Disk) -> Result<Vec<u8>, StoreError> {
     let mut out = Vec::new();
     for a in accepted {
         let deletes = a.change.kind == ChangeKind::Deleted;
         let key = disk::key(&a.key.resource, &a.key.namespace, &a.key.name);
-        let content = if deletes { a.change.object.rv.to_be_bytes().to_vec() } else { disk::record(&a.change.object) };
+        let content = match deletes {
+            true => a.change.object.rv.to_be_bytes().to_vec(),
+            false => disk.record(&key, &a.change.object)?,
+        };
         out.push(u8::from(deletes));
         for part in [&key, &content] {
             out.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
@@ -198,7 +201,7 @@ fn encode(accepted: &[Accepted]) -> Vec<u8> {
         out.extend_from_slice(&key);
         out.extend_from_slice(&content);
     }
-    out
+    Ok(out)
 }
 
 /// One change of a record.

@@ -11,7 +11,6 @@ use druse_csi::kubelet::{DRIVER, drivers, publish_request, volume_id, volumes};
 use druse_csi::mount::Mounts;
 use druse_csi::node::{Node, Published, Settings};
 use druse_csi::providers::Providers;
-use druse_csi::sync::Secrets;
 use druse_csi::wire::csi::{NodePublishVolumeRequest, NodeUnpublishVolumeRequest};
 use druse_object::Value;
 use druse_runtime::{Api, Cache, Caches, Key, Manager, Next, Patch, Reconciler, Recorder, Resource};
@@ -87,10 +86,9 @@ impl Kubelet {
         }
         // Of all nodes: the volumes of all of them are on this machine.
         let node = kubelet.node("");
-        let secrets = Secrets::simulated(
-            asked.driver.as_deref().map_or_else(|| kubelet.api.clone(), |user| kubelet.api.acting_as(user)),
-        );
-        druse_csi::sync::start_with(manager, caches, &node, "", secrets);
+        let api = caches.api();
+        let driver = asked.driver.as_deref().map(|user| api.acting_as(user));
+        druse_csi::sync::start_as(manager, caches, &node, "", driver.as_ref().unwrap_or(api));
         kubelet
     }
 

@@ -5,8 +5,7 @@
 //! way: the pod's token, STS, the Parameter Store, the files. Values are made up unless the cloud's folder holds others;
 //! where the tree does not say what a role may do, files are made up too, and that is said. A pod whose way is broken
 //! stays in ContainerCreating, with the reason as an event and in the report. Secrets that classes ask for with
-//! `secretObjects` are made with the rights of the tree's driver; what they hold is simulated, for the API's store is on
-//! the disk.
+//! `secretObjects` are made with the rights of the tree's driver.
 
 mod aws;
 mod kubelet;
