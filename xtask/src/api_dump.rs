@@ -14,16 +14,22 @@ use std::path::Path;
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Where the walks begin: what messages show.
-const ROOTS: [&str; 14] = [
+const ROOTS: [&str; 20] = [
+    "AllocationResult",
     "CSINodeDriver",
     "DaemonSetUpdateStrategy",
     "DeploymentStrategy",
+    "DeviceAttribute",
     "EphemeralContainer",
+    "FlowSchemaSpec",
+    "NodeSelectorTerm",
     "PersistentVolumeClaimSpec",
     "PersistentVolumeSource",
     "PodFailurePolicy",
     "PodSpec",
     "PodTemplateSpec",
+    "PriorityLevelConfigurationSpec",
+    "ResourceClaimSpec",
     "RollingUpdateStatefulSetStrategy",
     "StatefulSetUpdateStrategy",
     "SuccessPolicy",
@@ -96,7 +102,7 @@ impl Types {
             "int32" | "int64" => "i".into(),
             "resource.Quantity" => "q".into(),
             "intstr.IntOrString" => "o".into(),
-            g if g.starts_with("metav1.") => "j".into(),
+            g if g.starts_with("metav1.") || g == "runtime.RawExtension" => "j".into(),
             g if self.structs.contains_key(g) => {
                 met.push(g.to_owned());
                 g.to_owned()

@@ -32,6 +32,8 @@ pub async fn run(shared: &Arc<Shared>) {
         }
     }
     crate::controllers::settle_roles(shared).await;
+    crate::controllers::flow::maintain(shared).await;
+    service_range(shared).await;
     authentication(shared).await;
     token_tracking(shared).await;
 }
@@ -151,7 +153,7 @@ async fn make(shared: &Arc<Shared>, mut object: Value) {
         }
         schema.default(&mut object);
     }
-    if let Err(e) = insert(&call, object, None, false).await
+    if let Err(e) = insert(&call, object, Some("kube-apiserver"), false).await
         && e.reason != "AlreadyExists"
     {
         tracing::error!(%gvk, name, error = %e, "a bootstrap object cannot be made");
@@ -191,6 +193,28 @@ async fn token_tracking(shared: &Arc<Shared>) {
     let today = now.split('T').next().unwrap_or_default();
     let since = object([("since", today.into())]);
     make(shared, config_map("kube-apiserver-legacy-service-account-token-tracking", since)).await;
+}
+
+/// The range of the addresses of Services is ready.
+async fn service_range(shared: &Arc<Shared>) {
+    const NAME: &str = "kubernetes";
+    let table = shared.registry.table();
+    let Some(resource) = table.for_kind("networking.k8s.io", "ServiceCIDR") else { return };
+    let range = shared.object(&resource.stored_as, "", NAME).unwrap_or_default();
+    if !range["status"]["conditions"].items().is_empty() {
+        return;
+    }
+    let mut condition = Map::new();
+    condition.insert("type", "Ready");
+    condition.insert("status", "True");
+    condition.insert("lastTransitionTime", crate::server::now());
+    condition.insert("reason", "");
+    condition.insert("message", "Kubernetes default Service CIDR is ready");
+    let call = Call::internal(shared, "kube-apiserver", resource, "", NAME);
+    let manager = "kubernetes-service-cidr-controller";
+    if let Err(e) = crate::controllers::flow::apply_condition(&call, NAME, condition, manager).await {
+        tracing::error!(error = %e, "the range of Services is not said to be ready");
+    }
 }
 
 fn config_map(name: &str, data: Value) -> Value {

@@ -1,12 +1,13 @@
 //! One stored object served in several versions.
 //!
 //! Custom resources convert by renaming (`None` strategy) or by their CRD's webhook. Two built-in types have a second
-//! form: events (`events.k8s.io` names core's fields differently) and autoscalers (`v1` shows only the CPU target).
+//! form: events (`events.k8s.io` names core's fields differently) and autoscalers ([`autoscalers`]).
 
 use std::time::Duration;
 
-use druse_object::{Map, Value, json};
+use druse_object::{Map, Value};
 
+use crate::autoscalers;
 use crate::callout::{self, Failure, Target};
 use crate::registry::{Conversion, Resource};
 use crate::server::Shared;
@@ -34,7 +35,7 @@ pub fn to_version(shared: &Shared, mut v: Value, resource: &Resource, version: &
             rename(m, &EVENT, false);
         }
         if resource.group == "autoscaling" && version == "v1" {
-            hpa_to_v1(m);
+            autoscalers::first(m);
         }
         m.insert("apiVersion", resource.api_version(version));
     }
@@ -74,10 +75,14 @@ pub fn to_stored(shared: &Shared, mut v: Value, resource: &Resource, version: &s
             m.insert("apiVersion", "v1");
         } else {
             if resource.group == "autoscaling" && version == "v1" {
-                hpa_from_v1(m);
+                autoscalers::second(m);
             }
             m.insert("apiVersion", resource.api_version(&resource.storage_version));
         }
+    }
+    // As it is read from the store.
+    if resource.stored_as == autoscalers::STORED {
+        crate::validate::default_object(&resource.gvk(&resource.storage_version), &mut v);
     }
     Ok(v)
 }
@@ -237,7 +242,7 @@ const EVENT: [(&str, &str); 8] = [
 /// An autoscaler of version 1 as version 2 says it.
 pub(crate) fn second_autoscaler(mut v: Value) -> Value {
     if let Some(m) = v.as_map_mut() {
-        hpa_from_v1(m);
+        autoscalers::second(m);
     }
     v
 }
@@ -257,96 +262,6 @@ fn rename(m: &mut Map, names: &[(&str, &str)], back: bool) {
             && let Some(v) = m.remove(from)
         {
             m.insert(*to, v);
-        }
-    }
-}
-
-/// Where `v1` keeps what only `v2` can say.
-const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
-const BEHAVIOR: &str = "autoscaling.alpha.kubernetes.io/behavior";
-
-fn hpa_to_v1(m: &mut Map) {
-    let mut kept = Map::new();
-    if let Some(spec) = m.get_mut("spec").and_then(Value::as_map_mut) {
-        if let Some(behavior) = spec.remove("behavior") {
-            kept.insert(BEHAVIOR, json::to_string(&behavior));
-        }
-        if let Some(metrics) = spec.remove("metrics") {
-            let is_cpu = |v: &Value| {
-                v.str_at(["type"]) == Some("Resource")
-                    && v.str_at(["resource", "name"]) == Some("cpu")
-                    && v.str_at(["resource", "target", "type"]) == Some("Utilization")
-            };
-            let mut others = Vec::new();
-            for metric in metrics.items() {
-                if is_cpu(metric) && spec.get("targetCPUUtilizationPercentage").is_none() {
-                    let target = metric["resource"]["target"]["averageUtilization"].clone();
-                    spec.insert("targetCPUUtilizationPercentage", target);
-                } else {
-                    others.push(metric.clone());
-                }
-            }
-            if !others.is_empty() {
-                kept.insert(METRICS, json::to_string(&Value::Array(others)));
-            }
-        }
-    }
-    if let Some(status) = m.get_mut("status").and_then(Value::as_map_mut) {
-        status.remove("currentMetrics");
-        status.remove("conditions");
-        if status.get("currentReplicas").is_none() {
-            status.insert("currentReplicas", 0i64);
-        }
-    }
-    if !kept.is_empty()
-        && let Some(annotations) = m.entry_or_null("metadata").make_map_at(["annotations"])
-    {
-        for (k, v) in kept {
-            annotations.insert(k, v);
-        }
-    }
-}
-
-fn hpa_from_v1(m: &mut Map) {
-    let mut metrics = Vec::new();
-    let mut behavior = None;
-    let meta = m.get_mut("metadata").and_then(Value::as_map_mut);
-    if let Some(annotations) = meta.and_then(|m| m.get_mut("annotations")).and_then(Value::as_map_mut) {
-        let mut take = |k: &str| {
-            let v = annotations.remove(k)?;
-            json::parse(v.as_str()?.as_bytes()).ok()
-        };
-        if let Some(Value::Array(list)) = take(METRICS) {
-            metrics = list;
-        }
-        behavior = take(BEHAVIOR);
-    }
-    if let Some(status) = m.get_mut("status").and_then(Value::as_map_mut) {
-        status.entry_or_null("currentMetrics");
-        if status.get("currentReplicas").and_then(Value::as_i64) == Some(0) {
-            status.remove("currentReplicas");
-        }
-    }
-    if let Some(spec) = m.entry_or_null("spec").make_map() {
-        if let Some(cpu) = spec.remove("targetCPUUtilizationPercentage").filter(|c| !c.is_null()) {
-            let mut metric = Value::Null;
-            if let Some(target) = metric.make_map_at(["resource", "target"]) {
-                target.insert("type", "Utilization");
-                target.insert("averageUtilization", cpu);
-            }
-            if let Some(r) = metric.make_map_at(["resource"]) {
-                r.insert("name", "cpu");
-            }
-            if let Some(top) = metric.make_map() {
-                top.insert("type", "Resource");
-            }
-            metrics.insert(0, metric);
-        }
-        if !metrics.is_empty() {
-            spec.insert("metrics", metrics);
-        }
-        if let Some(b) = behavior {
-            spec.insert("behavior", b);
         }
     }
 }

@@ -83,7 +83,8 @@ pub enum Asked {
 }
 
 const TEXTS: &str = "application/json, application/yaml";
-const ACCEPTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+/// What objects are sent as.
+pub const ACCEPTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 const STREAMS: &str = ", application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
 
 /// The content type of protobuf.

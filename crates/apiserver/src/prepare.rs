@@ -41,6 +41,14 @@ pub fn update(resource: &Resource, subresource: &str, old: &Value, new: &mut Val
             }
         }
         ("persistentvolumes", "status") => phase_time(old, new),
+        // What holds a namespace changes by way of its own subresource.
+        ("namespaces", "" | "status") => {
+            if let (Some(spec), Some(m)) = (old.get("spec"), new.as_map_mut()) {
+                m.insert("spec", spec.clone());
+            }
+        }
+        (crate::strategy::CSRS, "status" | "approval") => condition_times(old, new),
+        ("resourceclaims.resource.k8s.io", "status") => drop_deallocated(old, new),
         ("pods", "status") => pod_status(old, new),
         ("pods", "resize") => resize(old, new),
         ("pods", "ephemeralcontainers") => only_ephemeral_containers(old, new),
@@ -64,17 +72,27 @@ fn old_fields(resource: &Resource, old: Option<&Value>, new: &mut Value) {
         "nodes" => {
             let Some(spec) = new.get_mut("spec").and_then(Value::as_map_mut) else { return };
             spec.remove("configSource");
-            // One range, in its old field and its new one.
-            let first = spec.get("podCIDRs").and_then(|l| l.items().first()).cloned();
-            let one = spec.get("podCIDR").filter(|v| v.as_str().is_some_and(|t| !t.is_empty())).cloned();
-            match (one, first) {
-                (Some(one), None) => {
-                    spec.insert("podCIDRs", Value::Array(vec![one]));
+            crate::validate::pod_range(spec);
+        }
+        "resourceslices.resource.k8s.io" => {
+            let devices = |o: &Value| o["spec"]["devices"].items().to_vec();
+            const LISTS: [&str; 4] = ["bools", "ints", "strings", "versions"];
+            let attributes = |d: &Value| d["attributes"].as_map().cloned().unwrap_or_default();
+            let lists = |d: &Value| attributes(d).iter().any(|(_, a)| LISTS.iter().any(|k| a.get(k).is_some()));
+            let mapped = |d: &Value| d["nodeAllocatableResourceMappings"].as_map().is_some_and(|m| !m.is_empty());
+            let (keep_lists, keep_mapped) =
+                old.map_or((false, false), |o| (devices(o).iter().any(lists), devices(o).iter().any(mapped)));
+            let list = new.get_mut("spec").and_then(|s| s.get_mut("devices")).and_then(Value::as_array_mut);
+            for d in list.into_iter().flatten().filter_map(Value::as_map_mut) {
+                if !keep_mapped {
+                    d.remove("nodeAllocatableResourceMappings");
                 }
-                (None, Some(first)) => {
-                    spec.insert("podCIDR", first);
+                let all = d.get_mut("attributes").filter(|_| !keep_lists).and_then(Value::as_map_mut);
+                for (_, a) in all.into_iter().flat_map(Map::iter_mut) {
+                    if let Some(a) = a.as_map_mut() {
+                        LISTS.iter().for_each(|k| _ = a.remove(k));
+                    }
                 }
-                _ => {}
             }
         }
         crate::strategy::ENDPOINT_SLICES => {
@@ -298,6 +316,40 @@ fn phase_time(old: &Value, new: &mut Value) {
     };
     if let Some(status) = new.make_map_at(["status"]) {
         status.insert(KEY, time);
+    }
+}
+
+/// When what is said of a certificate signing request was said, and since when it is so.
+fn condition_times(old: &Value, new: &mut Value) {
+    let unset = |v: Option<&Value>| v.is_none_or(Value::is_null);
+    let was = old["status"]["conditions"].clone();
+    let list = new.get_mut("status").and_then(|s| s.get_mut("conditions")).and_then(Value::as_array_mut);
+    for c in list.into_iter().flatten() {
+        let like =
+            |o: &&Value| ["type", "status"].iter().all(|k| o.get(k) == c.get(k)) && !unset(o.get("lastTransitionTime"));
+        let since = was.items().iter().find(like).map_or_else(|| now().into(), |o| o["lastTransitionTime"].clone());
+        let Some(m) = c.as_map_mut() else { continue };
+        for (key, time) in [("lastUpdateTime", now().into()), ("lastTransitionTime", since)] {
+            if unset(m.get(key)) {
+                m.insert(key, time);
+            }
+        }
+    }
+}
+
+/// Drops what is said of devices that a claim has no longer.
+fn drop_deallocated(old: &Value, new: &mut Value) {
+    let id = |d: &Value| ["driver", "pool", "device", "shareID"].map(|k| d.str_at([k]).unwrap_or_default().to_owned());
+    let held =
+        |v: &Value| -> Vec<_> { v["status"]["allocation"]["devices"]["results"].items().iter().map(id).collect() };
+    let (was, is) = (held(old), held(new));
+    let gone = |d: &Value| was.contains(&id(d)) && !is.contains(&id(d));
+    let Some(status) = new.get_mut("status").and_then(Value::as_map_mut) else { return };
+    if let Some(list) = status.get_mut("devices").and_then(Value::as_array_mut) {
+        list.retain(|d| !gone(d));
+        if list.is_empty() {
+            status.remove("devices");
+        }
     }
 }
 

@@ -207,7 +207,8 @@ impl View {
                 m.insert("kind", "PartialObjectMetadataList");
                 m.insert("apiVersion", version.api_version());
                 m.insert("metadata", meta);
-                m.insert("items", items);
+                // Go's list of no items that was never made.
+                m.insert("items", if items.is_empty() { Value::Null } else { items.into() });
                 Value::Map(m)
             }
             _ => {

@@ -310,6 +310,10 @@ impl FieldSelector {
     pub fn parse(text: &str, resource: &Resource, version: &str) -> Result<Self, Status> {
         let mut out = Vec::new();
         for (key, equal, value) in field_terms(text)? {
+            // A term about no field is none.
+            if key.is_empty() && value.is_empty() {
+                continue;
+            }
             let known = FIELDS.iter().find(|(r, _)| *r == resource.stored_as).map(|(_, f)| *f);
             // The newer events group names the same fields differently.
             let key: Str = match (resource.group.as_str(), key.strip_prefix("regarding.")) {
@@ -319,17 +323,23 @@ impl FieldSelector {
             };
             let selectable = resource.version(version).map(|v| v.selectable.as_slice()).unwrap_or_default();
             let ok = key == "metadata.name"
-                || (key == "metadata.namespace" && (resource.namespaced || !resource.custom))
+                || (key == "metadata.namespace" && (resource.namespaced || !resource.custom && known.is_none()))
                 || known.is_some_and(|f| f.contains(&key.as_str()))
                 || selectable.iter().any(|s| s.trim_start_matches('.') == key);
             if !ok {
-                return Err(Status::bad_request(if known.is_none() && !resource.custom {
+                let of = match resource.stored_as.as_str() {
+                    "resourceslices.resource.k8s.io" => format!(" for resource.k8s.io/{version}, Kind=ResourceSlice"),
+                    _ => String::new(),
+                };
+                return Err(Status::bad_request(if resource.stored_as == "jobs.batch" {
+                    format!("field label {} not supported for Job", crate::field::go_quote(&key))
+                } else if known.is_none() && !resource.custom {
                     format!(
                         "{} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
                         crate::field::go_quote(&key)
                     )
                 } else {
-                    format!("field label not supported: {key}")
+                    format!("field label not supported{of}: {key}")
                 }));
             }
             out.push((key, equal, unescape(value).into()));

@@ -32,6 +32,7 @@ const GENERATIONS: &[&str] = &[
     "flowschemas.flowcontrol.apiserver.k8s.io",
     "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io",
     "deviceclasses.resource.k8s.io",
+    "resourceslices.resource.k8s.io",
 ];
 
 /// Custom resource definitions.
@@ -41,7 +42,7 @@ const CRDS: &str = "customresourcedefinitions.apiextensions.k8s.io";
 pub const CSRS: &str = "certificatesigningrequests.certificates.k8s.io";
 
 /// Their generation is 1 and stays so.
-const PRIORITY_CLASSES: &str = "priorityclasses.scheduling.k8s.io";
+pub const PRIORITY_CLASSES: &str = "priorityclasses.scheduling.k8s.io";
 
 /// Kinds that a PUT to a missing name creates.
 const CREATED_BY_UPDATE: &[&str] = &[
@@ -65,6 +66,7 @@ const BY_VERSION_ONLY: &[&str] = &[
     "validatingadmissionpolicybindings.admissionregistration.k8s.io",
     "validatingwebhookconfigurations.admissionregistration.k8s.io",
     "customresourcedefinitions.apiextensions.k8s.io",
+    "apiservices.apiregistration.k8s.io",
     "leases.coordination.k8s.io",
     "runtimeclasses.node.k8s.io",
     "poddisruptionbudgets.policy",
@@ -255,7 +257,33 @@ fn select_own_pods(job: &mut Value) {
             m.insert(JOB_UID, uid);
         }
     }
-    // A job without labels of its own shows those of its pods.
+}
+
+/// Gives a limit range that says no name one of its own.
+pub fn name_limit_range(range: &mut Value) {
+    if range.str_at(["metadata", "name"]).is_none_or(str::is_empty)
+        && let Some(meta) = range.make_map_at(["metadata"])
+    {
+        meta.insert("name", uuid::Uuid::new_v4().to_string());
+    }
+}
+
+/// What labels an object shows once it is stored: a namespace its name, a job or a replication controller without labels
+/// of its own those of its pods.
+pub fn show_labels(resource: &Resource, o: &mut Value) {
+    match resource.stored_as.as_str() {
+        "jobs.batch" | "replicationcontrollers" => show_pod_labels(o),
+        "namespaces" => {
+            let name = o.str_at(["metadata", "name"]).unwrap_or_default().to_owned();
+            if let Some(labels) = o.make_map_at(["metadata", "labels"]) {
+                labels.insert("kubernetes.io/metadata.name", name);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn show_pod_labels(job: &mut Value) {
     let labels = job.at(["spec", "template", "metadata", "labels"]).cloned();
     if let (Some(labels), Some(meta)) = (labels, job.make_map_at(["metadata"]))
         && meta.get("labels").and_then(Value::as_map).is_none_or(Map::is_empty)
@@ -329,18 +357,21 @@ pub fn reset_fields(resource: &Resource, version: &str, subresource: &str, old: 
             }
         }
     };
-    if resource.stored_as == CSRS && subresource == "approval" {
-        // Only what is decided; a certificate is the signer's.
-        let conditions = new.at(["status", "conditions"]).cloned();
-        let meta = new["metadata"].clone();
-        *new = old.clone();
-        if let Some(m) = new.as_map_mut() {
-            m.insert("metadata", meta);
-        }
-        if let (Some(c), Some(status)) = (conditions, new.make_map_at(["status"])) {
-            status.insert("conditions", c);
-        }
-        return;
+    if resource.stored_as == CSRS {
+        restore(new, "spec");
+        return match subresource {
+            "" => restore(new, "status"),
+            "approval" => {
+                // Only what is decided; a certificate is the signer's.
+                let conditions = new.at(["status", "conditions"]).cloned();
+                restore(new, "status");
+                if let (Some(c), Some(status)) = (conditions, new.make_map_at(["status"])) {
+                    status.insert("conditions", c);
+                }
+            }
+            // What was decided stays as it is.
+            _ => ["Approved", "Denied"].iter().for_each(|kind| keep_conditions(old, new, kind)),
+        };
     }
     if resource.stored_as == DAEMON_SETS && matches!(subresource, "" | "status") {
         let was =
@@ -366,6 +397,8 @@ pub fn reset_fields(resource: &Resource, version: &str, subresource: &str, old: 
                 &["labels"]
             } else if resource.stored_as == "pods" {
                 &["ownerReferences"]
+            } else if crate::apply::STATUS_ALONE.contains(&resource.kind.as_str()) {
+                &["labels", "annotations", "finalizers", "ownerReferences", "deletionTimestamp"]
             } else {
                 &[]
             };
@@ -384,6 +417,17 @@ pub fn reset_fields(resource: &Resource, version: &str, subresource: &str, old: 
             }
         }
         _ => {}
+    }
+}
+
+/// Keeps the conditions of a type, where there are as many as there were.
+fn keep_conditions(old: &Value, new: &mut Value, kind: &str) {
+    let is = |c: &&Value| c.str_at(["type"]) == Some(kind);
+    let was: Vec<Value> = old["status"]["conditions"].items().iter().filter(is).cloned().collect();
+    let list = new.get_mut("status").and_then(|s| s.get_mut("conditions")).and_then(Value::as_array_mut);
+    let now: Vec<&mut Value> = list.into_iter().flatten().filter(|c| c.str_at(["type"]) == Some(kind)).collect();
+    if now.len() == was.len() {
+        now.into_iter().zip(was).for_each(|(c, was)| *c = was);
     }
 }
 

@@ -31,6 +31,9 @@ fn judge(shared: &Shared, review: &Review<'_>) -> Result<(), Status> {
         return Ok(());
     }
     let Some(object) = review.object.as_deref() else { return Ok(()) };
+    if review.old.is_some_and(|old| only_collected(old, object)) {
+        return Ok(());
+    }
     let may = |verb: &str, resource: &str, namespace: &str, name: &str| {
         let a = Attributes {
             verb: verb.into(),
@@ -44,9 +47,7 @@ fn judge(shared: &Shared, review: &Review<'_>) -> Result<(), Status> {
     };
     let granted: Value = match review.resource.plural.as_str() {
         plural @ ("roles" | "clusterroles") => {
-            if review.old.is_some_and(|o| o["rules"] == object["rules"])
-                || may("escalate", plural, review.namespace, review.name)
-            {
+            if may("escalate", plural, review.namespace, review.name) {
                 return Ok(());
             }
             object["rules"].clone()
@@ -59,19 +60,15 @@ fn judge(shared: &Shared, review: &Review<'_>) -> Result<(), Status> {
                 return Ok(());
             }
             let stored_as = format!("{plural}.{GROUP}");
-            let missing = || Status::not_found(Named { group: GROUP, resource: plural, name: role });
+            // Upstream names the binding's resource here.
+            let missing = || Status::not_found(Named { group: GROUP, resource: &review.resource.plural, name: role });
             shared.object(&stored_as, namespace, role).ok_or_else(missing)?["rules"].clone()
         }
         _ => return Ok(()),
     };
     let held = shared.authorizer.rules(review.user, review.namespace);
-    let lacking: Vec<String> = granted
-        .items()
-        .iter()
-        .map(PolicyRule::of)
-        .filter(|rule| !asked(rule).iter().all(|a| held.iter().any(|h| h.allows(a))))
-        .map(|rule| shown(&rule))
-        .collect();
+    let lacking = granted.items().iter().map(PolicyRule::of).flat_map(|rule| asked(&rule));
+    let lacking = compacted(lacking.filter(|a| !held.iter().any(|h| h.allows(a))));
     if lacking.is_empty() {
         return Ok(());
     }
@@ -119,17 +116,59 @@ fn quoted(list: &[Str]) -> String {
     format!("[{}]", all.join(" "))
 }
 
+/// Whether nothing changes but what lets the garbage collector delete the object.
+fn only_collected(old: &Value, new: &Value) -> bool {
+    let rest = |v: &Value| {
+        let mut v = v.clone();
+        if let Some(m) = v.make_map_at(["metadata"]) {
+            for key in ["ownerReferences", "finalizers", "managedFields"] {
+                m.remove(key);
+            }
+        }
+        v
+    };
+    rest(old) == rest(new)
+}
+
+/// What is lacking, put into words: the verbs of one resource together (`CompactRules`), everything once, sorted.
+fn compacted(lacking: impl Iterator<Item = Attributes>) -> Vec<String> {
+    let mut rules: Vec<PolicyRule> = Vec::new();
+    for a in lacking {
+        let resource = match a.subresource.as_str() {
+            "" => a.resource.clone(),
+            sub => format!("{}/{sub}", a.resource).into(),
+        };
+        let some = |text: &Str| if text.is_empty() { Vec::new() } else { vec![text.clone()] };
+        let of_path = !a.path.is_empty();
+        let rule = PolicyRule {
+            verbs: vec![a.verb.clone()],
+            groups: if of_path { Vec::new() } else { vec![a.group.clone()] },
+            resources: if of_path { Vec::new() } else { vec![resource] },
+            names: some(&a.name),
+            paths: some(&a.path),
+        };
+        let like = |r: &&mut PolicyRule| {
+            !of_path && r.groups == rule.groups && r.resources == rule.resources && r.names == rule.names
+        };
+        match rules.iter_mut().find(like) {
+            Some(known) => known.verbs.extend(rule.verbs),
+            None => rules.push(rule),
+        }
+    }
+    let all: std::collections::BTreeSet<String> = rules.iter().map(shown).collect();
+    all.into_iter().collect()
+}
+
 fn shown(rule: &PolicyRule) -> String {
     let parts = [
         ("APIGroups", &rule.groups),
         ("Resources", &rule.resources),
-        ("ResourceNames", &rule.names),
         ("NonResourceURLs", &rule.paths),
+        ("ResourceNames", &rule.names),
         ("Verbs", &rule.verbs),
     ];
-    let list = |v: &[Str]| format!("[{}]", v.iter().map(|s| crate::field::go_quote(s)).collect::<Vec<_>>().join(", "));
     let set = parts.iter().filter(|(_, v)| !v.is_empty());
-    format!("{{{}}}", set.map(|(k, v)| format!("{k}:{}", list(v))).collect::<Vec<_>>().join(", "))
+    format!("{{{}}}", set.map(|(k, v)| format!("{k}:{}", quoted(v))).collect::<Vec<_>>().join(", "))
 }
 
 fn who(user: &User) -> String {

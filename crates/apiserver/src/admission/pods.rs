@@ -3,9 +3,10 @@
 use druse_object::{Map, Value, json};
 use futures::future::{BoxFuture, ready};
 
-use super::{Plugin, Review};
+use super::{Operation, Plugin, Review};
 use crate::server::Shared;
 use crate::status::{Named, Status};
+use crate::strategy::PRIORITY_CLASSES;
 
 fn forbidden(review: &Review<'_>, why: impl std::fmt::Display) -> Status {
     Status::forbidden(Named { group: "", resource: "pods", name: review.name }, why)
@@ -169,23 +170,68 @@ impl Plugin for Priority {
     fn mutate<'a>(&'a self, shared: &'a Shared, review: &'a mut Review<'_>) -> BoxFuture<'a, Result<(), Status>> {
         Box::pin(ready(priority(shared, review)))
     }
+
+    fn validate<'a>(&'a self, shared: &'a Shared, review: &'a mut Review<'_>) -> BoxFuture<'a, Result<(), Status>> {
+        Box::pin(ready(one_default(shared, review)))
+    }
+}
+
+/// The class that pods have which name none: of several, which can be made at one time, the lowest.
+fn default_class(shared: &Shared) -> Option<Value> {
+    let all = shared.objects(PRIORITY_CLASSES, "").into_iter();
+    all.filter(|c| c.get("globalDefault").and_then(Value::as_bool) == Some(true))
+        .min_by_key(|c| c.get("value").and_then(Value::as_i64))
+}
+
+/// There is one default class.
+fn one_default(shared: &Shared, review: &Review<'_>) -> Result<(), Status> {
+    let writes = matches!(review.operation, Operation::Create | Operation::Update);
+    if review.resource.stored_as != PRIORITY_CLASSES || !writes || !review.subresource.is_empty() {
+        return Ok(());
+    }
+    let is_default = |c: &Value| c.get("globalDefault").and_then(Value::as_bool) == Some(true);
+    if !review.object.as_deref().is_some_and(is_default) {
+        return Ok(());
+    }
+    let Some(class) = default_class(shared) else { return Ok(()) };
+    let name = class.str_at(["metadata", "name"]).unwrap_or_default();
+    if review.operation == Operation::Update && name == review.name {
+        return Ok(());
+    }
+    let named = Named { group: &review.resource.group, resource: &review.resource.plural, name: review.name };
+    Err(Status::forbidden(
+        named,
+        format!("PriorityClass {name} is already marked as default. Only one default can exist"),
+    ))
+}
+
+/// A changed pod that does not say its priority keeps it.
+fn keep_priority(review: &mut Review<'_>) {
+    let old = review.old.cloned().unwrap_or_default();
+    let Some(spec) = review.object.as_deref_mut().and_then(|p| p.make_map_at(["spec"])) else { return };
+    for key in ["priority", "preemptionPolicy"] {
+        if let Some(v) = old["spec"].get(key).filter(|v| !v.is_null())
+            && spec.get(key).is_none_or(Value::is_null)
+        {
+            spec.insert(key, v.clone());
+        }
+    }
 }
 
 fn priority(shared: &Shared, review: &mut Review<'_>) -> Result<(), Status> {
-    const CLASSES: &str = "priorityclasses.scheduling.k8s.io";
+    let pod = review.resource.stored_as == "pods" && review.subresource.is_empty();
+    if pod && review.operation == Operation::Update {
+        keep_priority(review);
+    }
     if !review.creates("pods") {
         return Ok(());
     }
     let Some(spec) = review.object.as_deref_mut().and_then(|p| p.make_map_at(["spec"])) else { return Ok(()) };
     let asked = spec.get("priorityClassName").and_then(Value::as_str).unwrap_or_default().to_owned();
     let class = if asked.is_empty() {
-        shared
-            .objects(CLASSES, "")
-            .into_iter()
-            .filter(|c| c.get("globalDefault").and_then(Value::as_bool) == Some(true))
-            .min_by_key(|c| c.get("value").and_then(Value::as_i64))
+        default_class(shared)
     } else {
-        match shared.object(CLASSES, "", &asked) {
+        match shared.object(PRIORITY_CLASSES, "", &asked) {
             Some(c) => Some(c),
             None => return Err(forbidden(review, format!("no PriorityClass with name {asked} was found"))),
         }

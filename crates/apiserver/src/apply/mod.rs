@@ -93,19 +93,46 @@ fn unowned() -> Set {
     set
 }
 
-/// The fields a write to this subresource cannot change.
+/// Kinds whose status is written without their metadata.
+pub(crate) const STATUS_ALONE: [&str; 7] = [
+    "APIService",
+    "FlowSchema",
+    "PriorityLevelConfiguration",
+    "ResourceClaim",
+    "ServiceCIDR",
+    "ValidatingAdmissionPolicy",
+    "VolumeAttachment",
+];
+
+/// The fields a write to this subresource cannot change (`GetResetFields` of upstream's strategies).
 fn reset_fields(schema: &TypeSchema, subresource: &str) -> Set {
     let mut set = Set::default();
     let mut add = |path: &[&str]| set.insert(&path.iter().map(|p| Elem::Field((*p).into())).collect::<Vec<_>>());
-    match subresource {
-        "" if schema.resets_status() => add(&["status"]),
-        "status" if schema.is_builtin() => {
+    let kind = schema.gvk.kind.as_str();
+    match (kind, subresource) {
+        ("CertificateSigningRequest", _) if schema.is_builtin() => {
             add(&["spec"]);
-            if schema.gvk.group == "apps" && schema.gvk.kind == "Deployment" {
-                add(&["metadata", "labels"]);
+            add(match subresource {
+                "" => &["status"],
+                "approval" => &["status", "certificate"],
+                _ => &["status", "conditions"],
+            });
+        }
+        ("Namespace", "finalize") => add(&["status"]),
+        (_, "") if schema.resets_status() => add(&["status"]),
+        (_, "status") if schema.is_builtin() => {
+            add(&["spec"]);
+            match kind {
+                "Deployment" => add(&["metadata", "labels"]),
+                "Pod" => {
+                    add(&["metadata", "deletionTimestamp"]);
+                    add(&["metadata", "ownerReferences"]);
+                }
+                _ if STATUS_ALONE.contains(&kind) => add(&["metadata"]),
+                _ => {}
             }
         }
-        "status" => {
+        (_, "status") => {
             add(&["spec"]);
             add(&["metadata"]);
         }

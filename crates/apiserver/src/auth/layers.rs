@@ -12,6 +12,7 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, Request, Response};
 use tower::Service;
 
+use super::token::TokenError;
 use super::{Attributes, Decision, User};
 use crate::body::Body;
 use crate::request::RequestInfo;
@@ -59,7 +60,7 @@ where
 
     fn call(&mut self, mut request: Request<Bytes>) -> Answer {
         let user = match bearer(request.headers()) {
-            Some(token) => match self.shared.authenticate(token, &[]) {
+            Some(token) => match self.shared.authenticate(token, &[]).ok() {
                 Some((user, _)) => user,
                 None => return refuse(&Status::unauthorized()),
             },
@@ -225,21 +226,34 @@ where
 
 impl Shared {
     /// Who a bearer token stands for, and for which of the wanted audiences (this API's when none is named).
-    #[must_use]
-    pub fn authenticate(&self, token: &str, audiences: &[&str]) -> Option<(User, Vec<Str>)> {
+    ///
+    /// # Errors
+    /// Why a token of this issuer stands for nobody (`k8s.io/kubernetes/pkg/serviceaccount`); nothing of any other.
+    pub fn authenticate(&self, token: &str, audiences: &[&str]) -> Result<(User, Vec<Str>), Option<String>> {
         if self.admin_token.as_ref().is_some_and(|t| same(t.as_bytes(), token.as_bytes())) {
-            return Some((User::admin(), Vec::new()));
+            // The administrator's token is for this API alone.
+            let ours = audiences.is_empty() || audiences.contains(&self.issuer.audience());
+            let granted = audiences.iter().filter(|a| **a == self.issuer.audience()).map(|a| Str::from(*a)).collect();
+            return if ours { Ok((User::admin(), granted)) } else { Err(None) };
         }
         let now = jiff::Timestamp::now().as_second();
-        let (claims, granted) = self.issuer.verify(token, audiences, now).ok()?;
+        let (claims, granted) = self.issuer.verify(token, audiences, now).map_err(|e| match e {
+            TokenError::Foreign => None,
+            TokenError::Audience => Some(self.other_audience(token, audiences)),
+            e => Some(e.to_string()),
+        })?;
+        let invalidated = || Some("service account token has been invalidated".to_owned());
         let (ns, name) = (claims.namespace(), claims.account());
         let uid_of = |resource: &str, ns: &str, name: &str| {
             let o = self.store.get(&Key::new(resource, ns, name))?.value().ok()?;
             o.str_at(["metadata", "uid"]).map(Str::from)
         };
         // A token dies with its ServiceAccount and with the object it is bound to.
-        if uid_of("serviceaccounts", ns, name)? != claims.account_uid() {
-            return None;
+        let uid = uid_of("serviceaccounts", ns, name);
+        let uid = uid.ok_or_else(|| Some(format!("serviceaccounts \"{name}\" not found")))?;
+        if uid != claims.account_uid() {
+            let why = format!("service account UID ({uid}) does not match claim ({})", claims.account_uid());
+            return Err(Some(why));
         }
         let mut extra = Vec::new();
         if let Some(id) = claims.all.str_at(["jti"]) {
@@ -249,17 +263,25 @@ impl Shared {
             let Some((bound, uid)) = claims.bound(kind) else { continue };
             if kind == "secret" && claims.kept_in_secret() {
                 use base64::Engine as _;
-                let kept = self.object("secrets", ns, bound)?;
-                let kept = kept["data"].str_at(["token"])?;
-                let kept = base64::engine::general_purpose::STANDARD.decode(kept).ok()?;
+                let kept = self.object("secrets", ns, bound).ok_or_else(invalidated)?;
+                let kept = kept["data"].str_at(["token"]).unwrap_or_default();
+                let kept = base64::engine::general_purpose::STANDARD.decode(kept).map_err(|_| invalidated())?;
                 if !same(&kept, token.as_bytes()) {
-                    return None;
+                    return Err(invalidated());
                 }
                 continue;
             }
             let current = uid_of(resource, namespace, bound);
-            if kind != "node" && current.as_deref() != Some(uid) {
-                return None;
+            match current.as_deref() {
+                // With a pod, the node is only told.
+                _ if kind == "node" && claims.bound("pod").is_some() => {}
+                None => return Err(invalidated()),
+                Some(is) if is != uid => {
+                    return Err(Some(format!(
+                        "{kind} UID ({is}) does not match service account {kind} ref claim ({uid})"
+                    )));
+                }
+                Some(_) => {}
             }
             if kind != "secret" {
                 extra.push((format!("authentication.kubernetes.io/{kind}-name").into(), vec![bound.into()]));
@@ -274,7 +296,18 @@ impl Shared {
             groups: groups.to_vec(),
             extra,
         };
-        Some((user, granted))
+        Ok((user, granted))
+    }
+
+    /// What is said of a token that is for somebody else.
+    fn other_audience(&self, token: &str, wanted: &[&str]) -> String {
+        let quoted = |l: &[&str]| l.iter().map(|a| crate::field::go_quote(a)).collect::<Vec<_>>().join(" ");
+        let parsed = druse_identity::jwt::Unverified::parse(token).ok();
+        let named = parsed.as_ref().map(|p| p.audiences()).unwrap_or_default();
+        let ours = [self.issuer.audience()];
+        let (named, wanted) =
+            (if named.is_empty() { &ours[..] } else { &named }, if wanted.is_empty() { &ours[..] } else { wanted });
+        format!("token audiences [{}] is invalid for the target audiences [{}]", quoted(named), quoted(wanted))
     }
 }
 

@@ -10,7 +10,7 @@ use druse_object::{Map, Str, Value};
 pub use layers::{Authenticate, Authorize, PeerUser};
 pub use rbac::{Attributes, Authorizer, Decision};
 pub use token::{Claims, Issuer, IssuerError, TokenError};
-pub use x509::{request_subject, subject, validity};
+pub use x509::{is_request, malformed_certificate, request_subject, subject, validity};
 
 /// Who makes a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -32,11 +32,17 @@ pub enum TokenError {
     #[error("not a token of this issuer")]
     Foreign,
     /// The signature does not fit.
-    #[error("signature mismatch")]
+    #[error("go-jose/go-jose: error in cryptographic primitive")]
     Signature,
-    /// Its time is over, or has not begun.
-    #[error("token has expired")]
+    /// It is signed with a key that is none of this issuer's.
+    #[error("invalid signature, no keys found")]
+    Key,
+    /// Its time is over.
+    #[error("service account token has expired")]
     Expired,
+    /// Its time has not begun.
+    #[error("service account token is not valid yet")]
+    NotYet,
     /// It is for somebody else.
     #[error("token is for another audience")]
     Audience,
@@ -201,7 +207,12 @@ impl Issuer {
     /// # Errors
     /// Why it is not accepted.
     pub fn verify(&self, token: &str, audiences: &[&str], now: i64) -> Result<(Claims, Vec<Str>), TokenError> {
-        let parsed = Unverified::parse(token).map_err(|_| TokenError::Foreign)?;
+        let Ok(parsed) = Unverified::parse(token) else {
+            // What is signed by nothing may still say that it is ours.
+            let unsigned = token.rsplit_once('.').map(|(claims, _)| format!("{claims}.AAAA")).unwrap_or_default();
+            let ours = Unverified::parse(&unsigned).is_ok_and(|p| p.issuer() == self.url.as_str());
+            return Err(if ours { TokenError::Signature } else { TokenError::Foreign });
+        };
         let lasting = parsed.issuer() == LASTING;
         if parsed.issuer() != self.url.as_str() && !lasting {
             return Err(TokenError::Foreign);
@@ -219,7 +230,9 @@ impl Issuer {
         let wanted: &[&str] = if audiences.is_empty() { &[self.audience.as_str()] } else { audiences };
         let expect = Expect { issuer: &self.url, audiences: wanted, now, leeway: 60 };
         parsed.verify(keys, &expect).map_err(|refusal| match refusal {
-            Refusal::Expired { .. } | Refusal::NotYet { .. } => TokenError::Expired,
+            Refusal::Expired { .. } => TokenError::Expired,
+            Refusal::NotYet { .. } => TokenError::NotYet,
+            Refusal::NoKeyId | Refusal::UnknownKey(_) => TokenError::Key,
             Refusal::Audience { .. } => TokenError::Audience,
             Refusal::Malformed(_) => TokenError::Claims,
             _ => TokenError::Signature,

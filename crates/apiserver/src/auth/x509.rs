@@ -85,6 +85,30 @@ pub fn request_subject(request: &[u8]) -> Option<User> {
     named(element(rest)?.1)
 }
 
+/// Why this (DER) is no certificate, as Go says it; nothing where its parts are in their places.
+#[must_use]
+pub fn malformed_certificate(der: &[u8]) -> Option<&'static str> {
+    const SEQUENCE: u8 = 0x30;
+    let Some((SEQUENCE, whole, [])) = element(der) else { return Some("x509: malformed certificate") };
+    let Some((SEQUENCE, tbs, _)) = element(whole) else { return Some("x509: malformed tbs certificate") };
+    let rest = match element(tbs) {
+        Some((0xa0, _, rest)) => rest,
+        Some(_) => tbs,
+        None => return Some("x509: malformed version"),
+    };
+    let Some((0x02, _, _)) = element(rest) else { return Some("x509: malformed serial number") };
+    validity(der).is_none().then_some("x509: malformed validity")
+}
+
+/// Whether this (DER) has the form of a certificate request (PKCS #10): what is asked, an algorithm, a signature.
+#[must_use]
+pub fn is_request(der: &[u8]) -> bool {
+    let Some((0x30, whole, [])) = element(der) else { return false };
+    let Some((0x30, info, rest)) = element(whole) else { return false };
+    let Some((0x30, _, rest)) = element(rest) else { return false };
+    matches!(element(rest), Some((0x03, _, []))) && matches!(element(info), Some((0x02, _, _)))
+}
+
 /// Common name and organisations of a distinguished name.
 fn named(mut name: &[u8]) -> Option<User> {
     let mut common = None;

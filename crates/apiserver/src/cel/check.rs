@@ -172,7 +172,7 @@ impl Checker<'_> {
         match ty.held() {
             Some(held) => held.clone(),
             None => {
-                if ty != Type::Dyn {
+                if !matches!(ty, Type::Dyn | Type::Any) {
                     self.mismatch(id, &Type::optional(ty.clone()), &ty);
                 }
                 ty
@@ -225,7 +225,7 @@ impl Checker<'_> {
                 self.assignable(&Type::Dyn, ty);
                 Type::Dyn
             }
-            Type::Dyn | Type::Error => Type::Dyn,
+            Type::Dyn | Type::Any | Type::Error => Type::Dyn,
             ty => {
                 self.fail(id, format!("type '{ty}' does not support field selection"));
                 Type::Dyn
@@ -293,7 +293,7 @@ impl Checker<'_> {
             let ty = self.substitute(&declared, false);
             result = Some(match result {
                 None => ty,
-                Some(r) if r == Type::Dyn || r == ty => r,
+                Some(r) if matches!(r, Type::Dyn | Type::Any) || r == ty => r,
                 Some(_) => Type::Dyn,
             });
         }
@@ -431,7 +431,7 @@ impl Checker<'_> {
         if let Type::Var(n) = a {
             return self.stands_for(b, *n).0;
         }
-        let wild = |t: &Type| matches!(t, Type::Dyn | Type::Error);
+        let wild = |t: &Type| matches!(t, Type::Dyn | Type::Any | Type::Error);
         let nullable =
             |t: &Type| matches!(t, Type::Opaque(..) | Type::Struct(_) | Type::Duration | Type::Timestamp | Type::Null);
         match (a, b) {
@@ -490,8 +490,8 @@ fn most_general(a: Type, b: Type) -> Type {
 /// `isEqualOrLessSpecific`
 fn less_specific(a: &Type, b: &Type) -> bool {
     match (a, b) {
-        (Type::Dyn | Type::Var(_) | Type::Param(_), _) => true,
-        (_, Type::Dyn | Type::Var(_) | Type::Param(_)) => false,
+        (Type::Dyn | Type::Any | Type::Var(_) | Type::Param(_), _) => true,
+        (_, Type::Dyn | Type::Any | Type::Var(_) | Type::Param(_)) => false,
         (Type::Opaque(n, a), Type::Opaque(m, b)) => {
             n == m && a.len() == b.len() && a.iter().zip(b).all(|(a, b)| less_specific(a, b))
         }

@@ -13,6 +13,8 @@ use druse_object::value::Str;
 pub(crate) enum Type {
     /// Any, decided when evaluated.
     Dyn,
+    /// As good as [`Type::Dyn`], under the name of its message.
+    Any,
     /// Of what is wrong already.
     Error,
     Null,
@@ -80,6 +82,7 @@ impl Type {
     pub(crate) fn long_name(&self) -> String {
         match self {
             Type::Null => "null_type".into(),
+            Type::Any => "google.protobuf.Any".into(),
             Type::Duration => "google.protobuf.Duration".into(),
             Type::Timestamp => "google.protobuf.Timestamp".into(),
             Type::Meta(Some(of)) => format!("type({})", of.long_name()),
@@ -112,6 +115,7 @@ impl fmt::Display for Type {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Type::Dyn => "dyn",
+            Type::Any => "any",
             Type::Error => "!error!",
             Type::Null => "null",
             Type::Bool => "bool",

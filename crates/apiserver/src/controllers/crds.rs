@@ -143,23 +143,30 @@ async fn finish(shared: &Arc<Shared>, call: &Call, name: &str, crd: &Value) -> b
                 old["metadata"]["finalizers"].items().iter().filter(|f| f.as_str() != Some(CLEANUP)).cloned().collect();
             meta.insert("finalizers", list);
         }
-        set_terminating(&mut new);
+        const DONE: (&str, &str) = ("InstanceDeletionCompleted", "removed all instances");
+        set_terminating(&mut new, "False", DONE);
         Ok(new)
     })
     .await
     .is_ok()
 }
 
-fn set_terminating(crd: &mut Value) {
+/// Says that a declared kind is on its way out.
+pub(crate) fn start_terminating(crd: &mut Value) {
+    const WHY: &str = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
+    set_terminating(crd, "True", ("InstanceDeletionPending", WHY));
+}
+
+fn set_terminating(crd: &mut Value, status: &str, (reason, message): (&str, &str)) {
     let Some(list) = crd.get_mut("status").and_then(|s| s.get_mut("conditions")).and_then(Value::as_array_mut) else {
         return;
     };
     let mut c = Map::new();
     c.insert("type", "Terminating");
-    c.insert("status", "False");
+    c.insert("status", status);
     c.insert("lastTransitionTime", now());
-    c.insert("reason", "InstanceDeletionCompleted");
-    c.insert("message", "removed all instances");
+    c.insert("reason", reason);
+    c.insert("message", message);
     list.retain(|c| c.str_at(["type"]) != Some("Terminating"));
     list.push(Value::Map(c));
 }

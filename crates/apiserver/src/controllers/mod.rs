@@ -1,11 +1,13 @@
 //! Controllers that a control plane without them would not be one: CRDs taking effect, namespaces emptied,
-//! dependents collected, what every namespace is born with, roles aggregated, quotas counted, certificates signed.
+//! dependents collected, what every namespace is born with, roles aggregated, quotas counted, certificates signed,
+//! priority and fairness described.
 //!
 //! They work on the server's state directly and write through the same handlers as every client.
 
 mod apiservices;
 mod certificates;
 mod crds;
+pub(crate) mod flow;
 mod garbage;
 mod namespaces;
 mod quotas;
@@ -14,7 +16,7 @@ mod simulated;
 mod source;
 mod tokens;
 
-pub(crate) use crds::{CLEANUP as CRD_CLEANUP, CRDS};
+pub(crate) use crds::{CLEANUP as CRD_CLEANUP, CRDS, start_terminating};
 pub use namespaces::furnish;
 pub use roles::settle as settle_roles;
 
@@ -53,4 +55,5 @@ pub fn start(shared: &Arc<Shared>) {
     tokio::spawn(apiservices::run(shared.clone()));
     tokio::spawn(quotas::run(shared.clone()));
     tokio::spawn(certificates::run(shared.clone()));
+    tokio::spawn(flow::run(shared.clone()));
 }

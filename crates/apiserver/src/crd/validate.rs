@@ -19,8 +19,11 @@ pub fn validate_crd(crd: &Value) -> Errors {
     let (group, plural) = (text(crd, &["spec", "group"]), text(crd, &["spec", "names", "plural"]));
     let name = text(crd, &["metadata", "name"]);
     let wanted = format!("{plural}.{group}");
-    if name != wanted {
-        out.push(FieldError::invalid("metadata.name", name, "must be spec.names.plural+\".\"+spec.group"));
+    for (key, name) in [("generateName", text(crd, &["metadata", "generateName"])), ("name", name)] {
+        if !name.is_empty() && name != wanted {
+            let why = "must be spec.names.plural+\".\"+spec.group";
+            out.push(FieldError::invalid(format!("metadata.{key}"), name, why));
+        }
     }
     spec(crd, None, &mut out);
     approval(crd, None, &mut out);
@@ -107,7 +110,10 @@ fn spec(crd: &Value, old: Option<&Value>, out: &mut Errors) {
         names.push(name);
         storage += usize::from(v.get("storage").and_then(Value::as_bool) == Some(true));
     }
-    let shown = || Value::Array(list.iter().map(go_version).collect());
+    let shown = || match crd["spec"].get("versions") {
+        Some(Value::Array(_)) => Value::Array(list.iter().map(go_version).collect()),
+        _ => Value::Null,
+    };
     if !unique {
         out.push(FieldError::invalid("spec.versions", shown(), "must contain unique version names"));
     }

@@ -99,6 +99,15 @@ impl Call {
             false => negotiate::Asked::BuiltIn { streams: method == Method::GET && info.name.is_empty() },
         };
         let accepted = negotiate::accept(&headers, info.query.flag("pretty"), asked)?;
+        // Upstream shows these by no table.
+        const NO_TABLE: [&str; 3] = ["apiservices", "customresourcedefinitions", "resourceclaims"];
+        if accepted.shape == negotiate::Shape::Table
+            && info.subresource == "status"
+            && !resource.custom
+            && NO_TABLE.contains(&resource.plural.as_str())
+        {
+            return Err(Status::not_acceptable(negotiate::ACCEPTED));
+        }
         let include = match info.query.get("includeObject") {
             Some("None") => Include::None,
             Some("Object") => Include::Object,
@@ -264,21 +273,10 @@ impl Call {
     /// Whether nothing is to be kept.
     ///
     /// # Errors
-    /// 400 for any other value than `All`.
+    /// 422 for any other value than `All`.
     pub fn dry_run(&self) -> Result<bool, Status> {
-        let mut dry = false;
-        for v in self.info.query.all("dryRun") {
-            if v != "All" {
-                return Err(Status::invalid(
-                    "meta.k8s.io",
-                    "CreateOptions",
-                    "",
-                    &[crate::FieldError::not_supported("dryRun", Value::Array(vec![v.into()]), &["All"])],
-                ));
-            }
-            dry = true;
-        }
-        Ok(dry)
+        let given: Vec<Value> = self.info.query.all("dryRun").map(Value::from).collect();
+        check_dry_run(self.options_kind(), &given)
     }
 
     /// Who is recorded as the manager of the fields this request sets.
@@ -296,6 +294,7 @@ impl Call {
         match self.method {
             Method::POST => "CreateOptions",
             Method::PATCH => "PatchOptions",
+            Method::DELETE => "DeleteOptions",
             _ => "UpdateOptions",
         }
     }
@@ -358,7 +357,7 @@ impl Call {
     }
 
     /// 400 for a body that says too little of itself, with its beginning.
-    fn unrecognized(&self, kind: &str, why: &str) -> Status {
+    pub(super) fn unrecognized(&self, kind: &str, why: &str) -> Status {
         Status::bad_request(format!(
             "the object provided is unrecognized (must be of type {kind}): {why} ({})",
             summary(&self.body)
@@ -401,10 +400,7 @@ impl Call {
             v = Value::Map(druse_object::Map::new());
         }
         if v.as_map().is_none() {
-            let is = if v.as_f64().is_some() { "number" } else { v.kind_name() };
-            return Err(self.unrecognized(kind, &format!(
-                "couldn't get version/kind; json parse error: json: cannot unmarshal {is} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
-            )));
+            return Err(self.unrecognized(kind, &super::forms::no_type(&v)));
         }
         self.check_type(&mut v)?;
         // An empty list resets the managers, as a list of one empty entry does; decoding would take it for nothing.
@@ -436,6 +432,9 @@ impl Call {
             }
         }
         schema.default(&mut v);
+        if self.resource.stored_as == crate::autoscalers::STORED {
+            crate::autoscalers::normalize(&self.version, &mut v);
+        }
         Ok(v)
     }
 
@@ -492,14 +491,20 @@ impl Call {
         Ok(())
     }
 
-    /// Checks that a name which an object gives is the request's.
+    /// Checks that the name which an object gives is the request's.
     ///
     /// # Errors
-    /// 400 when they differ.
-    pub fn fits_name(&self, given: &str) -> Result<(), Status> {
+    /// 400 when they differ, or there is none.
+    pub fn fits_name(&self, object: &Value) -> Result<(), Status> {
+        let given = object.str_at(["metadata", "name"]).unwrap_or_default();
         let name = self.info.name.as_str();
         if given == name {
             return Ok(());
+        }
+        if given.is_empty() {
+            return Err(Status::bad_request(format!(
+                "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+            )));
         }
         Err(Status::bad_request(format!(
             "the name of the object ({given}) does not match the name on the URL ({name})"
@@ -527,6 +532,18 @@ impl Call {
         }
         Ok(())
     }
+}
+
+/// Whether options ask for a dry run.
+///
+/// # Errors
+/// 422 when they ask for anything else.
+pub fn check_dry_run(kind: &str, given: &[Value]) -> Result<bool, Status> {
+    if given.iter().all(|v| v.as_str() == Some("All")) {
+        return Ok(!given.is_empty());
+    }
+    let e = crate::FieldError::not_supported("dryRun", Value::Array(given.to_vec()), &["All"]);
+    Err(Status::invalid("meta.k8s.io", kind, "", &[e]))
 }
 
 /// Adds `Warning` headers, each text once.
@@ -567,18 +584,7 @@ pub fn parse_json(text: &[u8]) -> Result<Value, String> {
     if depth(text) > MAX_DEPTH {
         return Err("exceeded max depth".to_owned());
     }
-    json::parse(text).map_err(|e| {
-        // Where serde_json stopped, so that Go's words can be said of it.
-        let start =
-            text.split_inclusive(|b| *b == b'\n').take(e.line.saturating_sub(1)).map(<[u8]>::len).sum::<usize>();
-        let at = text.get((start + e.column).saturating_sub(1)).map(|b| char::from(*b));
-        match (e.message.as_str(), at) {
-            (m, _) if m.contains("EOF") => "unexpected end of JSON input".to_owned(),
-            ("trailing characters", Some(c)) => format!("invalid character '{c}' after top-level value"),
-            ("expected value", Some(c)) => format!("invalid character '{c}' looking for beginning of value"),
-            _ => e.message,
-        }
-    })
+    json::parse(text).map_err(|e| crate::json_error::syntax_error(text).unwrap_or(e.message))
 }
 
 /// Reads YAML.

@@ -76,6 +76,9 @@ pub async fn insert(call: &Call, mut object: Value, manager: Option<&str>, dry: 
         if let Some(manager) = manager {
             managed::record(None, &mut new, manager, "", &now(), &schema);
         }
+        if call.resource.stored_as == "limitranges" && !generated {
+            strategy::name_limit_range(&mut new);
+        }
         let name = Str::from(new.str_at(["metadata", "name"]).unwrap_or_default());
         let mut review = call.review(Operation::Create, "", &name, Some(&mut new), None, dry);
         call.shared.admission.mutate(&call.shared, &mut review).await?;
@@ -92,6 +95,7 @@ pub async fn insert(call: &Call, mut object: Value, manager: Option<&str>, dry: 
         }
         let mut errors = meta::validate_create(&call.resource, &new);
         if !call.resource.custom {
+            errors.extend(super::devices::admin_access(call, "", &new, None));
             errors.extend(crate::validate::validate_create(&call.gvk(), &new));
         }
         errors.extend(schema.validate(&new, None));
@@ -123,6 +127,7 @@ pub async fn insert(call: &Call, mut object: Value, manager: Option<&str>, dry: 
         if !call.resource.custom {
             schema.forget_empty(&mut new);
         }
+        strategy::show_labels(&call.resource, &mut new);
         if dry {
             return Ok(Made::Dry(new));
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use druse_object::Value;
 
+use super::call::check_dry_run;
 use super::create::Made;
 use super::{Answer, Call};
 use crate::admission::Operation;
@@ -26,6 +27,8 @@ pub struct Options {
     pub propagation: Option<String>,
     /// Nothing is to be kept.
     pub dry_run: bool,
+    /// It is one of a collection that is deleted.
+    pub collection: bool,
 }
 
 impl Options {
@@ -59,26 +62,32 @@ impl Options {
             }
             (None, None) => None,
         };
-        let mut errors = Vec::new();
-        if let (Some(p), Some(_)) = (propagation, orphan) {
-            let why = "orphanDependents and deletionPropagation cannot be both set";
-            errors.push(crate::FieldError::invalid("propagationPolicy", p, why));
-        }
-        const POLICIES: [&str; 4] = ["Foreground", "Background", "Orphan", "nil"];
-        if let Some(p) = propagation.filter(|p| !POLICIES[..3].contains(p)) {
-            errors.push(crate::FieldError::not_supported("propagationPolicy", p, &POLICIES));
-        }
-        if !errors.is_empty() {
-            return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", &errors));
-        }
-        out.dry_run = call.dry_run()? || body["dryRun"].items().iter().any(|v| v.as_str() == Some("All"));
+        check_propagation(propagation, orphan)?;
+        out.dry_run = call.dry_run()? | check_dry_run("DeleteOptions", body["dryRun"].items())?;
         Ok(out)
     }
 }
 
+/// Whether options say in one way what becomes of an object's dependents.
+pub(super) fn check_propagation(propagation: Option<&str>, orphan: Option<bool>) -> Result<(), Status> {
+    let mut errors = Vec::new();
+    if let (Some(p), Some(_)) = (propagation, orphan) {
+        let why = "orphanDependents and deletionPropagation cannot be both set";
+        errors.push(crate::FieldError::invalid("propagationPolicy", p, why));
+    }
+    const POLICIES: [&str; 4] = ["Foreground", "Background", "Orphan", "nil"];
+    if let Some(p) = propagation.filter(|p| !POLICIES[..3].contains(p)) {
+        errors.push(crate::FieldError::not_supported("propagationPolicy", p, &POLICIES));
+    }
+    if !errors.is_empty() {
+        return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", &errors));
+    }
+    Ok(())
+}
+
 /// The options in a body.
 fn options_in(call: &Call) -> Result<Value, Status> {
-    let body = call.body_value("DeleteOptions").map_err(|s| {
+    let mut body = call.body_value("DeleteOptions").map_err(|s| {
         // Upstream names no type here.
         let why = s.message.strip_prefix("the object provided is unrecognized (must be of type DeleteOptions): ");
         match why.and_then(|w| w.rsplit_once(" (")) {
@@ -88,12 +97,26 @@ fn options_in(call: &Call) -> Result<Value, Status> {
     })?;
     let kind = body.str_at(["kind"]).unwrap_or_default();
     if !["", "DeleteOptions"].contains(&kind) {
-        let version = body.str_at(["apiVersion"]).unwrap_or_default();
+        let version = body.str_at(["apiVersion"]).filter(|v| !v.is_empty()).unwrap_or("meta.k8s.io/v1");
         return Err(Status::bad_request(format!(
             "no kind \"{kind}\" is registered for version \"{version}\" in scheme \"pkg/runtime/scheme.go:111\""
         )));
     }
+    delete_options_form(call, &mut body)?;
     Ok(body)
+}
+
+/// Whether the fields of a deletion's options are of their types.
+fn delete_options_form(call: &Call, body: &mut Value) -> Result<(), Status> {
+    if body.is_null() {
+        return Ok(());
+    }
+    if body.as_map().is_none() {
+        return Err(Status::bad_request(super::forms::no_type(body)));
+    }
+    let gvk = druse_object::Gvk::new("", "v1", "DeleteOptions");
+    let schema = call.shared.schema(&gvk)?;
+    schema.decode(body).map(drop).map_err(|e| Status::bad_request(e.to_string()))
 }
 
 /// What a deletion came to.
@@ -137,7 +160,7 @@ fn returns_object(call: &Call) -> bool {
 
 /// DELETE on a collection.
 pub async fn collection(call: &Call) -> Answer {
-    let options = Options::of(call)?;
+    let options = Options { collection: true, ..Options::of(call)? };
     let (items, meta) = super::read::page(call)?;
     for o in &items {
         let one = Call { info: call.info.clone(), ..call.for_namespace(&o.namespace) };
@@ -171,6 +194,16 @@ impl Call {
     }
 }
 
+impl Call {
+    /// The same request on a subresource.
+    #[must_use]
+    pub fn on_subresource(&self, subresource: &str) -> Self {
+        let mut call = self.for_namespace(&self.info.namespace);
+        call.info = Arc::new(crate::request::RequestInfo { subresource: subresource.into(), ..(*self.info).clone() });
+        call
+    }
+}
+
 const ORPHAN: &str = "orphan";
 const JOBS_LEAVE_PODS: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning";
 const FOREGROUND: &str = "foregroundDeletion";
@@ -181,6 +214,12 @@ pub async fn remove(call: &Call, name: &str, options: &Options) -> Result<Remove
     let key = Key::new(resource.stored_as.clone(), call.namespace(), name);
     if resource.stored_as == "namespaces" && matches!(name, "default" | "kube-system" | "kube-public") {
         return Err(Status::forbidden(call.named(name), "this namespace may not be deleted"));
+    }
+    if resource.stored_as == crate::strategy::PRIORITY_CLASSES
+        && crate::validate::is_system_priority(name)
+        && !options.collection
+    {
+        return Err(Status::forbidden(call.named(name), "this is a system priority class and cannot be deleted"));
     }
     loop {
         let Some(stored) = call.shared.store.get(&key) else {
@@ -204,6 +243,7 @@ pub async fn remove(call: &Call, name: &str, options: &Options) -> Result<Remove
         }
         let grace = grace_of(resource.stored_as.as_str(), &old, options);
         let namespace = resource.stored_as == "namespaces";
+        let crd = resource.stored_as == crate::controllers::CRDS;
         let holds_namespace = namespace && !old["spec"]["finalizers"].items().is_empty();
         let at_once = finalizers.is_empty() && grace == 0 && !holds_namespace;
         if let Some(meta) = new.make_map_at(["metadata"]) {
@@ -224,16 +264,24 @@ pub async fn remove(call: &Call, name: &str, options: &Options) -> Result<Remove
                 let now = jiff::Timestamp::now().as_second();
                 meta.insert("deletionTimestamp", timestamp(now + grace));
                 meta.insert("deletionGracePeriodSeconds", if namespace { Value::Null } else { Value::Int(grace) });
-                if namespace {
+                if namespace || crd {
                     meta.remove("deletionGracePeriodSeconds");
                 }
                 if !deleting
+                    && !crd
                     && (!at_once || pod)
                     && meta.get("generation").and_then(Value::as_i64).is_some_and(|g| g > 0)
                     && let Some(Value::Int(g)) = meta.get_mut("generation")
                 {
                     *g += 1;
                 }
+            }
+        }
+        if crd && !at_once {
+            if !deleting {
+                crate::controllers::start_terminating(&mut new);
+            } else if let Some(meta) = new.make_map_at(["metadata"]) {
+                meta.insert("deletionGracePeriodSeconds", 0);
             }
         }
         if namespace
@@ -243,7 +291,7 @@ pub async fn remove(call: &Call, name: &str, options: &Options) -> Result<Remove
             status.insert("phase", "Terminating");
         }
         if options.dry_run {
-            return Ok(if at_once {
+            return Ok(if at_once && resource.stored_as != "pods" {
                 Removed::Gone(stored)
             } else {
                 Removed::Waits(Made::Dry(convert::to_version(&call.shared, new, resource, &call.version)?))
@@ -279,6 +327,16 @@ pub(super) fn check_preconditions(
     // Upstream names the kind here, not the resource.
     let n = Named { group: &call.resource.group, resource: &call.resource.kind, name };
     let uid = old.str_at(["metadata", "uid"]).unwrap_or_default();
+    if matches!(call.resource.stored_as.as_str(), "namespaces" | crate::controllers::CRDS) {
+        // These look for themselves before the store does.
+        let now = rv.to_string();
+        for (what, want, is) in [("UID", &options.uid, uid), ("ResourceVersion", &options.resource_version, &now)] {
+            if let Some(want) = want.as_deref().filter(|want| *want != is) {
+                let why = format!("Precondition failed: {what} in precondition: {want}, {what} in object meta: {is}");
+                return Err(Status::conflict(call.named(name), why));
+            }
+        }
+    }
     if let Some(want) = &options.uid
         && want != uid
     {

@@ -1,8 +1,9 @@
 //! Eviction: the deletion of a pod that disruption budgets have a say in (`k8s.io/kubernetes/pkg/registry/core/pod`).
 
-use druse_object::{Map, Value};
+use druse_object::{Gvk, Map, Value};
 
-use super::delete::{Options, remove};
+use super::call::check_dry_run;
+use super::delete::{Options, check_propagation, remove};
 use super::pods::set_condition;
 use super::update::{Mode, change};
 use super::{Answer, Call};
@@ -22,8 +23,8 @@ const AGAIN: i64 = 10;
 /// Deletes a pod unless a disruption budget forbids it.
 pub async fn evict(call: &Call) -> Answer {
     let name = call.info.name.as_str();
-    let mut body = call.body_value(KIND)?;
-    check_kind(call, &body)?;
+    let dry = call.dry_run()?;
+    let mut body = call.body_as(&Gvk::new("policy", "v1", KIND), &["policy/v1beta1"])?;
     if body.str_at(["metadata", "name"]).unwrap_or_default() != name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
     }
@@ -35,36 +36,32 @@ pub async fn evict(call: &Call) -> Answer {
     }
     let asked = body.get("deleteOptions").cloned().unwrap_or_default();
     let text = |path: [&str; 2]| asked.str_at(path).filter(|t| !t.is_empty()).map(str::to_owned);
-    let dry = call.dry_run()? || asked["dryRun"].items().iter().any(|v| v.as_str() == Some("All"));
+    let orphan = asked.get("orphanDependents").and_then(Value::as_bool);
+    let (here, there) = (call.info.query.all("dryRun").collect::<Vec<_>>(), asked["dryRun"].items());
+    if !here.is_empty() && !there.is_empty() && !there.iter().map(Value::as_str).eq(here.iter().map(|d| Some(*d))) {
+        let there = super::patch::go_printed(&asked["dryRun"]);
+        let why = format!("Non-matching dry-run options in request and content: [{}] and {there}", here.join(" "));
+        return Err(Status::new(500, "", why));
+    }
+    let said = check_dry_run("DeleteOptions", asked["dryRun"].items());
+    let dry = dry | said.as_ref().is_ok_and(|dry| *dry);
     let options = Options {
         grace: asked.get("gracePeriodSeconds").and_then(Value::as_i64),
         uid: text(["preconditions", "uid"]),
         resource_version: text(["preconditions", "resourceVersion"]),
         propagation: asked.str_at(["propagationPolicy"]).map(str::to_owned),
         dry_run: dry,
+        collection: false,
     };
     call.admit(Operation::Create, &mut body, None, dry).await?;
     let pod = call.shared.object("pods", call.namespace(), name).ok_or_else(|| Status::not_found(call.named(name)))?;
+    check_propagation(asked.str_at(["propagationPolicy"]), orphan)?;
+    said?;
     if counts(&pod) {
         ask_budget(call, &pod, dry).await?;
     }
     go(call, name, options).await?;
     Ok(response::status(&Status::success(201, None)))
-}
-
-fn check_kind(call: &Call, body: &Value) -> Result<(), Status> {
-    let kind = body.str_at(["kind"]).unwrap_or_default();
-    if matches!(kind, "" | KIND) {
-        return Ok(());
-    }
-    let given = body.str_at(["apiVersion"]).filter(|v| !v.is_empty()).unwrap_or("policy/v1");
-    let (group, version) = given.split_once('/').unwrap_or(("", given));
-    let why = if call.table.for_kind(group, kind).is_some() {
-        format!("converting ({version}.{kind}) to (policy.{KIND}): unknown conversion")
-    } else {
-        format!("no kind \"{kind}\" is registered for version \"{given}\" in scheme \"pkg/runtime/scheme.go:111\"")
-    };
-    Err(Status::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {KIND}: {why}")))
 }
 
 /// Whether a budget has a say: not about pods that have ended, have not begun or are going anyway.

@@ -4,8 +4,10 @@ mod access;
 mod call;
 mod create;
 mod delete;
+mod devices;
 mod discovery;
 mod evict;
+mod forms;
 mod info;
 mod patch;
 mod pods;
@@ -79,6 +81,9 @@ async fn handle(shared: Arc<Shared>, request: Request<Bytes>) -> Answer {
     let call = Call::new(shared, info, user, parts.method, parts.headers, body)?;
     // Warnings go with refusals too.
     let mut answer = answer(&call).await.unwrap_or_else(|s| response::status(&s));
+    if call.resource.group == crate::controllers::flow::GROUP && call.method != http::Method::GET {
+        crate::controllers::flow::settle(&call.shared).await;
+    }
     let mut warnings: Vec<_> = call.version()?.deprecation.as_ref().map(ToString::to_string).into_iter().collect();
     warnings.append(&mut call.warnings.lock());
     call::warn(&mut answer, &warnings);

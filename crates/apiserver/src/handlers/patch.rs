@@ -2,8 +2,9 @@
 
 use druse_object::{Gvk, Map, Value, patch};
 
-use super::call::{parse_json, parse_yaml};
+use super::call::{FieldValidation, parse_json, parse_yaml};
 use super::create::Made;
+use super::forms::is;
 use super::update::{Mode, change};
 use super::{Answer, Call};
 use crate::apply::{self, ApplyError};
@@ -56,12 +57,16 @@ async fn other_patch(call: &Call, subresource: &str, kind: &Kind) -> Answer {
         let e = crate::FieldError::forbidden("force", "may not be specified for non-apply patch");
         return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &[e]));
     }
-    let body = parse_json(&call.body).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
-    let operations = body.items().len();
-    if matches!(kind, Kind::Json) && operations > MAX_OPERATIONS {
-        return Err(too_large(&format!(
-            "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {operations}"
-        )));
+    // A patch is read once there is something to patch.
+    if call.shared.stored(&call.resource, call.namespace(), name).is_none() {
+        return Err(Status::not_found(call.named(name)));
+    }
+    let body = parse_json(&call.body).map_err(|e| match kind {
+        Kind::Strategic => Status::bad_request(e),
+        _ => Status::bad_request(format!("error decoding patch: {e}")),
+    })?;
+    if matches!(kind, Kind::Json) {
+        check_operations(call, &body)?;
     }
     let schema = call.schema()?;
     let manager = call.manager();
@@ -69,17 +74,22 @@ async fn other_patch(call: &Call, subresource: &str, kind: &Kind) -> Answer {
         let mut new = old.clone();
         match kind {
             Kind::Json => {
-                patch::json_patch(&mut new, &body).map_err(|e| json_patch_status(&e))?;
+                if !body.is_null() {
+                    patch::json_patch(&mut new, &body).map_err(|e| json_patch_status(&e))?;
+                }
             }
             Kind::Merge => {
+                if body.is_null() {
+                    return Err(Status::bad_request("Invalid JSON Patch"));
+                }
                 if body.as_map().is_none() {
-                    let is = if body.as_f64().is_some() { "number" } else { body.kind_name() };
-                    return Err(Status::bad_request(format!(
-                        "error decoding patch: json: cannot unmarshal {is} into Go value of type map[string]interface {{}}",
-                    )));
+                    let why = format!("error decoding patch: {}", no_map(&body));
+                    return Err(Status::bad_request(why));
                 }
                 patch::merge_patch(&mut new, &body);
             }
+            _ if body.is_null() => {}
+            _ if body.as_map().is_none() => return Err(Status::bad_request(no_map(&body))),
             _ => patch::strategic_merge(&mut new, &body, Some(schema.merge_schema()))
                 .map_err(|e| Status::new(500, "", e.to_string()))?,
         }
@@ -98,11 +108,7 @@ async fn other_patch(call: &Call, subresource: &str, kind: &Kind) -> Answer {
             };
             Status::invalid("", "", "", &[crate::FieldError::invalid("patch", shown, why)])
         })?;
-        let given = new.str_at(["metadata", "name"]).unwrap_or_default();
-        if given.is_empty() {
-            return Err(nameless(name));
-        }
-        call.fits_name(given)?;
+        call.fits_name(&new)?;
         call.fit_namespace(&mut new)?;
         Ok(new)
     })
@@ -110,15 +116,48 @@ async fn other_patch(call: &Call, subresource: &str, kind: &Kind) -> Answer {
     made.answer(call, 200)
 }
 
-/// 400 for a patch that leaves no name.
-fn nameless(name: &str) -> Status {
-    Status::bad_request(format!(
-        "the name of the object ({name} based on URL) was undeterminable: name must be provided"
-    ))
+pub(super) fn no_map(v: &Value) -> String {
+    format!("json: cannot unmarshal {} into Go value of type map[string]interface {{}}", is(v))
+}
+
+/// Judges the form of a JSON patch: a list of operations, whose fields are texts.
+///
+/// # Errors
+/// 400 for what is none, 413 for too many.
+pub fn check_operations(call: &Call, body: &Value) -> Result<(), Status> {
+    const TEXTS: [&str; 3] = ["op", "path", "from"];
+    let refuse = |why: String| Err(Status::bad_request(format!("error decoding patch: {why}")));
+    if body.as_array().is_none() && !body.is_null() {
+        return refuse(format!("json: cannot unmarshal {} into Go value of type []handlers.jsonPatchOp", is(body)));
+    }
+    for (i, operation) in body.items().iter().enumerate() {
+        let Some(m) = operation.as_map() else {
+            if operation.is_null() {
+                continue;
+            }
+            let why = format!("json: cannot unmarshal {} into Go value of type handlers.jsonPatchOp", is(operation));
+            return refuse(why);
+        };
+        for (key, v) in m.iter() {
+            if TEXTS.contains(&key.as_str()) && v.as_str().is_none() && !v.is_null() {
+                let to = format!("Go struct field jsonPatchOp.{key} of type string");
+                return refuse(format!("json: cannot unmarshal {} into {to}", is(v)));
+            }
+            if !TEXTS.contains(&key.as_str()) && key != "value" && call.field_validation()? == FieldValidation::Warn {
+                call.warnings.lock().push(format!("json patch unknown field \"[{i}].{key}\""));
+            }
+        }
+    }
+    let operations = body.items().len();
+    if operations > MAX_OPERATIONS {
+        let why = format!("The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {operations}");
+        return Err(too_large(&why));
+    }
+    Ok(())
 }
 
 /// A value as Go prints it with `%+v`.
-fn go_printed(v: &Value) -> String {
+pub(super) fn go_printed(v: &Value) -> String {
     let joined = |parts: Vec<String>| parts.join(" ");
     match v {
         Value::Map(m) => {
@@ -134,7 +173,7 @@ fn go_printed(v: &Value) -> String {
 }
 
 /// What a type that does not fit is called by the converter of untyped objects, from what it is called in JSON.
-fn converter_words(message: &str) -> String {
+pub(super) fn converter_words(message: &str) -> String {
     let found = message.split_once("cannot unmarshal ").and_then(|(_, rest)| {
         let (from, rest) = rest.split_once(" into Go ")?;
         Some((from, rest.rsplit_once(" of type ")?.1))
@@ -146,11 +185,15 @@ fn converter_words(message: &str) -> String {
         "array" => "[]interface {}",
         other => other,
     };
+    let from = &from.replacen("number ", "int64 ", 1);
     match to {
         t if t.starts_with("map[") => format!("cannot restore map from {from}"),
         t if t.starts_with("[]") => format!("cannot restore slice from {from}"),
         t if t.contains('.') => format!("cannot restore struct from: {from}"),
-        t => format!("cannot convert {from} to {t}"),
+        // Go converts no other pair of unlike kinds that JSON has.
+        "string" if from == "int64" => format!("cannot convert {from} to {to}"),
+        t if from.starts_with("int64 ") => format!("cannot convert float64 to {t}"),
+        t => format!("unrecognized type: {t}"),
     }
 }
 
@@ -195,10 +238,10 @@ async fn apply_patch(call: &Call, subresource: &str) -> Answer {
         })
         .map_err(undecodable)?;
     call.field_validation()?;
-    check_applied(call, name, &mut applied)?;
     let failed = |e: ApplyError| apply_status(&e);
     loop {
         let exists = call.shared.stored(&call.resource, call.namespace(), name).is_some();
+        check_applied(call, name, &mut applied)?;
         if !exists {
             if !subresource.is_empty() {
                 return Err(Status::not_found(call.named(name)));
@@ -212,6 +255,7 @@ async fn apply_patch(call: &Call, subresource: &str) -> Answer {
             }
             let mut new =
                 apply::apply(None, &applied, &manager, force, subresource, &now(), &schema).map_err(failed)?;
+            call.fits_name(&new)?;
             schema.fill(&mut new);
             match super::create::insert(call, new, None, dry).await {
                 Err(e) if e.reason == "AlreadyExists" => continue,
@@ -221,6 +265,7 @@ async fn apply_patch(call: &Call, subresource: &str) -> Answer {
         let done = change(call, name, subresource, Mode::Apply, dry, &mut |old, stored| {
             let mut new =
                 apply::apply(Some(old), &applied, &manager, force, subresource, &now(), &schema).map_err(failed)?;
+            call.fits_name(&new)?;
             schema.fill(&mut new);
             call.fit_namespace(&mut new)?;
             let rv = applied.str_at(["metadata", "resourceVersion"]).unwrap_or_default();
@@ -251,15 +296,13 @@ fn check_applied(call: &Call, name: &str, applied: &mut Value) -> Result<(), Sta
         let shown = format!("{}/{}, Kind={}", said.group, said.version, said.kind);
         return Err(Status::bad_request(format!("invalid object type: {shown}")));
     }
-    let given = applied.str_at(["metadata", "name"]).unwrap_or_default().to_owned();
-    if given.is_empty() && call.resource.custom {
-        if let Some(m) = applied.make_map_at(["metadata"]) {
-            m.insert("name", name);
-        }
-    } else if given.is_empty() {
-        return Err(nameless(name));
-    } else {
-        call.fits_name(&given)?;
+    // The name is judged once the merge is done: what is there lends its own.
+    let unnamed = applied.str_at(["metadata", "name"]).is_none_or(str::is_empty);
+    if unnamed
+        && call.resource.custom
+        && let Some(m) = applied.make_map_at(["metadata"])
+    {
+        m.insert("name", name);
     }
     // A namespace that is not said is left unsaid: it is filled in after ownership is worked out.
     if applied.str_at(["metadata", "namespace"]).is_some_and(|n| !n.is_empty()) {

@@ -1,6 +1,8 @@
 //! Subresources of pods. Containers are simulated: what needs a running process says so.
 
-use druse_object::{Map, Value};
+use std::sync::LazyLock;
+
+use druse_object::{Gvk, Map, Value};
 
 use super::update::{Mode, change};
 use super::{Answer, Call};
@@ -10,21 +12,38 @@ use crate::response;
 use crate::server::now;
 use crate::status::{Named, Status};
 
+static BINDING: LazyLock<Gvk> = LazyLock::new(|| Gvk::new("", "v1", "Binding"));
+
 /// A binding made by itself: that of the pod it names.
 pub async fn bind_directly(call: &Call) -> Answer {
-    let body = call.body_value("Binding")?;
+    let dry = call.dry_run()?;
+    let body = call.body_as(&BINDING, &[])?;
     let pods = call.table.for_kind("", "Pod").ok_or_else(Status::no_resource)?.clone();
-    let name = body.str_at(["metadata", "name"]).unwrap_or_default().into();
-    let info = crate::request::RequestInfo { name, subresource: "binding".into(), ..(*call.info).clone() };
+    let name = body.str_at(["metadata", "name"]).unwrap_or_default().to_owned();
+    let info = crate::request::RequestInfo {
+        name: name.as_str().into(),
+        subresource: "binding".into(),
+        ..(*call.info).clone()
+    };
     let pod = Call { resource: pods, info: std::sync::Arc::new(info), ..call.for_namespace(call.namespace()) };
-    bind(&pod).await
+    if name.is_empty() && body["target"]["name"].as_str().is_some_and(|n| !n.is_empty()) {
+        return Err(Status::bad_request("Name parameter required."));
+    }
+    bind_to(&pod, body, dry).await
 }
 
 /// Puts a pod on a node.
 pub async fn bind(call: &Call) -> Answer {
     let dry = call.dry_run()?;
+    let body = call.body_as(&BINDING, &[])?;
+    if body.str_at(["metadata", "name"]) != Some(call.info.name.as_str()) {
+        return Err(Status::bad_request("name in URL does not match name in Binding object"));
+    }
+    bind_to(call, body, dry).await
+}
+
+async fn bind_to(call: &Call, mut body: Value, dry: bool) -> Answer {
     let name = call.info.name.as_str();
-    let mut body = call.body_value("Binding")?;
     call.admit(Operation::Create, &mut body, None, dry).await?;
     let node = body.str_at(["target", "name"]).unwrap_or_default().to_owned();
     let kind = body.str_at(["target", "kind"]).unwrap_or_default();
@@ -43,7 +62,14 @@ pub async fn bind(call: &Call) -> Answer {
     }
     let wanted = |key: &str| body.at(["metadata", key]).filter(|v| v.as_str().is_some_and(|t| !t.is_empty())).cloned();
     let (uid, version) = (wanted("uid"), wanted("resourceVersion"));
-    change(call, name, "binding", Mode::System, dry, &mut |old, _| {
+    change(call, name, "binding", Mode::System, dry, &mut |old, now| {
+        // The state that the binding is meant for, if it says so.
+        let rv = Value::from(now.rv.to_string());
+        for (what, wanted, is) in [("UID", &uid, &old["metadata"]["uid"]), ("ResourceVersion", &version, &rv)] {
+            if let Some(wanted) = wanted.as_ref().filter(|w| *w != is) {
+                return Err(super::update::precondition(call, name, dry, what, wanted, is));
+            }
+        }
         let refuse = |why: String| Err(Status::conflict(Named { group: "", resource: "pods/binding", name }, why));
         if old.str_at(["metadata", "deletionTimestamp"]).is_some() {
             return refuse(format!("pod {name} is being deleted, cannot be assigned to a host"));
@@ -68,14 +94,6 @@ pub async fn bind(call: &Call) -> Answer {
             {
                 for (k, v) in more.iter() {
                     m.insert(k.clone(), v.clone());
-                }
-            }
-        }
-        // The state that the binding is meant for, if it says so.
-        if let Some(m) = new.make_map_at(["metadata"]) {
-            for (key, value) in [("uid", &uid), ("resourceVersion", &version)] {
-                if let Some(v) = value {
-                    m.insert(key, v.clone());
                 }
             }
         }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
+use base64::engine::general_purpose::{GeneralPurpose, NO_PAD, URL_SAFE_NO_PAD as B64};
+use base64::{DecodeError, Engine as _, alphabet};
 use druse_object::{Map, Value, json};
 
 use super::{Answer, Call};
@@ -85,6 +85,19 @@ pub fn too_large(rv: u64, current: u64) -> Status {
     }
 }
 
+/// Reads base64 as Go does: what is over at the end is nothing.
+fn decoded(text: &str) -> Result<Vec<u8>, String> {
+    const LENIENT: GeneralPurpose =
+        GeneralPurpose::new(&alphabet::URL_SAFE, NO_PAD.with_decode_allow_trailing_bits(true));
+    LENIENT.decode(text).map_err(|e| match e {
+        DecodeError::InvalidByte(at, _) | DecodeError::InvalidLastSymbol(at, _) => {
+            format!("illegal base64 data at input byte {at}")
+        }
+        DecodeError::InvalidLength(at) => format!("illegal base64 data at input byte {}", at.saturating_sub(1)),
+        DecodeError::InvalidPadding => format!("illegal base64 data at input byte {}", text.len()),
+    })
+}
+
 struct Continue {
     rv: u64,
     namespace: String,
@@ -94,17 +107,21 @@ struct Continue {
 impl Continue {
     fn parse(text: &str) -> Result<Self, Status> {
         let bad = |why: &str| Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
-        let bytes = B64.decode(text).map_err(|e| bad(&e.to_string()))?;
-        let v = json::parse(&bytes).map_err(|e| bad(&e.to_string()))?;
-        if v.str_at(["v"]) != Some("meta.k8s.io/v1") {
-            return Err(bad("server does not recognize this encoded version"));
+        let bytes = decoded(text).map_err(|e| bad(&e))?;
+        let v = json::parse(&bytes)
+            .map_err(|e| bad(&crate::json_error::syntax_error(&bytes).unwrap_or_else(|| e.to_string())))?;
+        let version = v.str_at(["v"]).unwrap_or_default();
+        if version != "meta.k8s.io/v1" {
+            return Err(bad(&format!("server does not recognize this encoded version {version}")));
         }
-        let rv = v["rv"]
-            .as_i64()
-            .and_then(|n| u64::try_from(n).ok())
-            .ok_or_else(|| bad("incorrect encoded start resourceVersion"))?;
+        let rv = v["rv"].as_i64().filter(|n| *n != 0).and_then(|n| u64::try_from(n).ok());
+        let rv = rv.ok_or_else(|| bad(&format!("incorrect encoded start resourceVersion (version {version})")))?;
         let start = v.str_at(["start"]).unwrap_or_default();
-        let (namespace, name) = start.split_once('/').ok_or_else(|| bad("encoded start key is malformed"))?;
+        if start.is_empty() {
+            return Err(bad(&format!("encoded start key empty (version {version})")));
+        }
+        let (namespace, name) =
+            start.split_once('/').filter(|_| !start.split('/').any(|part| part == "..")).ok_or_else(|| bad(start))?;
         Ok(Self { rv, namespace: namespace.into(), name: name.into() })
     }
 

@@ -1,10 +1,10 @@
 //! Resources that only answer: tokens, and reviews of tokens and identity; those of access are judged in [`access`].
 
-use druse_object::{Map, Str, Value};
+use druse_object::{Gvk, Map, Str, Value};
 
 use super::{Answer, Call, access};
 use crate::admission::Operation;
-use crate::field::{FieldError, go_quote};
+use crate::field::FieldError;
 use crate::managed;
 use crate::response;
 use crate::server::{now, timestamp};
@@ -40,6 +40,12 @@ pub async fn create(call: &Call) -> Answer {
     let status = match call.resource.plural.as_str() {
         "tokenreviews" => token_review(call, &object)?,
         "selfsubjectreviews" => {
+            // Upstream answers with an object of its own.
+            let mut meta = Map::new();
+            meta.insert("creationTimestamp", now());
+            if let Some(m) = object.as_map_mut() {
+                m.insert("metadata", meta);
+            }
             let mut s = Map::new();
             s.insert("userInfo", call.user.to_value());
             s
@@ -73,7 +79,7 @@ fn token_review(call: &Call, object: &Value) -> Result<Map, Status> {
     let audiences: Vec<&str> = object["spec"]["audiences"].items().iter().filter_map(Value::as_str).collect();
     let mut status = Map::new();
     match call.shared.authenticate(token, &audiences) {
-        Some((user, granted)) => {
+        Ok((user, granted)) => {
             status.insert("authenticated", true);
             status.insert("user", user.to_value());
             let granted: Vec<Str> = if granted.is_empty() && audiences.is_empty() {
@@ -85,21 +91,10 @@ fn token_review(call: &Call, object: &Value) -> Result<Map, Status> {
                 status.insert("audiences", granted.into_iter().collect::<Value>());
             }
         }
-        None => {
+        Err(why) => {
             status.insert("user", Map::new());
-            // Which token it was only the issuer may tell, and only of its own tokens.
-            let own = call.shared.authenticate(token, &[]).is_some();
-            let quoted = |l: &[&str]| l.iter().map(|a| go_quote(a)).collect::<Vec<_>>().join(" ");
-            let error = if own && !audiences.is_empty() {
-                format!(
-                    "[invalid bearer token, token audiences [{}] is invalid for the target audiences [{}]]",
-                    quoted(&[call.shared.issuer.audience()]),
-                    quoted(&audiences)
-                )
-            } else {
-                "invalid bearer token".to_owned()
-            };
-            status.insert("error", error);
+            const UNKNOWN: &str = "invalid bearer token";
+            status.insert("error", why.map_or(UNKNOWN.to_owned(), |why| format!("[{UNKNOWN}, {why}]")));
         }
     }
     Ok(status)
@@ -109,13 +104,11 @@ fn token_review(call: &Call, object: &Value) -> Result<Map, Status> {
 pub async fn token(call: &Call) -> Answer {
     let name = call.info.name.as_str();
     let ns = call.namespace();
-    let account = call.shared.object("serviceaccounts", ns, name).ok_or_else(|| Status::not_found(call.named(name)))?;
-    let gvk = druse_object::Gvk::new("authentication.k8s.io", "v1", "TokenRequest");
+    let dry = call.dry_run()?;
+    let gvk = Gvk::new("authentication.k8s.io", "v1", "TokenRequest");
     let schema = call.shared.schema(&gvk)?;
-    let mut body = call.body_value("TokenRequest")?;
-    schema.decode(&mut body).map_err(|e| {
-        Status::bad_request(format!("TokenRequest in version \"v1\" cannot be handled as a TokenRequest: {e}"))
-    })?;
+    let mut body = call.body_as(&gvk, &[])?;
+    let account = call.shared.object("serviceaccounts", ns, name).ok_or_else(|| Status::not_found(call.named(name)))?;
     if let Some(spec) = body.make_map_at(["spec"])
         && spec.get("expirationSeconds").is_none_or(Value::is_null)
     {
@@ -128,7 +121,7 @@ pub async fn token(call: &Call) -> Answer {
         return Err(Status::invalid("authentication.k8s.io", "TokenRequest", name, &[e]));
     }
     managed::record(None, &mut body, &call.manager(), "token", &now(), &schema);
-    call.admit(Operation::Create, &mut body, None, call.dry_run()?).await?;
+    call.admit(Operation::Create, &mut body, None, dry).await?;
     let spec = &body["spec"];
     let seconds = spec.get("expirationSeconds").and_then(Value::as_i64).unwrap_or(3600);
     let mut errors = Vec::new();
@@ -225,7 +218,7 @@ fn bind_claims(call: &Call, r: &Value, bound: &mut Map) -> Result<(), Status> {
     let is = object.str_at(["metadata", "uid"]).unwrap_or_default();
     if !uid.is_empty() && uid != is {
         return Err(Status::conflict(
-            missing,
+            crate::status::Named { resource: kind, ..missing },
             format!(
                 "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
             ),

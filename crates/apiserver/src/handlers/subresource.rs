@@ -134,6 +134,8 @@ fn selector_text(v: &Value) -> String {
     out.join(",")
 }
 
+static SCALE: LazyLock<Gvk> = LazyLock::new(|| Gvk::new("autoscaling", "v1", "Scale"));
+
 /// Scales as tables print them.
 static SCALES: LazyLock<Arc<Resource>> = LazyLock::new(|| {
     Arc::new(Resource {
@@ -170,27 +172,50 @@ async fn scale(call: &Call) -> Answer {
         return apply_scale(call, &paths, dry).await;
     }
     let body = match call.info.verb {
-        "update" => scale_body(call)?,
+        "update" => {
+            let body = call.body_as(&SCALE, &[])?;
+            call.fits_name(&body)?;
+            body
+        }
         _ => super::call::parse_json(&call.body)
             .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?,
     };
     let json_patch = content_type(&call.headers) == "application/json-patch+json";
+    let strategic = content_type(&call.headers) == "application/strategic-merge-patch+json";
+    if json_patch {
+        super::patch::check_operations(call, &body)?;
+    }
     loop {
         let stored = call.shared.stored(&call.resource, call.namespace(), name);
         let stored = stored.ok_or_else(|| Status::not_found(call.named(name)))?;
         let old = scale_of(call, &paths, &call.view.value_of(&stored)?);
         let mut scale = if call.info.verb == "update" { body.clone() } else { old.clone() };
-        if json_patch {
+        if json_patch && body.is_null() {
+            // No operation at all.
+        } else if json_patch {
             patches::json_patch(&mut scale, &body).map_err(|e| super::patch::json_patch_status(&e))?;
         } else if call.info.verb != "update" {
-            patches::merge_patch(&mut scale, &body);
+            match (&body, strategic) {
+                (Value::Map(_), _) => patches::merge_patch(&mut scale, &body),
+                (Value::Null, true) => {}
+                (Value::Null, false) => return Err(Status::bad_request("Invalid JSON Patch")),
+                (_, true) => return Err(Status::bad_request(super::patch::no_map(&body))),
+                (_, false) => {
+                    let why = format!("error decoding patch: {}", super::patch::no_map(&body));
+                    return Err(Status::bad_request(why));
+                }
+            }
         }
         if call.info.verb != "update" {
             fits_scale(call, &mut scale.clone()).map_err(|why| {
                 let shown = owned_scale(&call.view.value_of(&stored).unwrap_or_default(), &paths, scale.clone());
-                let shown = druse_object::json::to_string(&shown);
+                let (shown, why) = match strategic {
+                    true => (super::patch::go_printed(&body), super::patch::converter_words(&why)),
+                    false => (druse_object::json::to_string(&shown), why),
+                };
                 Status::invalid("", "", "", &[FieldError::invalid("patch", shown, why)])
             })?;
+            call.fits_name(&scale)?;
         }
         call.admit(Operation::Update, &mut scale, Some(&old), dry).await?;
         let replicas = scale.at(["spec", "replicas"]).and_then(Value::as_i64).unwrap_or(0);
@@ -232,34 +257,10 @@ async fn scale(call: &Call) -> Answer {
 
 /// Reads a value as a scale; the error is Go's.
 fn fits_scale(call: &Call, v: &mut Value) -> Result<(), String> {
-    match call.shared.schema(&Gvk::new("autoscaling", "v1", "Scale")) {
+    match call.shared.schema(&SCALE) {
         Ok(schema) => schema.decode(v).map(drop).map_err(|e| e.to_string()),
         Err(_) => Ok(()),
     }
-}
-
-/// The scale in a request.
-fn scale_body(call: &Call) -> Result<Value, Status> {
-    let mut body = call.body_value("Scale")?;
-    let text = |key: &str| body.str_at([key]).unwrap_or_default().to_owned();
-    let (version, kind) = (text("apiVersion"), text("kind"));
-    let kind = if kind.is_empty() { "Scale".to_owned() } else { kind };
-    let shown = version.rsplit('/').next().filter(|v| !v.is_empty()).unwrap_or("v1");
-    let refuse =
-        |why: String| Status::bad_request(format!("{kind} in version \"{shown}\" cannot be handled as a Scale: {why}"));
-    if kind != "Scale" || !matches!(version.as_str(), "" | "autoscaling/v1") {
-        return Err(refuse(format!(
-            "no kind \"{kind}\" is registered for version \"{version}\" in scheme \"pkg/runtime/scheme.go:111\""
-        )));
-    }
-    fits_scale(call, &mut body).map_err(refuse)?;
-    named_alike(call, &body)?;
-    Ok(body)
-}
-
-fn named_alike(call: &Call, scale: &Value) -> Result<(), Status> {
-    let given = scale.str_at(["metadata", "name"]).unwrap_or_default();
-    if given.is_empty() { Ok(()) } else { call.fits_name(given) }
 }
 
 /// A scale with what is known of who owns its one field, as upstream patches it.
@@ -315,7 +316,10 @@ async fn apply_scale(call: &Call, paths: &ScalePaths, dry: bool) -> Answer {
     let mut applied =
         super::call::parse_yaml(&call.body).map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
     fits_scale(call, &mut applied).map_err(Status::bad_request)?;
-    named_alike(call, &applied)?;
+    // What is there lends its name.
+    if applied.str_at(["metadata", "name"]).is_some_and(|n| !n.is_empty()) {
+        call.fits_name(&applied)?;
+    }
     let wanted = applied.at(["spec", "replicas"]).and_then(Value::as_i64);
     let stored = call.shared.stored(&call.resource, call.namespace(), name);
     let stored = stored.ok_or_else(|| Status::not_found(call.named(name)))?;

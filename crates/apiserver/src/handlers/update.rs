@@ -38,13 +38,8 @@ pub async fn update_sub(call: &Call, subresource: &str) -> Answer {
     let dry = call.dry_run()?;
     let mut object = call.body_to_store()?;
     let name = call.info.name.as_str();
-    let given = object.str_at(["metadata", "name"]).unwrap_or_default();
-    if !given.is_empty() {
-        call.fits_name(given)?;
-    } else if let Some(m) = object.make_map_at(["metadata"]) {
-        m.insert("name", name);
-    }
     call.fit_namespace(&mut object)?;
+    call.fits_name(&object)?;
     let exists = call.shared.stored(&call.resource, call.namespace(), name).is_some();
     if !exists && subresource.is_empty() && strategy::created_by_update(&call.resource) {
         if let Some(m) = object.make_map_at(["metadata"]) {
@@ -54,7 +49,16 @@ pub async fn update_sub(call: &Call, subresource: &str) -> Answer {
         return made.answer(call, 201);
     }
     let conditional = call.resource.custom || strategy::updated_by_version_only(&call.resource);
-    if conditional && object.str_at(["metadata", "resourceVersion"]).unwrap_or_default().is_empty() && exists {
+    let unconditional = object.str_at(["metadata", "resourceVersion"]).unwrap_or_default().is_empty();
+    if conditional && unconditional && exists {
+        // Which object it is comes before which state of it.
+        let there = call.shared.object(&call.resource.stored_as, call.namespace(), name).unwrap_or_default();
+        if let (Some(uid), Some(is)) = (object.str_at(["metadata", "uid"]), there.str_at(["metadata", "uid"]))
+            && !uid.is_empty()
+            && uid != is
+        {
+            return Err(precondition(call, name, dry, "UID", &uid.into(), &is.into()));
+        }
         let e = crate::FieldError::invalid("metadata.resourceVersion", 0i64, "must be specified for an update");
         // Upstream names the resource here, not the kind.
         return Err(Status::invalid(&call.resource.group, &call.resource.plural, name, &[e]));
@@ -98,18 +102,7 @@ pub async fn change(
             // A patch is judged with the rest of what it says.
             && call.method != http::Method::PATCH
         {
-            let group = if resource.custom { format!("{}/", resource.group) } else { String::new() };
-            // Where upstream keeps these is older than their name.
-            let plural = if resource.stored_as == "replicationcontrollers" { "controllers" } else { &resource.plural };
-            // A dry run asks no store, and knows no place in one.
-            let prefix = if dry { "" } else { "/registry" };
-            let place = [plural, call.namespace(), name];
-            let place: Vec<&str> = place.into_iter().filter(|p| !p.is_empty()).collect();
-            let why = format!(
-                "StorageError: invalid object, Code: 4, Key: {prefix}/{group}{}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {is}",
-                place.join("/")
-            );
-            return Err(Status::conflict(call.named(name), why));
+            return Err(precondition(call, name, dry, "UID", &uid.into(), &is.into()));
         }
         meta::carry_over(&old, &mut new);
         strategy::reset_fields(resource, &call.version, subresource, &old, &mut new);
@@ -129,6 +122,7 @@ pub async fn change(
                 errors.extend(crate::validate::validate_update(&call.gvk(), &new, &old));
             }
             if !subresource.is_empty() && !resource.custom {
+                errors.extend(super::devices::admin_access(call, subresource, &new, Some(&old)));
                 errors.extend(crate::validate::validate_subresource(&call.gvk(), subresource, &new, &old));
             }
             errors.extend(schema.validate(&new, Some(&old)));
@@ -154,6 +148,7 @@ pub async fn change(
         if !resource.custom {
             schema.forget_empty(&mut new);
         }
+        strategy::show_labels(resource, &mut new);
         if dry {
             // Nothing is written, so the resource version stays what it is.
             if let Some(m) = new.make_map_at(["metadata"]) {
@@ -185,4 +180,32 @@ pub async fn change(
             Err(e) => return Err(e.into()),
         }
     }
+}
+
+/// 409 for an object that is not in the state which its store is told to expect, in the words of the store.
+pub(super) fn precondition(call: &Call, name: &str, dry: bool, what: &str, wanted: &Value, is: &Value) -> Status {
+    let resource = &call.resource;
+    let grouped = ["apiextensions.k8s.io", "apiregistration.k8s.io"].contains(&resource.group.as_str());
+    let group = if resource.custom || grouped { format!("{}/", resource.group) } else { String::new() };
+    // Where upstream keeps these is older than their name.
+    let plural = match resource.stored_as.as_str() {
+        "replicationcontrollers" => "controllers",
+        "services" => "services/specs",
+        "endpoints" => "services/endpoints",
+        "nodes" => "minions",
+        "ingresses.networking.k8s.io" => "ingress",
+        _ => &resource.plural,
+    };
+    // A dry run asks no store, and knows no place in one.
+    let prefix = if dry { "" } else { "/registry" };
+    let place = [plural, call.namespace(), name];
+    let place: Vec<&str> = place.into_iter().filter(|p| !p.is_empty()).collect();
+    let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: {prefix}/{group}{}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: {what} in precondition: {}, {what} in object meta: {}",
+        place.join("/"),
+        text(wanted),
+        text(is)
+    );
+    Status::conflict(call.named(name), why)
 }

@@ -59,14 +59,14 @@ pub fn watch(call: &Call) -> Answer {
             "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
         ));
     }
-    if initial.is_some() && !matching.is_empty() && matching != "NotOlderThan" {
-        errors.push(FieldError::not_supported("resourceVersionMatch", matching, &["NotOlderThan"]));
-    }
     if initial.is_none() && !matching.is_empty() {
         errors.push(FieldError::forbidden(
             "resourceVersionMatch",
             "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
         ));
+    }
+    if !matching.is_empty() && matching != "NotOlderThan" {
+        errors.push(FieldError::not_supported("resourceVersionMatch", matching, &["NotOlderThan"]));
     }
     if !errors.is_empty() {
         return Err(Status::invalid("meta.k8s.io", "ListOptions", "", &errors));

@@ -1,7 +1,7 @@
 //! What stands in the cells.
 //!
 //! For each built-in kind, `data/cells.tsv` says where each column's value comes from: a path (`.spec.type|<none>` with
-//! what to show when there is none), a path with a form (`int`, `len`, `bool`, `labels`, `selector`, …), or a function
+//! what to show when there is none), a path with a form (`int`, `raw`, `len`, `bool`, `labels`, `selector`, …), or a function
 //! (`fn ready`) of this module and [`super::pods`] for what has to be worked out.
 
 use std::collections::HashMap;
@@ -91,6 +91,10 @@ fn builtin(source: &str, o: &Value) -> Value {
             if text.is_empty() { default.into() } else { text.into() }
         }
         Some(("int", p)) => at(o, p).as_i64().unwrap_or(0).into(),
+        Some(("raw", p)) => {
+            let (p, default) = p.split_once('|').unwrap_or((p, ""));
+            Some(at(o, p)).filter(|v| !v.is_null()).cloned().unwrap_or_else(|| default.into())
+        }
         Some(("bool", p)) => at(o, p).as_bool().unwrap_or(false).into(),
         Some(("yes", p)) => at(o, p).as_bool().unwrap_or(true).into(),
         Some(("len", p)) => match at(o, p) {

@@ -39,8 +39,8 @@ pub fn of(view: &View, objects: &[Value], list: Option<Map>, with_columns: bool)
         }
         m
     });
-    let rows: Vec<Value> = objects
-        .iter()
+    let rows: Vec<Value> = in_order(resource, objects)
+        .into_iter()
         .map(|o| {
             let mut row = Map::new();
             // Cells are made of the version that says most.
@@ -68,6 +68,16 @@ pub fn of(view: &View, objects: &[Value], list: Option<Map>, with_columns: bool)
     m.insert("columnDefinitions", definitions);
     m.insert("rows", rows);
     Value::Map(m)
+}
+
+/// Objects in the order of their rows: flow schemas in the order in which they are tried, all others as they come.
+fn in_order<'a>(resource: &Resource, objects: &'a [Value]) -> Vec<&'a Value> {
+    let mut rows: Vec<&Value> = objects.iter().collect();
+    if resource.stored_as == "flowschemas.flowcontrol.apiserver.k8s.io" {
+        let precedence = |o: &Value| o.at(["spec", "matchingPrecedence"]).and_then(Value::as_i64).unwrap_or(0);
+        rows.sort_by_key(|o| (precedence(o), o.str_at(["metadata", "name"]).unwrap_or_default()));
+    }
+    rows
 }
 
 /// The object as rows show it: tables are made of internal types, where a daemon set's counter of template changes is no

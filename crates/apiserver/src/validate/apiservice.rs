@@ -11,8 +11,11 @@ pub(super) fn service(new: &Value, out: &mut Errors) {
     let (group, version) = (spec.text_of("group"), spec.text_of("version"));
     let metadata = At::new(&new["metadata"], "metadata");
     let (wanted, name) = (format!("{version}.{group}"), metadata.child("name"));
-    if name.text() != wanted {
-        name.invalid(format!("must be `spec.version+\".\"+spec.group`: {}", crate::field::go_quote(&wanted)), out);
+    for named in [metadata.child("generateName"), name] {
+        let given = named.text();
+        if !given.is_empty() && given != wanted && NameRule::PathSegment.errors(given, false).is_empty() {
+            named.invalid(format!("must be `spec.version+\".\"+spec.group`: {}", crate::field::go_quote(&wanted)), out);
+        }
     }
     if group.is_empty() && version != "v1" {
         spec.child("group").required("only v1 may have an empty group and it better be legacy kube", out);

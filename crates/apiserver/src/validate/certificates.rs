@@ -80,6 +80,7 @@ pub(crate) fn decision(new: &Value, old: &Value, approves: bool, out: &mut Vec<F
             out.push(FieldError::forbidden(PATH, format!("updates may not remove a condition of type \"{kind}\"")));
         }
     }
+    certificate(new, old, approves, out);
     if !approves {
         for kind in ["Approved", "Denied"] {
             if of(new, kind).len() > of(old, kind).len() {
@@ -87,6 +88,49 @@ pub(crate) fn decision(new: &Value, old: &Value, approves: bool, out: &mut Vec<F
             }
         }
     }
+}
+
+/// A certificate is made by the signer, once.
+fn certificate(new: &Value, old: &Value, approves: bool, out: &mut Vec<FieldError>) {
+    const PATH: &str = "status.certificate";
+    let of = |csr: &Value| csr.str_at(["status", "certificate"]).unwrap_or_default().to_owned();
+    let (given, was) = (of(new), of(old));
+    if given == was {
+        return;
+    }
+    if unreadable_certificate(&was).is_none()
+        && let Some(why) = unreadable_certificate(&given)
+    {
+        out.push(FieldError::invalid(PATH, "<certificate data>", why));
+    }
+    if approves {
+        out.push(FieldError::forbidden(PATH, "updates may not set certificate content"));
+    } else if !was.is_empty() {
+        out.push(FieldError::forbidden(PATH, "updates may not modify existing certificate content"));
+    }
+}
+
+/// Why a text in base64 is no certificates.
+fn unreadable_certificate(text: &str) -> Option<String> {
+    const KIND: &str = "CERTIFICATE";
+    if text.is_empty() {
+        return None;
+    }
+    let bytes = base64::engine::general_purpose::STANDARD.decode(text).unwrap_or_default();
+    let blocks = pem::parse_many(bytes).unwrap_or_default();
+    if blocks.is_empty() {
+        return Some("must contain at least one CERTIFICATE PEM block".into());
+    }
+    blocks.iter().find_map(|block| {
+        if block.tag() != KIND {
+            let kind = crate::field::go_quote(block.tag());
+            return Some(format!("only CERTIFICATE PEM blocks are allowed, found {kind}"));
+        }
+        if block.headers().iter().next().is_some() {
+            return Some("no PEM block headers are permitted".into());
+        }
+        crate::auth::malformed_certificate(block.contents()).map(str::to_owned)
+    })
 }
 
 /// A request as it is made; what it asks for cannot change later.
@@ -123,9 +167,9 @@ pub(crate) fn request(csr: &Value, old: Option<&Value>, out: &mut Vec<FieldError
 fn unreadable(text: &str) -> Option<&'static str> {
     let bytes = base64::engine::general_purpose::STANDARD.decode(text).unwrap_or_default();
     match pem::parse(bytes) {
-        Ok(p) if p.tag() == "CERTIFICATE REQUEST" => crate::auth::request_subject(p.contents())
-            .is_none()
-            .then_some("asn1: structure error: not a certificate request"),
+        Ok(p) if p.tag() == "CERTIFICATE REQUEST" => {
+            (!crate::auth::is_request(p.contents())).then_some("asn1: structure error: not a certificate request")
+        }
         _ => Some("PEM block type must be CERTIFICATE REQUEST"),
     }
 }

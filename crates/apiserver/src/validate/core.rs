@@ -215,22 +215,53 @@ pub(crate) fn binding(new: &Value, old: Option<&Value>, gvk: &Gvk, out: &mut Err
     }
 }
 
+/// The classes that the system brings: name and value.
+const SYSTEM_CLASSES: [(&str, i64); 2] =
+    [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
+
+/// Whether a class is one that the system brings.
+pub(crate) fn is_system_priority(name: &str) -> bool {
+    SYSTEM_CLASSES.iter().any(|(n, _)| *n == name)
+}
+
+/// Why a class that has a name of the system's is none of its.
+fn not_the_systems(new: &Value, name: &str) -> Option<String> {
+    let Some((_, value)) = SYSTEM_CLASSES.iter().find(|(n, _)| *n == name) else {
+        return Some(format!("{name} is not a known system priority class"));
+    };
+    if new["value"].as_i64().unwrap_or(0) != *value {
+        return Some(format!("value of {name} PriorityClass must be {value}"));
+    }
+    let default = new["globalDefault"].as_bool() == Some(true);
+    default.then(|| format!("globalDefault of {name} PriorityClass must be false"))
+}
+
 /// Priority classes.
 pub(crate) fn priority_class(new: &Value, old: Option<&Value>, out: &mut Errors) {
     let name = text(&new["metadata"], "name");
-    let value = new["value"].as_i64().unwrap_or(0);
-    if name.starts_with("system-") && old.is_none() {
-        let known = [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
-        if !known.contains(&(name, value)) {
-            out.push(FieldError::forbidden("metadata.name", format!("priority class names with 'system-' prefix are reserved for system use only. error: {name} is not a known system priority class")));
-        }
-    } else if value > 1_000_000_000 && old.is_none() {
-        out.push(FieldError::forbidden("value", "maximum allowed value of a user defined priority is 1000000000"));
-    }
+    let (value, policy) = (new["value"].as_i64().unwrap_or(0), &new["preemptionPolicy"]);
     if let Some(old) = old {
         if old["value"] != new["value"] {
             out.push(FieldError::forbidden("value", "may not be changed in an update."));
         }
-        immutable(&new["preemptionPolicy"], &old["preemptionPolicy"], "preemptionPolicy", out);
+        return immutable(policy, &old["preemptionPolicy"], "preemptionPolicy", out);
+    }
+    if name.starts_with("system-") {
+        if let Some(why) = not_the_systems(new, name) {
+            let why =
+                format!("priority class names with 'system-' prefix are reserved for system use only. error: {why}");
+            out.push(FieldError::forbidden("metadata.name", why));
+        }
+    } else if value > 1_000_000_000 {
+        out.push(FieldError::forbidden("value", "maximum allowed value of a user defined priority is 1000000000"));
+    }
+    // Upstream lists these unsorted.
+    const POLICIES: [&str; 2] = ["PreemptLowerPriority", "Never"];
+    match policy.as_str() {
+        Some("") => out.push(FieldError::required("preemptionPolicy", "")),
+        Some(p) if !POLICIES.contains(&p) => {
+            out.push(FieldError::not_supported("preemptionPolicy", p, &POLICIES));
+        }
+        _ => {}
     }
 }

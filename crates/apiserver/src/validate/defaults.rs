@@ -23,15 +23,6 @@ const MAX_DEPTH: usize = 100;
 pub fn default_object(gvk: &Gvk, value: &mut Value) {
     let Some(slot) = crate::schema::builtin_slot(gvk) else { return };
     visit(value, slot.node(), 0);
-    // Stored in version 2, where one that measures nothing measures the processor.
-    let measures = value
-        .at(["metadata", "annotations"])
-        .and_then(Value::as_map)
-        .is_some_and(|a| a.keys().any(|k| k.as_str() == "autoscaling.alpha.kubernetes.io/metrics"));
-    let older = gvk.group == "autoscaling" && gvk.version == "v1" && gvk.kind == "HorizontalPodAutoscaler";
-    if let Some(spec) = value.get_mut("spec").filter(|_| older && !measures) {
-        set(spec, "targetCPUUtilizationPercentage", 80i64);
-    }
 }
 
 fn visit(value: &mut Value, node: &Node, depth: usize) {
@@ -112,6 +103,22 @@ fn unset_zero(value: &mut Value, defaults: &[(&str, i64)]) {
     }
 }
 
+/// A node's first range, in its old field and its new one; the old one is believed where they differ
+/// (`pkg/apis/core/v1/conversion.go`).
+pub(crate) fn pod_range(spec: &mut Map) {
+    let first = spec.get("podCIDRs").and_then(|l| l.items().first()).cloned();
+    let one = spec.get("podCIDR").filter(|v| v.as_str().is_some_and(|t| !t.is_empty())).cloned();
+    match (one, first) {
+        (Some(one), first) if first.as_ref() != Some(&one) => {
+            spec.insert("podCIDRs", Value::Array(vec![one]));
+        }
+        (None, Some(first)) => {
+            spec.insert("podCIDR", first);
+        }
+        _ => {}
+    }
+}
+
 fn conditional(name: &str, value: &mut Value) {
     let Some(short) =
         name.strip_prefix("io.k8s.api.").or_else(|| name.strip_prefix("io.k8s.apiextensions-apiserver.pkg.apis."))
@@ -123,9 +130,25 @@ fn conditional(name: &str, value: &mut Value) {
             let policy = pull_policy(value.str_at(["image"]).unwrap_or_default());
             set(value, "imagePullPolicy", policy);
         }
+        "resource.v1.ExactDeviceRequest" | "resource.v1.DeviceSubRequest" => {
+            if value.str_at(["allocationMode"]).is_none_or(str::is_empty)
+                && let Some(m) = value.as_map_mut()
+            {
+                m.insert("allocationMode", "ExactCount");
+            }
+            if value.str_at(["allocationMode"]) == Some("ExactCount") {
+                unset_zero(value, &[("count", 1)]);
+            }
+        }
+        "resource.v1.DeviceTaint" => set(value, "timeAdded", crate::server::now()),
         "flowcontrol.v1.FlowSchemaSpec" => unset_zero(value, &[("matchingPrecedence", 1000)]),
         "flowcontrol.v1.QueuingConfiguration" => {
             unset_zero(value, &[("handSize", 8), ("queues", 64), ("queueLengthLimit", 50)]);
+        }
+        "core.v1.NodeSpec" => {
+            if let Some(spec) = value.as_map_mut() {
+                pod_range(spec);
+            }
         }
         "core.v1.ImageVolumeSource" => {
             let policy = pull_policy(value.str_at(["reference"]).unwrap_or_default());
@@ -236,12 +259,6 @@ fn conditional(name: &str, value: &mut Value) {
             set(value, "apiGroup", "rbac.authorization.k8s.io");
         }
         "autoscaling.v2.HorizontalPodAutoscalerSpec" => hpa(value),
-        "resource.v1.ExactDeviceRequest" | "resource.v1.DeviceSubRequest" => {
-            set(value, "allocationMode", "ExactCount");
-            if value.str_at(["allocationMode"]) == Some("ExactCount") {
-                set(value, "count", 1);
-            }
-        }
         "apiextensions.v1.CustomResourceDefinition" => crate::crd::default_crd(value),
         _ => {}
     }

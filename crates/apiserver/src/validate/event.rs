@@ -12,23 +12,39 @@ const LIMITS: [(&str, usize); 4] = [("reportingInstance", 128), ("action", 128),
 /// What only events of the core API say.
 const OLDER: [&str; 4] = ["source", "firstTimestamp", "lastTimestamp", "count"];
 
-/// An event, and a change of one.
-pub(super) fn event(gvk: &Gvk, new: &Value, old: Option<&Value>, out: &mut Errors) {
-    let strict = gvk.group == "events.k8s.io";
-    if strict {
-        let core = crate::convert::core_event;
-        judge(true, &core(new.clone()), old.cloned().map(core).as_ref(), out);
-    } else {
-        judge(false, new, old, out);
+/// A new event. The core API looks at its metadata only when all else is well, the newer one after what both ask for.
+pub(super) fn new(gvk: &Gvk, event: &Value, metadata: impl FnOnce() -> Errors, out: &mut Errors) {
+    if gvk.group == "events.k8s.io" {
+        let event = crate::convert::core_event(event.clone());
+        both(true, &event, out);
+        out.extend(metadata());
+        strict(&event, None, out);
+        return;
+    }
+    both(false, event, out);
+    if out.is_empty() {
+        out.extend(metadata());
     }
 }
 
-/// Judges an event in the core API's words.
-fn judge(strict: bool, new: &Value, old: Option<&Value>, out: &mut Errors) {
+/// A change of an event.
+pub(super) fn changed(gvk: &Gvk, new: &Value, old: Option<&Value>, out: &mut Errors) {
+    if gvk.group != "events.k8s.io" {
+        both(false, new, out);
+        return;
+    }
+    let core = crate::convert::core_event;
+    let new = core(new.clone());
+    both(true, &new, out);
+    strict(&new, old.cloned().map(core).as_ref(), out);
+}
+
+/// What both groups ask of an event, in the core API's words.
+fn both(strict: bool, new: &Value, out: &mut Errors) {
     let text = |key: &'static str| new[key].as_str().unwrap_or_default();
     let own = new.str_at(["metadata", "namespace"]).unwrap_or_default();
     let about = new["involvedObject"].str_at(["namespace"]).unwrap_or_default();
-    let timed = new["eventTime"].as_str().is_some_and(|t| !t.is_empty());
+    let timed = is_timed(new);
     let fits = match (timed, about.is_empty()) {
         (false, true) => ["", "default"].contains(&own),
         (false, false) => about == own,
@@ -40,13 +56,19 @@ fn judge(strict: bool, new: &Value, old: Option<&Value>, out: &mut Errors) {
     if timed {
         named_well(strict, &text, out);
     }
-    if !strict {
-        return;
-    }
+}
+
+fn is_timed(event: &Value) -> bool {
+    event["eventTime"].as_str().is_some_and(|t| !t.is_empty())
+}
+
+/// What only the newer group asks of an event, in the core API's words.
+fn strict(new: &Value, old: Option<&Value>, out: &mut Errors) {
+    let text = |key: &'static str| new[key].as_str().unwrap_or_default();
     match old {
         None => {
             series(&new["series"], out);
-            if !timed {
+            if !is_timed(new) {
                 out.push(FieldError::required("eventTime", ""));
             }
             let kind = text("type");

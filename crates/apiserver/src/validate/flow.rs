@@ -4,7 +4,9 @@
 use druse_object::{Map, Value};
 
 use super::at::{Errors, each, text, words};
+use super::dump;
 use super::names::{is_dns1123_label, is_dns1123_subdomain};
+use crate::controllers::flow::fixed_spec;
 use crate::field::FieldError;
 
 const LOWEST: i64 = 10_000;
@@ -40,6 +42,28 @@ pub(super) fn schema(new: &Value, out: &mut Errors) {
     }
     for (i, r) in spec["rules"].items().iter().enumerate() {
         rule(r, &format!("spec.rules[{i}]"), out);
+    }
+    let name = new.str_at(["metadata", "name"]).unwrap_or_default();
+    if let Some(fixed) = fixed_spec("FlowSchema", name) {
+        let show = |spec: &Value| dump::internal("FlowSchemaSpec", spec);
+        if show(fixed) != show(spec) {
+            out.push(FieldError::invalid("spec", show(spec), format!("spec of '{name}' must equal the fixed value")));
+        }
+    }
+}
+
+/// What is said of a flow schema or a level: each kind of condition once.
+pub(super) fn status(new: &Value, out: &mut Errors) {
+    let mut seen: Vec<&str> = Vec::new();
+    for (i, c) in new["status"]["conditions"].items().iter().enumerate() {
+        let (path, kind) = (format!("status.conditions[{i}].type"), text(c, "type"));
+        if seen.contains(&kind) {
+            out.push(FieldError::duplicate(path.as_str(), kind));
+        }
+        seen.push(kind);
+        if kind.is_empty() {
+            out.push(FieldError::required(path, ""));
+        }
     }
 }
 
@@ -205,6 +229,19 @@ pub(super) fn level(new: &Value, out: &mut Errors) {
             }
         }
         other => out.push(FieldError::not_supported("spec.type", other, &["Exempt", "Limited"])),
+    }
+    let name = new.str_at(["metadata", "name"]).unwrap_or_default();
+    let Some(fixed) = fixed_spec("PriorityLevelConfiguration", name) else { return };
+    let show = |spec: &Value| dump::internal("PriorityLevelConfigurationSpec", spec);
+    let (mut wanted, given) = (show(fixed), show(spec));
+    // How much the exempt may lend is the administrator's to say.
+    let except = if exempt { " except the 'spec.exempt' field" } else { "" };
+    if exempt && let Some(m) = wanted.as_map_mut() {
+        m.insert("Exempt", given["Exempt"].clone());
+    }
+    if wanted != given {
+        let why = format!("spec of '{name}'{except} must equal the fixed value");
+        out.push(FieldError::invalid("spec", given, why));
     }
 }
 

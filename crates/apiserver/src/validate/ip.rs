@@ -159,6 +159,25 @@ pub(super) fn endpoint(text: &str, path: &str, out: &mut Errors) {
     }
 }
 
+/// The address of an interface with the length of its network's prefix.
+pub(super) fn interface_address(at: &super::at::At, out: &mut Errors) {
+    let Some(cidr) = Cidr::read(at.text()) else {
+        return at.invalid("must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)", out);
+    };
+    // An IPv4 address in the form of an IPv6 one is shown as what it is.
+    let (address, bits) = match cidr.address {
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => (IpAddr::V4(v4), cidr.bits.saturating_sub(96)),
+            None => (cidr.address, cidr.bits),
+        },
+        v4 => (v4, cidr.bits),
+    };
+    let shown = format!("{address}/{bits}");
+    if at.text() != shown {
+        at.invalid(format!("must be in canonical form (\"{shown}\")"), out);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,8 +4,8 @@ use druse_object::{Gvk, Value};
 
 use super::names::NameRule;
 use super::{
-    apiservice, certificates, core, csi, event, flow, job, job_status, limits, meta, network, node, pod, pod_update,
-    schema_rules, service, status, storage, table, webhooks, workload,
+    apiservice, certificates, core, csi, dra, event, flow, job, job_status, limits, meta, network, node, pod,
+    pod_update, schema_rules, service, status, storage, table, webhooks, workload,
 };
 use crate::field::FieldError;
 
@@ -21,7 +21,9 @@ fn name_rule(gvk: &Gvk) -> NameRule {
         ("networking.k8s.io", "IPAddress") => NameRule::PathSegment,
         // Called by version and group; core's group is empty: `v1.`.
         ("apiregistration.k8s.io", "APIService") => NameRule::PathSegment,
-        ("certificates.k8s.io", "CertificateSigningRequest") => NameRule::Subdomain,
+        // Upstream does not care what requests are called.
+        ("certificates.k8s.io", "CertificateSigningRequest") => NameRule::PathSegment,
+        ("", "Event") => NameRule::PathSegment,
         _ => NameRule::Subdomain,
     }
 }
@@ -35,10 +37,44 @@ fn has_namespace(value: &Value) -> bool {
 /// Judges a new object of a built-in kind; it is decoded, defaulted and admitted.
 #[must_use]
 pub fn validate_create(gvk: &Gvk, value: &Value) -> Vec<FieldError> {
-    let mut out = meta::validate_metadata(value, has_namespace(value), name_rule(gvk), true);
-    rules(gvk, value, None, &mut out);
+    let mut out = new_object(gvk, value);
     on_this_cluster(gvk, value, None, &mut out);
     finish(gvk, value, None, out)
+}
+
+/// The metadata of a new object and then what its kind's own rules say.
+fn new_object(gvk: &Gvk, value: &Value) -> Vec<FieldError> {
+    let metadata = || meta::validate_metadata(value, has_namespace(value), name_rule(gvk), qualifies_finalizers(gvk));
+    if gvk.kind != "Event" {
+        let mut out = metadata();
+        rules(gvk, value, None, &mut out);
+        return out;
+    }
+    let mut out = Vec::new();
+    event::new(gvk, value, metadata, &mut out);
+    out
+}
+
+/// Whether a kind's rules want more of a new object's finalizers than that they are qualified names.
+fn qualifies_finalizers(gvk: &Gvk) -> bool {
+    !matches!(
+        (gvk.group.as_str(), gvk.kind.as_str()),
+        (ADMISSION | "coordination.k8s.io" | "apiextensions.k8s.io" | "node.k8s.io" | "apiregistration.k8s.io", _)
+            | ("policy", "PodDisruptionBudget")
+            | ("", "Event")
+    )
+}
+
+/// Whether a kind's rules leave the judging of what changed in metadata to the generic registry.
+fn leaves_metadata(gvk: &Gvk) -> bool {
+    matches!(
+        (gvk.group.as_str(), gvk.kind.as_str()),
+        (ADMISSION | "flowcontrol.apiserver.k8s.io", _)
+            | ("", "Event" | "LimitRange" | "PersistentVolume")
+            | ("policy", "PodDisruptionBudget")
+            | ("storage.k8s.io", "CSINode" | "VolumeAttachment")
+            | ("discovery.k8s.io", "EndpointSlice")
+    )
 }
 
 /// Judges an object of a built-in kind as somebody sends it, decoded and defaulted: it is completed as a write completes
@@ -49,15 +85,14 @@ pub fn validate_sent(gvk: &Gvk, mut value: Value) -> Vec<FieldError> {
     if let Some(resource) = crate::registry::builtin_table().and_then(|t| t.for_kind(&gvk.group, &gvk.kind).cloned()) {
         crate::strategy::prepare_create(&resource, &mut value);
     }
-    let mut out = meta::validate_metadata(&value, has_namespace(&value), name_rule(gvk), true);
-    rules(gvk, &value, None, &mut out);
+    let out = new_object(gvk, &value);
     finish(gvk, &value, None, out)
 }
 
 /// Judges a change of an object of a built-in kind.
 #[must_use]
 pub fn validate_update(gvk: &Gvk, new: &Value, old: &Value) -> Vec<FieldError> {
-    let mut out = repeated(gvk, &meta::validate_metadata_update(new, old, true));
+    let mut out = repeated(gvk, &meta::changed_metadata(new, old, true, if leaves_metadata(gvk) { 1 } else { 2 }));
     rules(gvk, new, Some(old), &mut out);
     on_this_cluster(gvk, new, Some(old), &mut out);
     finish(gvk, new, Some(old), out)
@@ -80,6 +115,12 @@ pub fn validate_subresource(gvk: &Gvk, subresource: &str, new: &Value, old: &Val
         ("autoscaling", "HorizontalPodAutoscaler", "status") => status::autoscaler(new, &mut out),
         ("", "ResourceQuota", "status") => status::quota(new, &mut out),
         ("batch", "Job", "status") => job_status::status(new, old, &mut out),
+        ("flowcontrol.apiserver.k8s.io", _, "status") => flow::status(new, &mut out),
+        ("resource.k8s.io", "ResourceClaim", "status") => dra::status(new, old, &mut out),
+        ("networking.k8s.io", "Ingress", "status") => network::load_balancer(new, old, false, &mut out),
+        ("", "Service", "status") => network::load_balancer(new, old, true, &mut out),
+        ("", "Namespace", "finalize") => node::finalized(new, &mut out),
+        ("", "Namespace", "status") => node::namespace_status(new, &mut out),
         ("apps", _, "status") | ("", "ReplicationController", "status") => {
             workload::status(&gvk.kind, new, old, &mut out);
         }
@@ -98,7 +139,7 @@ fn on_this_cluster(gvk: &Gvk, new: &Value, old: Option<&Value>, out: &mut Vec<Fi
 /// Adds what the schema alone says where the kind's own rules said nothing about it.
 fn finish(gvk: &Gvk, value: &Value, old: Option<&Value>, mut out: Vec<FieldError>) -> Vec<FieldError> {
     let core = ["Pod", "PodTemplate", "ReplicationController", "PersistentVolume", "PersistentVolumeClaim"];
-    let whole = ["apps", "batch", "storage.k8s.io"].contains(&gvk.group.as_str())
+    let whole = ["apps", "batch", "storage.k8s.io", "resource.k8s.io"].contains(&gvk.group.as_str())
         || gvk.group.is_empty() && core.contains(&gvk.kind.as_str());
     if whole {
         // Their rules say all there is to say.
@@ -155,7 +196,7 @@ fn rules(gvk: &Gvk, new: &Value, old: Option<&Value>, out: &mut Vec<FieldError>)
         ("", "PersistentVolume") => storage::volume(new, old, out),
         ("", "ResourceQuota") => limits::quota(new, old, out),
         ("", "PodTemplate") => pod::template(&new["template"], "template", out),
-        ("" | "events.k8s.io", "Event") => event::event(gvk, new, old, out),
+        ("" | "events.k8s.io", "Event") => event::changed(gvk, new, old, out),
         ("apps", "Deployment") => workload::deployment(new, old, out),
         ("apps", "ReplicaSet") => workload::replica_set(new, old, out),
         ("apps", "DaemonSet") => workload::daemon_set(new, old, out),
@@ -176,6 +217,10 @@ fn rules(gvk: &Gvk, new: &Value, old: Option<&Value>, out: &mut Vec<FieldError>)
         ("networking.k8s.io", "IPAddress") => network::ip_address(new, old, out),
         ("networking.k8s.io", "NetworkPolicy") => network::policy(new, old, out),
         ("networking.k8s.io", "ServiceCIDR") => network::service_cidr(new, old, out),
+        ("resource.k8s.io", "DeviceClass") => dra::class(new, old, out),
+        ("resource.k8s.io", "ResourceClaim") => dra::claim(new, old, out),
+        ("resource.k8s.io", "ResourceClaimTemplate") => dra::template(new, old, out),
+        ("resource.k8s.io", "ResourceSlice") => dra::slice(new, old, out),
         ("rbac.authorization.k8s.io", "Role" | "ClusterRole") => core::role(new, out),
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => core::binding(new, old, gvk, out),
         ("apps", "ControllerRevision") => workload::revision(new, old, out),

@@ -12,6 +12,7 @@ mod core;
 mod csi;
 mod defaults;
 mod difflib;
+mod dra;
 mod dump;
 mod event;
 mod expressions;
@@ -42,7 +43,9 @@ mod webhooks;
 mod workload;
 
 pub(crate) use at::At;
+pub(crate) use core::is_system_priority;
 pub use defaults::default_object;
+pub(crate) use defaults::pod_range;
 pub use kinds::{validate_create, validate_sent, validate_subresource, validate_update};
 pub(crate) use meta::{embedded_metadata, label_requirement, selector_operator};
 pub use meta::{validate_metadata, validate_metadata_update};

@@ -546,7 +546,11 @@ pub(super) fn service_cidr(new: &Value, old: Option<&Value>, out: &mut Errors) {
 /// Addresses in use: the name is one.
 pub(super) fn ip_address(new: &Value, old: Option<&Value>, out: &mut Errors) {
     if old.is_none() {
-        ip::canonical(new.str_at(["metadata", "name"]).unwrap_or_default(), "metadata.name", out);
+        for key in ["generateName", "name"] {
+            if let Some(name) = new.str_at(["metadata", key]).filter(|name| !name.is_empty()) {
+                ip::canonical(name, &format!("metadata.{key}"), out);
+            }
+        }
     }
     let parent = &new["spec"]["parentRef"];
     let path = "spec.parentRef";
@@ -568,5 +572,41 @@ pub(super) fn ip_address(new: &Value, old: Option<&Value>, out: &mut Errors) {
             out.push(FieldError::required(format!("{path}.{key}"), ""));
         }
         each(NameRule::PathSegment.errors(value, false), &format!("{path}.{key}"), value, out);
+    }
+}
+
+/// Where a balancer lets requests in: for a Service, or for an Ingress.
+pub(super) fn load_balancer(new: &Value, old: &Value, service: bool, out: &mut Errors) {
+    let root = At::new(new, "");
+    let status = root.child("status");
+    let balancer = status.child("loadBalancer");
+    let list = balancer.child("ingress");
+    if service && new.str_at(["spec", "type"]) != Some("LoadBalancer") {
+        if list.len() > 0 {
+            list.forbidden("may only be used when `spec.type` is 'LoadBalancer'", out);
+        }
+        return;
+    }
+    let before = old["status"]["loadBalancer"]["ingress"].items();
+    let known: Vec<&str> = before.iter().filter_map(|i| i.str_at(["ip"])).collect();
+    for point in list.items() {
+        let (ip, name, mode) = (point.child("ip"), point.child("hostname"), point.child("ipMode"));
+        let has_ip = !ip.text().is_empty();
+        // What was there already may be as it was.
+        if has_ip && !known.contains(&ip.text()) {
+            super::ip::legacy(ip.text(), &ip.path(), out);
+        }
+        match (service, mode.is_given(), has_ip) {
+            (true, false, true) => mode.required("must be specified when `ip` is set", out),
+            (true, true, false) => mode.forbidden("may not be specified when `ip` is not set", out),
+            (true, true, true) => mode.any_of(&["Proxy", "VIP"], out),
+            _ => {}
+        }
+        if !name.text().is_empty() {
+            name.subdomain(out);
+            if super::ip::sloppy(name.text()).is_some() {
+                name.invalid("must be a DNS name, not an IP address", out);
+            }
+        }
     }
 }

@@ -74,13 +74,35 @@ fn taints(taints: &[Value], out: &mut Errors) {
 
 /// Namespaces: what has to happen before they end.
 pub(super) fn namespace(new: &Value, out: &mut Errors) {
-    let path = "spec.finalizers";
-    for f in new["spec"]["finalizers"].items().iter().filter_map(Value::as_str) {
-        each(is_qualified_name(f), path, f, out);
-        if !f.contains('/') && f != "kubernetes" {
-            let why = "name is neither a standard finalizer name nor is it fully qualified";
-            out.push(FieldError::invalid(path, f, why));
-        }
+    new["spec"]["finalizers"].items().iter().for_each(|f| finalizer(f, "spec.finalizers", out));
+}
+
+/// What still has to happen before a namespace ends.
+pub(super) fn finalized(new: &Value, out: &mut Errors) {
+    for (i, f) in new["spec"]["finalizers"].items().iter().enumerate() {
+        finalizer(f, &format!("spec.finalizers[{i}]"), out);
+    }
+}
+
+fn finalizer(f: &Value, path: &str, out: &mut Errors) {
+    let f = f.as_str().unwrap_or_default();
+    each(is_qualified_name(f), path, f, out);
+    if !f.contains('/') && f != "kubernetes" {
+        let why = "name is neither a standard finalizer name nor is it fully qualified";
+        out.push(FieldError::invalid(path, f, why));
+    }
+}
+
+/// Only a namespace that is deleted ends.
+pub(super) fn namespace_status(new: &Value, out: &mut Errors) {
+    let phase = text(&new["status"], "phase");
+    let (wanted, state) = match new.str_at(["metadata", "deletionTimestamp"]) {
+        None => ("Active", "empty"),
+        Some(_) => ("Terminating", "not empty"),
+    };
+    if phase != wanted {
+        let why = format!("may only be '{wanted}' if `deletionTimestamp` is {state}");
+        out.push(FieldError::invalid("status.Phase", phase, why));
     }
 }
 

@@ -464,7 +464,7 @@ pub(super) fn budget_status(new: &Value, out: &mut Errors) {
 }
 
 /// Conditions in the form that newer kinds share.
-fn conditions(list: &At, out: &mut Errors) {
+pub(super) fn conditions(list: &At, out: &mut Errors) {
     const LONGEST_REASON: usize = 1024;
     const LONGEST_MESSAGE: usize = 32 * 1024;
     const REASON: &str = "a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric characters or '_,:', and must end with an alphanumeric character or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName',  or 'ReasonA,ReasonB',  or 'ReasonA:ReasonB', regex used for validation is '[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?')";
