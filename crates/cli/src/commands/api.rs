@@ -55,7 +55,8 @@ enum Backup {
     /// Write a backup of a data folder that nobody serves
     ///
     /// Of a server that runs, `kubectl get --raw /druse/snapshot > FILE` writes the same. Keys and tokens are no part of
-    /// it: they stay in the data folder.
+    /// it: they stay in the data folder. Secrets are, in the clear, while the data folder holds them sealed: only its
+    /// owner may read the file.
     Snapshot {
         /// The data folder
         #[arg(long, value_name = "DIR")]
