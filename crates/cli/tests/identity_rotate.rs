@@ -198,7 +198,10 @@ fn a_key_is_replaced_step_by_step_whatever_interrupts_it() {
 
     // 6: the old one is taken away, and only now are its tokens refused.
     let over = |c: &Cluster, ran: &Ran| {
-        ran.says(0, &["the rotation is complete", "is the only key"]);
+        ran.says(
+            0,
+            &["the rotation is complete", "is the only key that is published", "old key out of every kube-apiserver"],
+        );
         assert_eq!((c.done().len(), c.published()), (6, 1));
     };
     c.interrupted(&[], over, |c| assert!(c.takes("new.key"), "the cluster signs with the new key"));

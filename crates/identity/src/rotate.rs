@@ -247,6 +247,9 @@ impl Rotation {
                  tokens (within 48 minutes for the usual lifetime of an hour).\nWhen all nodes have the new key, go on \
                  with\n  druse identity rotate --done sign-new\n"
             ),
+            (Step::Retire, ControlPlane::Flags) => "Take the old key out of every kube-apiserver's \
+                 --service-account-key-file, and delete it: until then the API takes tokens that it signs, whoever has it\n"
+                .to_owned(),
             _ => String::new(),
         }
     }

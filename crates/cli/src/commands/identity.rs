@@ -291,9 +291,10 @@ fn rotate(args: &Rotate, globals: &Globals) -> Result<ExitCode, CliError> {
         }
         Next::Done | Next::Do(_) => {
             crate::say::print(&format!(
-                "the rotation is complete: {} is the only key; {} can be deleted\n",
+                "the rotation is complete: {} is the only key that is published; {} can be deleted\n{}",
                 rotation.new.id(),
-                args.state.display()
+                args.state.display(),
+                rotation.instructions(Step::Retire)
             ))?;
         }
     }
