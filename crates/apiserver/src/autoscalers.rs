@@ -9,7 +9,8 @@ const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
 const CURRENT: &str = "autoscaling.alpha.kubernetes.io/current-metrics";
 const CONDITIONS: &str = "autoscaling.alpha.kubernetes.io/conditions";
 const BEHAVIOR: &str = "autoscaling.alpha.kubernetes.io/behavior";
-const KEPT: [&str; 6] = [
+/// The annotations that carry what an older version cannot say.
+pub(crate) const KEPT: [&str; 6] = [
     METRICS,
     CURRENT,
     CONDITIONS,

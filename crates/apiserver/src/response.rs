@@ -137,7 +137,7 @@ impl View {
     fn shape_value(&self, v: Value, columns: bool) -> Value {
         match self.accepted.shape {
             Shape::Table => table::of(self, &[v], None, columns),
-            Shape::Metadata => metadata_only(&v, self.accepted.meta),
+            Shape::Metadata => metadata_only(&table::shown(&self.resource, &v), self.accepted.meta),
             _ => v,
         }
     }
@@ -202,7 +202,8 @@ impl View {
             Shape::Table => table::of(self, &values, Some(meta), true),
             Shape::Metadata => {
                 let version = self.accepted.meta;
-                let items: Vec<Value> = values.iter().map(|v| metadata_only(v, version)).collect();
+                let items: Vec<Value> =
+                    values.iter().map(|v| metadata_only(&table::shown(&self.resource, v), version)).collect();
                 let mut m = Map::new();
                 m.insert("kind", "PartialObjectMetadataList");
                 m.insert("apiVersion", version.api_version());

@@ -46,6 +46,7 @@ pub const PRIORITY_CLASSES: &str = "priorityclasses.scheduling.k8s.io";
 
 /// Kinds that a PUT to a missing name creates.
 const CREATED_BY_UPDATE: &[&str] = &[
+    "runtimeclasses.node.k8s.io",
     "events",
     "endpoints",
     "limitranges",

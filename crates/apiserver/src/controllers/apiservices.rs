@@ -15,7 +15,7 @@ const STORED: &str = "apiservices.apiregistration.k8s.io";
 const MANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
 
 /// A group's place among the groups, as upstream orders those that matter to discovery.
-const PRIORITIES: [(&str, i64); 17] = [
+const PRIORITIES: [(&str, i64); 18] = [
     ("", 18000),
     ("apps", 17800),
     ("events.k8s.io", 17750),
@@ -33,6 +33,7 @@ const PRIORITIES: [(&str, i64); 17] = [
     ("scheduling.k8s.io", 16600),
     ("coordination.k8s.io", 16500),
     ("node.k8s.io", 16300),
+    ("flowcontrol.apiserver.k8s.io", 16100),
 ];
 
 /// Follows the table of what is served.
@@ -61,12 +62,16 @@ fn wanted(table: &Table) -> BTreeMap<String, Value> {
             continue;
         }
         let custom = table.resources.iter().any(|r| r.custom && r.group == *group);
-        for (i, version) in versions.iter().enumerate() {
+        for version in versions {
             let name = format!("{version}.{group}");
             let of_group = PRIORITIES.iter().find(|(g, _)| g == group).map_or(16200, |(_, p)| *p);
-            let place = i64::try_from(i).unwrap_or(0);
-            let (group_priority, version_priority) =
-                if custom { (1000, 100 - place) } else { (of_group, if group.is_empty() { 1 } else { 15 - place }) };
+            let of_version = match (group.as_str(), version.as_str()) {
+                ("", _) => 1,
+                ("autoscaling", "v2") => 30,
+                ("flowcontrol.apiserver.k8s.io" | "resource.k8s.io", _) => 21,
+                _ => 15,
+            };
+            let (group_priority, version_priority) = if custom { (1000, 100) } else { (of_group, of_version) };
             let mut labels = Map::new();
             labels.insert(MANAGED, if custom { "true" } else { "onstart" });
             let mut meta = Map::new();

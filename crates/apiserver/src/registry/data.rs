@@ -90,7 +90,9 @@ pub fn builtin() -> Result<Vec<Resource>, BuiltinError> {
             storage_version: storage_version.into(),
             // CRDs keep the hash of the version they were once stored in.
             storage_hash: match *kind {
-                "CustomResourceDefinition" => storage_hash(stored_group, "v1beta1", kind),
+                "CustomResourceDefinition" | "MutatingAdmissionPolicy" | "MutatingAdmissionPolicyBinding" => {
+                    storage_hash(stored_group, "v1beta1", kind)
+                }
                 _ => storage_hash(stored_group, storage_version, kind),
             },
             versions: vec![version],

@@ -34,6 +34,8 @@ pub fn row(resource: &Resource, columns: &[PrinterColumn], o: &Value) -> Value {
             Some(source) => builtin(source, o),
             None => custom(c, o),
         })
+        // Some kinds have more cells than columns.
+        .chain(sources.into_iter().flatten().skip(columns.len()).map(|source| builtin(source, o)))
         .collect()
 }
 
@@ -119,6 +121,23 @@ fn labels(v: &Value) -> String {
         v.as_map().into_iter().flat_map(|m| m.iter()).map(|(k, v)| format!("{k}={}", plain(v))).collect();
     list.sort();
     if list.is_empty() { "<none>".into() } else { list.join(",") }
+}
+
+/// A selector as Go's generated code prints it.
+fn go_selector(v: &Value) -> String {
+    let labels = v["matchLabels"].as_map().into_iter().flat_map(|m| m.iter());
+    let mut labels: Vec<String> = labels.map(|(k, v)| format!("{k}: {},", plain(v))).collect();
+    labels.sort();
+    let terms = v["matchExpressions"].items().iter().map(|e| {
+        let values: Vec<String> = e["values"].items().iter().map(plain).collect();
+        let (key, operator) = (plain(&e["key"]), plain(&e["operator"]));
+        format!("LabelSelectorRequirement{{Key:{key},Operator:{operator},Values:[{}],}},", values.join(" "))
+    });
+    format!(
+        "&LabelSelector{{MatchLabels:map[string]string{{{}}},MatchExpressions:[]LabelSelectorRequirement{{{}}},}}",
+        labels.concat(),
+        terms.collect::<String>()
+    )
 }
 
 fn selector(v: &Value) -> String {
@@ -392,7 +411,8 @@ fn computed(name: &str, o: &Value) -> Value {
             Some(p) => {
                 let ns = first_some([text(&p["namespace"]), "*".into()]);
                 match text(&p["name"]) {
-                    n if n.is_empty() => selector(&p["selector"]).into(),
+                    n if n.is_empty() && p["selector"].is_null() => "<unset>".into(),
+                    n if n.is_empty() => go_selector(&p["selector"]).into(),
                     n => format!("{ns}/{n}").into(),
                 }
             }

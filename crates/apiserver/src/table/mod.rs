@@ -80,15 +80,21 @@ fn in_order<'a>(resource: &Resource, objects: &'a [Value]) -> Vec<&'a Value> {
     rows
 }
 
-/// The object as rows show it: tables are made of internal types, where a daemon set's counter of template changes is no
-/// annotation.
-fn shown<'a>(resource: &Resource, o: &'a Value) -> std::borrow::Cow<'a, Value> {
+/// The object as rows show it: tables are made of internal types, where a daemon set's counter of template changes and
+/// what an older autoscaler cannot say are no annotations.
+pub(crate) fn shown<'a>(resource: &Resource, o: &'a Value) -> std::borrow::Cow<'a, Value> {
     let mut out = std::borrow::Cow::Borrowed(o);
-    if resource.stored_as == "daemonsets.apps"
+    let own: &[&str] = match resource.stored_as.as_str() {
+        "daemonsets.apps" => &["deprecated.daemonset.template.generation"],
+        "horizontalpodautoscalers.autoscaling" => &crate::autoscalers::KEPT,
+        _ => &[],
+    };
+    if !own.is_empty()
+        && o.at(["metadata", "annotations"]).is_some()
         && let Some(meta) = out.to_mut().make_map_at(["metadata"])
         && let Some(Value::Map(notes)) = meta.get_mut("annotations")
     {
-        notes.remove("deprecated.daemonset.template.generation");
+        own.iter().for_each(|note| drop(notes.remove(note)));
         if notes.is_empty() {
             meta.remove("annotations");
         }

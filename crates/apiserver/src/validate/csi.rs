@@ -197,7 +197,8 @@ pub(crate) fn csi_capacity(new: &Value, old: Option<&Value>, out: &mut Errors) {
 pub(crate) fn attachment(new: &Value, old: Option<&Value>, out: &mut Errors) {
     let root = At::new(new, "");
     let spec = root.child("spec");
-    let source = spec.child("source");
+    let (source, attacher) = (spec.child("source"), spec.child("attacher"));
+    attacher.need(out);
     match (source.get("inlineVolumeSpec"), source.get("persistentVolumeName")) {
         (None, None) => {
             source.required("must specify exactly one of inlineVolumeSpec and persistentVolumeName", out);
@@ -217,7 +218,9 @@ pub(crate) fn attachment(new: &Value, old: Option<&Value>, out: &mut Errors) {
         name.subdomain(out);
     }
     // These come from the type's own rules, after all others.
-    driver_name(&spec.child("attacher"), out);
+    if !attacher.text().is_empty() {
+        driver_name(&attacher, out);
+    }
     if let Some(was) = old.map(|o| &o["spec"])
         && spec.value() != was
     {
@@ -257,7 +260,7 @@ pub(crate) fn attributes_class(new: &Value, old: Option<&Value>, out: &mut Error
             }
         }
     }
+    driver.need(out);
     provisioner(&driver, out);
     parameters(&list, false, out);
-    driver.need(out);
 }
