@@ -176,24 +176,61 @@ fn resolve(package: &str, ty: &str) -> (String, String) {
     }
 }
 
+/// A struct's field, and the embedded structs on the way to it.
 fn go_field<'a>(
     packages: &'a HashMap<String, GoStructs>,
     package: &str,
     name: &str,
     json: &str,
     depth: u8,
-) -> Option<&'a GoField> {
+) -> Option<(&'a GoField, Vec<String>)> {
     let fields = packages.get(package)?.get(name)?;
     if let Some(f) = fields.iter().find(|f| f.json == json) {
-        return Some(f);
+        return Some((f, Vec::new()));
     }
     if depth == 0 {
         return None;
     }
     fields.iter().filter(|f| f.inline).find_map(|f| {
         let (p, n) = resolve(package, &f.ty);
-        go_field(packages, &p, &n, json, depth - 1)
+        let (found, mut way) = go_field(packages, &p, &n, json, depth - 1)?;
+        way.insert(0, n);
+        Some((found, way))
     })
+}
+
+/// Adds what a name such as `Protocol` is, which messages about wrong types say; the plain ones follow from the format.
+fn name_types(record: &mut Map<String, Value>, ty: &str, package: &str) {
+    let ty = ty.trim_start_matches('*');
+    if ty == "[]byte" {
+        record.insert("G".into(), json!("[]uint8"));
+        return;
+    }
+    let (inner, part) = match (ty.strip_prefix("[]"), ty.strip_prefix("map[")) {
+        (Some(rest), _) => (Some(rest), "i"),
+        (_, Some(rest)) => (rest.split_once(']').map(|(_, v)| v), "m"),
+        _ => (None, ""),
+    };
+    if let Some(inner) = inner {
+        if let Some(record) = record.get_mut(part).and_then(Value::as_object_mut) {
+            name_types(record, inner, package);
+        }
+        return;
+    }
+    if ["string", "int32", "int64", "bool", "float64"].contains(&ty) || !record.contains_key("t") {
+        return;
+    }
+    let full = match ty.split_once('.') {
+        // An import by another name.
+        Some((from, name)) => {
+            match from.rfind('v').filter(|at| from[at + 1..].starts_with(|c: char| c.is_ascii_digit())) {
+                Some(at) => format!("{}.{name}", &from[at..]),
+                None => ty.into(),
+            }
+        }
+        None => format!("{}.{ty}", package.rsplit('.').next().unwrap_or_default()),
+    };
+    record.insert("G".into(), json!(full));
 }
 
 fn type_record(name: &str, schema: &Value, packages: &HashMap<String, GoStructs>) -> Value {
@@ -208,7 +245,8 @@ fn type_record(name: &str, schema: &Value, packages: &HashMap<String, GoStructs>
     let (package, short) = name.rsplit_once('.').unwrap_or(("", name));
     if let Some(fields) = record.get_mut("p").and_then(Value::as_object_mut) {
         for (json, field) in fields {
-            let (Some(go), Some(field)) = (go_field(packages, package, short, json, 3), field.as_object_mut()) else {
+            let (Some((go, way)), Some(field)) = (go_field(packages, package, short, json, 3), field.as_object_mut())
+            else {
                 continue;
             };
             let mut flags = String::new();
@@ -221,16 +259,9 @@ fn type_record(name: &str, schema: &Value, packages: &HashMap<String, GoStructs>
             if go.omitzero {
                 flags.push('z');
             }
-            // What a name such as `Protocol` is, messages of wrong types say; the plain ones follow from the format.
-            let plain = go.ty.trim_start_matches('*');
-            if !["string", "int32", "int64", "bool", "float64"].contains(&plain)
-                && field.contains_key("t")
-                && !plain.starts_with('[')
-                && !plain.starts_with("map")
-            {
-                let version = package.rsplit('.').next().unwrap_or_default();
-                let full = if plain.contains('.') { plain.into() } else { format!("{version}.{plain}") };
-                field.insert("G".into(), json!(full));
+            name_types(field, &go.ty, package);
+            if !way.is_empty() {
+                field.insert("E".into(), json!(way.join(".")));
             }
             field.insert("g".into(), json!(flags));
         }

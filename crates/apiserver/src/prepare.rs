@@ -60,6 +60,21 @@ pub fn update(resource: &Resource, subresource: &str, old: &Value, new: &mut Val
 /// its new one alike.
 fn old_fields(resource: &Resource, old: Option<&Value>, new: &mut Value) {
     match resource.stored_as.as_str() {
+        // Of the secrets that an account may use, only the names count.
+        "serviceaccounts" => {
+            let secrets = new.get_mut("secrets").and_then(Value::as_array_mut);
+            for secret in secrets.into_iter().flatten().filter_map(Value::as_map_mut) {
+                secret.retain(|key, _| key == "name");
+            }
+        }
+        "csidrivers.storage.k8s.io" => {
+            const GATED: &str = "preventPodSchedulingIfMissing";
+            if old.is_none_or(|o| o["spec"].get(GATED).is_none())
+                && let Some(spec) = new.get_mut("spec").and_then(Value::as_map_mut)
+            {
+                spec.remove(GATED);
+            }
+        }
         "leases.coordination.k8s.io" => {
             if let Some(spec) = new.get_mut("spec").and_then(Value::as_map_mut) {
                 for key in ["strategy", "preferredHolder"] {

@@ -109,7 +109,11 @@ struct Parser {
 
 /// Parses a whole expression.
 pub(crate) fn parse(text: &str) -> Result<Expr, CelError> {
-    read(text).map_err(|f| CelError(shown(text, f.at, &f.why)))
+    read(text).map_err(|f| match text {
+        // There is no first line to point into.
+        "" => CelError(format!("ERROR: <input>:1:0: {}", f.why)),
+        _ => CelError(shown(text, f.at, &f.why)),
+    })
 }
 
 fn read(text: &str) -> Result<Expr, Fault> {
@@ -120,7 +124,18 @@ fn read(text: &str) -> Result<Expr, Fault> {
     let e = p.expr()?;
     match p.peek() {
         Token::End => Ok(e),
-        _ => fail(p.position(), "extraneous input"),
+        found => {
+            // Where one token is too much, it alone is named as such.
+            let last = p.tokens.get(p.at + 1).is_none_or(|(_, t)| *t == Token::End);
+            let what = if last { "extraneous" } else { "mismatched" };
+            let end = p.tokens.get(p.at + 1).map_or(p.end, |(at, _)| *at);
+            let word = match found {
+                Token::Ident(name) => name.to_string(),
+                Token::Punct(mark) => mark.to_string(),
+                _ => text.get(p.position()..end).unwrap_or_default().trim_end().to_owned(),
+            };
+            fail(p.position(), format!("{what} input '{word}' expecting <EOF>"))
+        }
     }
 }
 

@@ -92,6 +92,7 @@ fn read_slot(record: &Value, registry: &Registry) -> Slot {
         slot.omitzero = flags.contains('z');
     }
     slot.go_type = record.str_at(["G"]).map(Str::from);
+    slot.embedded_in = record.str_at(["E"]).map(Str::from);
     slot.merge_key = record.str_at(["pk"]).map(Str::from);
     let strategy = record.str_at(["ps"]).unwrap_or_default();
     slot.merge = strategy.split(',').any(|s| s == "merge");

@@ -17,8 +17,14 @@ struct At {
 }
 
 impl At {
-    fn field<T>(&mut self, name: &str, f: impl FnOnce(&mut Self) -> T) -> T {
+    fn field<T>(&mut self, name: &str, slot: &Slot, f: impl FnOnce(&mut Self) -> T) -> T {
         let (full, plain) = (self.full.len(), self.plain.len());
+        if let Some(way) = &slot.embedded_in {
+            if plain > 0 {
+                self.plain.push('.');
+            }
+            self.plain.push_str(way);
+        }
         for path in [&mut self.full, &mut self.plain] {
             if !path.is_empty() {
                 path.push('.');
@@ -145,9 +151,21 @@ fn go_type(slot: &Slot, node: &Node) -> String {
 }
 
 fn mismatch(value: &Value, slot: &Slot, node: &Node, at: &At) -> DecodeError {
+    wrong(&go_value(value), &go_type(slot, node), at)
+}
+
+fn wrong(found: &str, wanted: &str, at: &At) -> DecodeError {
     let place =
         if at.plain.is_empty() { "Go value".to_string() } else { format!("Go struct field {}.{}", at.owner, at.plain) };
-    DecodeError(format!("json: cannot unmarshal {} into {place} of type {}", go_value(value), go_type(slot, node)))
+    DecodeError(format!("json: cannot unmarshal {found} into {place} of type {wanted}"))
+}
+
+/// What Go calls a JSON value in an error about a whole number.
+fn go_number(value: &Value) -> String {
+    match value {
+        Value::Int(_) | Value::UInt(_) => format!("number {}", druse_object::json::to_string(value)),
+        _ => go_value(value),
+    }
 }
 
 fn decode_at(value: &mut Value, slot: &Slot, at: &mut At, unknown: &mut Vec<String>) -> Result<(), DecodeError> {
@@ -156,12 +174,13 @@ fn decode_at(value: &mut Value, slot: &Slot, at: &mut At, unknown: &mut Vec<Stri
         return Ok(());
     }
     match (&node.format, &node.shape) {
-        (Format::Quantity, _) => return decode_quantity(value, slot, node, at, false),
+        (Format::Quantity, _) => return decode_quantity(value, false),
         (Format::IntOrString, _) => {
             return match value {
-                Value::Int(i) if i32::try_from(*i).is_err() => Err(mismatch(value, slot, node, at)),
-                Value::String(_) | Value::Int(_) => Ok(()),
-                _ => Err(mismatch(value, slot, node, at)),
+                Value::Int(i) if i32::try_from(*i).is_ok() => Ok(()),
+                Value::String(_) => Ok(()),
+                // Whatever is no text is read as a number.
+                _ => Err(wrong(&go_number(value), "int32", at)),
             };
         }
         _ => {}
@@ -174,20 +193,17 @@ fn decode_at(value: &mut Value, slot: &Slot, at: &mut At, unknown: &mut Vec<Stri
                 Value::Int(i) => node.format != Format::Int32 || i32::try_from(*i).is_ok(),
                 _ => false,
             };
-            if let (false, Value::Int(i)) = (fits, &*value) {
-                let text = format!("number {i}");
-                return Err(DecodeError(format!(
-                    "json: cannot unmarshal {text} into Go struct field {}.{} of type {}",
-                    at.owner,
-                    at.plain,
-                    go_type(slot, node)
-                )));
-            }
-            expect(fits, value, slot, node, at)
+            if fits { Ok(()) } else { Err(wrong(&go_number(value), &go_type(slot, node), at)) }
         }
         Shape::Number => expect(value.as_f64().is_some(), value, slot, node, at),
         Shape::Str => {
-            let Value::String(s) = &*value else { return Err(mismatch(value, slot, node, at)) };
+            let Value::String(s) = &*value else {
+                return Err(match is_time(node) {
+                    // These read themselves, from a text.
+                    true => wrong(&go_value(value), "string", at),
+                    false => mismatch(value, slot, node, at),
+                });
+            };
             match node.format {
                 Format::Byte => check_base64(s),
                 Format::DateTime if node.name.as_deref().is_some_and(|n| n.ends_with("MicroTime")) => {
@@ -216,11 +232,12 @@ fn decode_at(value: &mut Value, slot: &Slot, at: &mut At, unknown: &mut Vec<Stri
             let Some(inner) = &node.values else { return Ok(()) };
             for (key, v) in map.iter_mut() {
                 at.entry(key, |at| match inner.node().format {
-                    Format::Quantity => decode_quantity(v, inner, inner.node(), at, true),
+                    Format::Quantity => decode_quantity(v, true),
                     _ => decode_at(v, inner, at, unknown),
                 })?;
                 if v.is_null() && !inner.pointer {
-                    *v = zero(inner).unwrap_or_default();
+                    let bytes = inner.node().format == Format::Byte;
+                    *v = if bytes { Value::from("") } else { zero(inner).unwrap_or_default() };
                 }
             }
             Ok(())
@@ -244,7 +261,7 @@ fn decode_struct(map: &mut Map, node: &Node, at: &mut At, unknown: &mut Vec<Stri
             unknown.push(if at.full.is_empty() { key.to_string() } else { format!("{}.{key}", at.full) });
             return false;
         };
-        result = at.field(key, |at| decode_at(v, slot, at, unknown));
+        result = at.field(key, slot, |at| decode_at(v, slot, at, unknown));
         keep(v, slot)
     });
     at.owner = outer;
@@ -275,7 +292,8 @@ pub(crate) fn forget_empty(value: &mut Value, slot: &Slot) {
         Value::Map(map) if node.is_struct() => {
             for (key, v) in map.iter_mut() {
                 let Some(slot) = node.fields.get(key) else { continue };
-                let plain = slot.omitempty == Some(false) && !slot.node().is_struct() && !slot.node().preserve;
+                let free = slot.node().preserve || slot.node().shape == Shape::Any;
+                let plain = slot.omitempty == Some(false) && !slot.node().is_struct() && !free;
                 let empty = match v {
                     Value::Array(a) => a.is_empty(),
                     Value::Map(m) => m.is_empty(),
@@ -374,28 +392,12 @@ pub(crate) fn zero_struct(node: &Node) -> Map {
     node.fields.iter().filter_map(|(k, slot)| written_when_absent(slot).map(|v| (k.clone(), v))).collect()
 }
 
-fn decode_quantity(
-    value: &mut Value,
-    slot: &Slot,
-    node: &Node,
-    at: &At,
-    resource_list: bool,
-) -> Result<(), DecodeError> {
+fn decode_quantity(value: &mut Value, resource_list: bool) -> Result<(), DecodeError> {
     let text = match &*value {
         Value::Null => return Ok(()),
-        Value::String(s) if s.is_empty() => {
-            *value = Value::from("0");
-            return Ok(());
-        }
         Value::String(s) => s.to_string(),
         Value::Int(_) | Value::UInt(_) | Value::Float(_) => druse_object::json::to_string(value),
-        _ => {
-            return Err(if matches!(value, Value::Bool(_)) {
-                DecodeError(FORMAT.into())
-            } else {
-                mismatch(value, slot, node, at)
-            });
-        }
+        _ => return Err(DecodeError(FORMAT.into())),
     };
     let q = Quantity::parse(&text).map_err(|e| DecodeError(e.into()))?;
     *value = Value::from(if resource_list { q.rounded_to_milli() } else { q }.to_string());
@@ -432,9 +434,6 @@ fn check_micro_time(text: &str) -> Result<(), DecodeError> {
         let layout = "2006-01-02T15:04:05.000000Z07:00";
         Err(DecodeError(format!("parsing time {quoted} as \"{layout}\": cannot parse {rest} as \"{part}\"")))
     };
-    if text.is_empty() {
-        return Ok(());
-    }
     if !super::structural::format_fits("date-time", text) {
         return wrong(text, "2006");
     }
@@ -444,8 +443,7 @@ fn check_micro_time(text: &str) -> Result<(), DecodeError> {
 }
 
 fn check_time(text: &str) -> Result<(), DecodeError> {
-    let fits = text.is_empty() || super::structural::format_fits("date-time", text);
-    if fits {
+    if super::structural::format_fits("date-time", text) {
         return Ok(());
     }
     let quoted = crate::field::go_quote(text);

@@ -157,6 +157,8 @@ pub struct Slot {
     pub omitzero: bool,
     /// The Go type an error message names.
     pub go_type: Option<Str>,
+    /// The embedded Go structs that an error message names on the way here.
+    pub embedded_in: Option<Str>,
     /// The strategic merge key.
     pub merge_key: Option<Str>,
     /// Whether a strategic merge patch merges this list.
@@ -178,6 +180,7 @@ impl Slot {
             omitempty: None,
             omitzero: false,
             go_type: None,
+            embedded_in: None,
             merge_key: None,
             merge: false,
             retain_keys: false,

@@ -428,7 +428,9 @@ fn computed(name: &str, o: &Value) -> Value {
                 list.push("deleted");
             }
             if status.get("allocation").is_none_or(Value::is_null) {
-                list.push("pending");
+                if list.is_empty() {
+                    list.push("pending");
+                }
             } else {
                 list.push("allocated");
                 if !status["reservedFor"].items().is_empty() {

@@ -5,7 +5,7 @@ use druse_object::{Gvk, Map, Value};
 
 use super::at::{Errors, each, text};
 use super::meta::immutable;
-use super::names::config_key_errors;
+use super::names::{NameRule, config_key_errors};
 use crate::field::{FieldError, FieldErrorKind};
 
 const MAX_DATA: usize = 1024 * 1024;
@@ -165,6 +165,9 @@ pub(crate) fn binding(new: &Value, old: Option<&Value>, gvk: &Gvk, out: &mut Err
     }
     if text(role, "name").is_empty() {
         out.push(FieldError::required("roleRef.name", ""));
+    } else {
+        let name = text(role, "name");
+        each(NameRule::PathSegment.errors(name, false), "roleRef.name", name, out);
     }
     for (i, s) in new["subjects"].items().iter().enumerate() {
         let path = format!("subjects[{i}]");

@@ -83,6 +83,10 @@ fn set(value: &mut Value, key: &str, to: impl Into<Value>) {
 
 /// The pull policy an image's tag asks for.
 fn pull_policy(image: &str) -> &'static str {
+    // What names no image has no tag that could be the latest.
+    if !names_image(image) {
+        return "IfNotPresent";
+    }
     let name = image.split('@').next().unwrap_or_default();
     let digest = image.contains('@');
     let tag = name.rsplit('/').next().and_then(|last| last.split_once(':')).map(|(_, t)| t);
@@ -91,6 +95,42 @@ fn pull_policy(image: &str) -> &'static str {
         None if !digest => "Always",
         _ => "IfNotPresent",
     }
+}
+
+/// Whether this is a reference to an image (`github.com/distribution/reference`): where it is, its name, a tag and a
+/// digest.
+fn names_image(image: &str) -> bool {
+    let (rest, digest) = image.split_once('@').map_or((image, None), |(rest, digest)| (rest, Some(digest)));
+    let (path, tag) = match rest.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
+        _ => (rest, None),
+    };
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    let is_tag = |t: &str| {
+        t.len() <= 128 && t.bytes().next().is_some_and(word) && t.bytes().all(|b| word(b) || b == b'.' || b == b'-')
+    };
+    let is_digest = |d: &str| {
+        d.split_once(':').is_some_and(|(kind, hex)| {
+            !kind.is_empty() && hex.len() >= 32 && hex.bytes().all(|b| b.is_ascii_hexdigit())
+        })
+    };
+    let is_host = |h: &str| h.contains(['.', ':']) || h == "localhost" || h.bytes().any(|b| b.is_ascii_uppercase());
+    let path = match path.split_once('/') {
+        Some((host, path)) if is_host(host) => path,
+        _ => path,
+    };
+    tag.is_none_or(is_tag) && digest.is_none_or(is_digest) && path.len() <= 255 && path.split('/').all(is_path_part)
+}
+
+/// Lowercase letters and digits, with a dot, one or two underscores or any number of dashes between them.
+fn is_path_part(part: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let ends = |b: Option<u8>| b.is_some_and(plain);
+    ends(part.bytes().next())
+        && ends(part.bytes().last())
+        && part
+            .split(|c: char| c.is_ascii() && plain(c as u8))
+            .all(|between| matches!(between, "" | "." | "_" | "__") || between.bytes().all(|b| b == b'-'))
 }
 
 /// Defaults of numbers for which Go does not tell 0 from nothing.
@@ -140,6 +180,13 @@ fn conditional(name: &str, value: &mut Value) {
                 unset_zero(value, &[("count", 1)]);
             }
         }
+        "resource.v1.DeviceToleration" => {
+            if value.str_at(["operator"]).is_none_or(str::is_empty)
+                && let Some(m) = value.as_map_mut()
+            {
+                m.insert("operator", "Equal");
+            }
+        }
         "resource.v1.DeviceTaint" => set(value, "timeAdded", crate::server::now()),
         "flowcontrol.v1.FlowSchemaSpec" => unset_zero(value, &[("matchingPrecedence", 1000)]),
         "flowcontrol.v1.QueuingConfiguration" => {
@@ -186,8 +233,11 @@ fn conditional(name: &str, value: &mut Value) {
         }
         "apps.v1.StatefulSetSpec" => {
             for claim in value.get_mut("volumeClaimTemplates").and_then(Value::as_array_mut).into_iter().flatten() {
-                set(claim, "apiVersion", "v1");
-                set(claim, "kind", "PersistentVolumeClaim");
+                // Whatever they say that they are.
+                if let Some(claim) = claim.as_map_mut() {
+                    claim.insert("apiVersion", "v1");
+                    claim.insert("kind", "PersistentVolumeClaim");
+                }
             }
         }
         "core.v1.Namespace" => {

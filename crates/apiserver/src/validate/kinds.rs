@@ -147,7 +147,11 @@ fn finish(gvk: &Gvk, value: &Value, old: Option<&Value>, mut out: Vec<FieldError
     }
     let more = schema_rules::check(gvk, value, old);
     for e in more {
-        let covered = out.iter().any(|o| o.field == e.field || o.field.starts_with(&format!("{}.", e.field)));
+        // What a rule refused as a whole is not looked into.
+        let within =
+            |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with(['.', '[']));
+        let covered =
+            out.iter().any(|o| o.field == e.field || within(&o.field, &e.field) || within(&e.field, &o.field));
         if !covered {
             out.push(e);
         }

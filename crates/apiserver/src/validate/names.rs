@@ -189,7 +189,7 @@ pub(crate) fn port_name_errors(s: &str) -> Vec<String> {
     if !all(s, |b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
         out.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".into());
     }
-    if !s.bytes().any(|b| b.is_ascii_alphabetic()) {
+    if !s.bytes().any(|b| b.is_ascii_lowercase()) {
         out.push("must contain at least one letter (a-z)".into());
     }
     if s.contains("--") {

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use druse_object::Value;
+use druse_object::{Map, Value};
 
 use super::at::{At, Errors, each, text};
 use super::ip::{self, Cidr};
@@ -386,8 +386,11 @@ fn ingress_rule(rule: &Value, path: &str, out: &mut Errors) {
     for (j, p) in paths.iter().enumerate() {
         let path = format!("{path}.http.paths[{j}]");
         let types = ["Exact", "ImplementationSpecific", "Prefix"];
+        if p["pathType"].is_null() {
+            out.push(FieldError::required(format!("{path}.pathType"), "pathType must be specified"));
+            continue;
+        }
         match text(p, "pathType") {
-            "" => out.push(FieldError::required(format!("{path}.pathType"), "pathType must be specified")),
             "ImplementationSpecific" => {
                 if !text(p, "path").is_empty() && !text(p, "path").starts_with('/') {
                     out.push(FieldError::invalid(format!("{path}.path"), text(p, "path"), "must be an absolute path"));
@@ -553,11 +556,21 @@ pub(super) fn ip_address(new: &Value, old: Option<&Value>, out: &mut Errors) {
         }
     }
     let parent = &new["spec"]["parentRef"];
-    let path = "spec.parentRef";
-    if let Some(old) = old {
-        immutable(parent, &old["spec"]["parentRef"], path, out);
-        return;
+    parent_reference(parent, out);
+    if old.is_some_and(|o| &o["spec"]["parentRef"] != parent) {
+        // Shown as the Go struct.
+        let mut shown = Map::new();
+        for (name, key) in [("Group", "group"), ("Resource", "resource"), ("Namespace", "namespace"), ("Name", "name")]
+        {
+            shown.insert(name, text(parent, key));
+        }
+        let shown = if parent.is_null() { Value::Null } else { Value::Map(shown) };
+        out.push(FieldError::invalid("spec.parentRef", shown, "field is immutable"));
     }
+}
+
+fn parent_reference(parent: &Value, out: &mut Errors) {
+    let path = "spec.parentRef";
     if parent.is_null() {
         out.push(FieldError::required(path, ""));
         return;

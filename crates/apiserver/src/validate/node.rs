@@ -35,6 +35,8 @@ pub(super) fn node(new: &Value, old: Option<&Value>, out: &mut Errors) {
         let why = "node updates may not change providerID except from \"\" to valid";
         out.push(FieldError::forbidden("spec.providerID", why));
     }
+    // Upstream looks at the taints of changed nodes twice.
+    taints(spec["taints"].items(), out);
     if old["externalID"] != spec["externalID"] {
         out.push(FieldError::forbidden("spec.externalID", "may not be updated"));
     }

@@ -204,14 +204,9 @@ pub(in crate::validate) fn status(new: &Value, old: &Value, out: &mut Errors) {
 /// A device's name as Go shows the struct.
 fn internal_id(v: &Value) -> Value {
     let text = |key: &str| Value::from(v.str_at([key]).unwrap_or_default());
-    let unique = |key: &str| {
-        let mut m = Map::new();
-        m.insert("value", text(key));
-        m
-    };
     let mut m = Map::new();
     for (go, key) in [("Driver", "driver"), ("Pool", "pool"), ("Device", "device"), ("ShareID", "shareID")] {
-        m.insert(go, unique(key));
+        m.insert(go, text(key));
     }
     Value::Map(m)
 }
