@@ -108,7 +108,13 @@ impl View {
     /// # Errors
     /// When the stored text is damaged.
     pub fn value_of(&self, o: &Stored) -> Result<Value, Status> {
-        convert::to_version(&self.shared, o.value()?, &self.resource, &self.version)
+        convert::to_version(&self.shared, o.value()?, &self.resource, self.told_in())
+    }
+
+    /// The version that an answer is made from: tables of autoscalers tell what the first version cannot say in order.
+    fn told_in(&self) -> &str {
+        let table = self.accepted.shape == Shape::Table;
+        if table && self.resource.stored_as == crate::autoscalers::STORED { "v2" } else { &self.version }
     }
 
     /// The text of one object as a watch event carries it, or a whole answer.
@@ -191,7 +197,7 @@ impl View {
         for o in items {
             values.push(o.value()?);
         }
-        let values = convert::all_to_version(&self.shared, values, &self.resource, &self.version)?;
+        let values = convert::all_to_version(&self.shared, values, &self.resource, self.told_in())?;
         Ok(self.list_of(values, meta))
     }
 

@@ -46,7 +46,9 @@ pub fn of(view: &View, objects: &[Value], list: Option<Map>, with_columns: bool)
             // Cells are made of the version that says most.
             let core = match resource.group.as_str() {
                 "events.k8s.io" => Some(crate::convert::core_event(o.clone())),
-                "autoscaling" if version == "v1" => Some(crate::convert::second_autoscaler(o.clone())),
+                "autoscaling" if o.str_at(["apiVersion"]) == Some("autoscaling/v1") => {
+                    Some(crate::convert::second_autoscaler(o.clone()))
+                }
                 _ => None,
             };
             row.insert("cells", cells::row(resource, &columns, core.as_ref().unwrap_or(o)));
@@ -58,6 +60,12 @@ pub fn of(view: &View, objects: &[Value], list: Option<Map>, with_columns: bool)
             match view.include {
                 Include::None => row.insert("object", Value::Null),
                 Include::Metadata => row.insert("object", metadata_only(&shown(resource, o), meta_version)),
+                Include::Object if resource.stored_as == crate::autoscalers::STORED => {
+                    let told = view.version.as_str();
+                    let older = o.str_at(["apiVersion"]) == Some("autoscaling/v1");
+                    let whole = (!older).then(|| crate::convert::to_version(&view.shared, o.clone(), resource, told));
+                    row.insert("object", whole.and_then(Result::ok).unwrap_or_else(|| o.clone()))
+                }
                 Include::Object => row.insert("object", o.clone()),
             };
             Value::Map(row)
