@@ -29,8 +29,9 @@ from compare_api import Server  # noqa: E402
 
 TOKEN = "compared"
 QUIET, PATIENCE = 1.5, 40
-CONTROLLERS = ["endpoints", "endpointslice", "endpointslice-mirroring", "deployment", "replicaset", "statefulset", "daemonset", "job", "cronjob", "disruption", "ttl-after-finished",
-               "horizontal-pod-autoscaler", "garbage-collector", "persistentvolumeclaim-protection"]
+CONTROLLERS = ["deployment", "replicaset", "statefulset", "daemonset", "job", "cronjob", "disruption", "ttl-after-finished",
+               "horizontal-pod-autoscaler", "garbage-collector", "persistentvolumeclaim-protection", "endpoints",
+               "endpointslice", "endpointslice-mirroring"]
 KINDS = {
     "Deployment": "/apis/apps/v1/namespaces/default/deployments",
     "ReplicaSet": "/apis/apps/v1/namespaces/default/replicasets",
@@ -113,8 +114,9 @@ OTHER_PORTS = [{"name": "http", "port": 80, "targetPort": "http"}, {"name": "m",
                {"name": "dns", "port": 53, "targetPort": "dns", "protocol": "UDP"}, {"name": "x", "port": 7, "targetPort": "x"}]
 
 
-# A step makes or changes an object, or makes ("all", [several]); ("pods", image or index or name, state) says what becomes of pods from then on:
-# `ready`, `pending` (on a node: with an address, and not ready), `done`, or the exit code they fail with.
+# A step makes or changes an object, or makes ("all", [several]); ("pods", image or index or name, state) says what becomes
+# of pods from then on: `ready`, `pending` (on a node: with an address, and not ready), `done`, or the exit code they fail
+# with.
 SCENARIOS = {
     "rollout": [
         app("Deployment", replicas=4, strategy=ROLLING), image("Deployment", "i:2"),
@@ -214,7 +216,7 @@ SCENARIOS |= {
         service("bare", clusterIP="None", ports=None), service("all", clusterIP="None", publishNotReadyAddresses=True),
         ("delete", "Service", "web"),
     ],
-    "service-external": [service(type="ExternalName", externalName="a.example.org", selector={"app": "a"}),
+    "service-external": [service(type="ExternalName", externalName="a.example.org"),
                          spec("Service", "web", type="ClusterIP", externalName=None)],
     "service-node": [pod("p1"), service()],
     "service-hints": [
