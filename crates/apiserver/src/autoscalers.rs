@@ -32,6 +32,22 @@ pub(crate) fn normalize(version: &str, v: &mut Value) {
     }
 }
 
+/// An autoscaler in the words of a version.
+pub(crate) fn told(api_version: &str, v: &Value) -> Value {
+    let mut v = v.clone();
+    if v.str_at(["apiVersion"]) != Some(api_version)
+        && let Some(m) = v.as_map_mut()
+    {
+        if api_version.ends_with("/v1") {
+            first(m);
+        } else {
+            second(m);
+        }
+        m.insert("apiVersion", api_version);
+    }
+    v
+}
+
 /// Takes what is kept in annotations out of them.
 fn take_annotations(m: &mut Map) -> Map {
     let mut kept = Map::new();

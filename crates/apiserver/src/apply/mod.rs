@@ -2,8 +2,8 @@
 //!
 //! [`apply`] merges what an applier wants into what there is, refusing what others own unless forced, and removing
 //! what the applier no longer wants and nobody else holds. [`record_update`] notes what any other write changed. Both
-//! leave the object with its `managedFields`. Conversion between versions of one kind is not done here: entries of
-//! other versions are compared as they are.
+//! leave the object with its `managedFields`. Entries of another version are compared in its
+//! words where the versions of a kind differ in them (autoscalers), and as they are otherwise.
 
 mod managed;
 mod set;
@@ -156,6 +156,16 @@ impl<'a> Context<'a> {
         Ty::Slot(self.schema.root())
     }
 
+    /// The type in another version, for kinds whose versions say things in other words.
+    fn other(&self, version: &str) -> Option<crate::schema::Slot> {
+        let mine = &self.schema.gvk;
+        if !self.schema.builtin || mine.group != "autoscaling" || mine.kind != "HorizontalPodAutoscaler" {
+            return None;
+        }
+        let other = druse_object::Gvk::from_api_version(version, &mine.kind);
+        (other != *mine && other.group == mine.group).then(|| crate::schema::builtin_slot(&other)).flatten()
+    }
+
     /// Takes what changed from its other owners; refuses when not forced.
     fn take_over(
         &self,
@@ -167,12 +177,24 @@ impl<'a> Context<'a> {
     ) -> Result<Comparison, Vec<(Manager, Str, Set)>> {
         let diff = typed::compare(old, new, self.ty()).exclude(&self.ignored);
         let changed = diff.modified.clone().union(&diff.added);
+        // What changed, in the words of each other version that somebody owns fields in.
+        let mut told = std::collections::BTreeMap::new();
+        for o in &managed.0 {
+            if !told.contains_key(&o.version)
+                && let Some(slot) = self.other(&o.version)
+            {
+                let [old, new] = [old, new].map(|v| crate::autoscalers::told(&o.version, v));
+                let diff = typed::compare(&old, &new, Ty::Slot(&slot)).exclude(&self.ignored);
+                told.insert(o.version.clone(), (diff.modified.union(&diff.added), diff.removed));
+            }
+        }
         let mut conflicts = Vec::new();
         for o in &managed.0 {
             if o.manager == *me {
                 continue;
             }
-            let both = o.set.clone().intersection(&changed);
+            let changed = told.get(&o.version).map_or(&changed, |(changed, _)| changed);
+            let both = o.set.clone().intersection(changed);
             if !both.is_empty() {
                 conflicts.push((o.manager.clone(), o.version.clone(), both));
             }
@@ -185,7 +207,8 @@ impl<'a> Context<'a> {
                 continue;
             }
             let set = std::mem::take(&mut o.set);
-            o.set = set.difference(&changed).difference(&diff.removed);
+            let (changed, removed) = told.get(&o.version).map_or((&changed, &diff.removed), |(c, r)| (c, r));
+            o.set = set.difference(changed).difference(removed);
         }
         managed.0.retain(|o| o.manager == *me || !o.set.is_empty());
         Ok(diff)
@@ -193,7 +216,11 @@ impl<'a> Context<'a> {
 
     fn reconcile(&self, managed: &mut Managed) {
         for o in &mut managed.0 {
-            o.set = typed::reconcile(std::mem::take(&mut o.set), self.ty());
+            let set = std::mem::take(&mut o.set);
+            o.set = match self.other(&o.version) {
+                Some(slot) => typed::reconcile(set, Ty::Slot(&slot)),
+                None => typed::reconcile(set, self.ty()),
+            };
         }
     }
 
