@@ -538,7 +538,8 @@ def cert_manager(lab, step):
     lab.lead_here("cert-manager", "cert-manager-webhook", {"https": 10250})
     for name in ("cert-manager-webhook", "cert-manager-cainjector", "cert-manager"):
         metrics = f"--metrics-listen-address=127.0.0.1:{free_port()}"
-        health = {"cert-manager-webhook": [f"--healthz-port={free_port()}"], "cert-manager": [f"--healthz-listen-address=127.0.0.1:{free_port()}"]}
+        health = {"cert-manager-webhook": [f"--healthz-port={free_port()}"],
+                  "cert-manager": [f"--internal-healthz-listen-address=127.0.0.1:{free_port()}"]}
         lab.deployment("cert-manager", name, ["--kubeconfig", lab.kubeconfig, metrics, *health.get(name, [])])
     injected = lambda kind: all(w["clientConfig"].get("caBundle") for c in lab.get(kind)["items"] for w in c["webhooks"])  # noqa: E731
     step("cainjector trusts the webhook's authority in its configurations",
