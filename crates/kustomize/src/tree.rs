@@ -95,6 +95,15 @@ pub trait FileTree: Send + Sync {
     /// When the path is missing, is a folder, leads out of the tree or is larger than the tree's limit.
     fn read(&self, path: &str) -> Result<Arc<[u8]>, TreeError>;
 
+    /// A file's content for somebody who only looks whether it is what is sought: trees that remember what was read of
+    /// them do not remember this.
+    ///
+    /// # Errors
+    /// As [`FileTree::read`].
+    fn search(&self, path: &str) -> Result<Arc<[u8]>, TreeError> {
+        self.read(path)
+    }
+
     /// What is at a path; `None` when there is nothing (or nothing inside the root).
     fn kind(&self, path: &str) -> Option<Kind>;
 
@@ -122,6 +131,9 @@ impl<T: FileTree + ?Sized> FileTree for &T {
     fn read(&self, path: &str) -> Result<Arc<[u8]>, TreeError> {
         (**self).read(path)
     }
+    fn search(&self, path: &str) -> Result<Arc<[u8]>, TreeError> {
+        (**self).search(path)
+    }
     fn kind(&self, path: &str) -> Option<Kind> {
         (**self).kind(path)
     }
@@ -139,6 +151,9 @@ impl<T: FileTree + ?Sized> FileTree for &T {
 impl<T: FileTree + ?Sized> FileTree for Arc<T> {
     fn read(&self, path: &str) -> Result<Arc<[u8]>, TreeError> {
         (**self).read(path)
+    }
+    fn search(&self, path: &str) -> Result<Arc<[u8]>, TreeError> {
+        (**self).search(path)
     }
     fn kind(&self, path: &str) -> Option<Kind> {
         (**self).kind(path)
@@ -180,6 +195,9 @@ impl<T: FileTree> FileTree for RecordingTree<T> {
             self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(clean);
         }
         self.inner.read(path)
+    }
+    fn search(&self, path: &str) -> Result<Arc<[u8]>, TreeError> {
+        self.inner.search(path)
     }
     fn kind(&self, path: &str) -> Option<Kind> {
         self.inner.kind(path)

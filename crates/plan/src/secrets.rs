@@ -124,7 +124,8 @@ fn walk(tree: &dyn FileTree, dir: &str, depth: usize, wanted: &BTreeSet<Name>, o
 }
 
 fn read(tree: &dyn FileTree, path: &str, wanted: &BTreeSet<Name>, out: &mut BTreeMap<Name, Arc<Object>>) {
-    let Ok(bytes) = tree.read(path) else { return };
+    // Only a file in which something is found is one that units read.
+    let Ok(bytes) = tree.search(path) else { return };
     let Ok(text) = std::str::from_utf8(&bytes) else { return };
     if !wanted.iter().any(|(_, _, name)| text.contains(name.as_str())) {
         return;
@@ -155,6 +156,7 @@ fn read(tree: &dyn FileTree, path: &str, wanted: &BTreeSet<Name>, out: &mut BTre
                 object.clone()
             };
             out.insert(name.clone(), Arc::new(found));
+            let _known = tree.read(path);
         }
     }
 }
