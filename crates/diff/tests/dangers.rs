@@ -54,6 +54,49 @@ fn what_is_protected_or_not_pruned_stays() {
 }
 
 #[test]
+fn an_application_that_no_longer_finds_its_data_is_told_of() {
+    let app = |mounts: &str, volume: &str| {
+        format!(
+            "{KEPT}---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: web, namespace: a}}\nspec:\n  selector: {{matchLabels: {{app: web}}}}\n  template:\n    metadata: {{labels: {{app: web}}}}\n    spec:\n      containers: [{{name: web, image: web:1.0.0, volumeMounts: [{mounts}]}}]\n      volumes: [{{name: data, {volume}}}]\n"
+        )
+    };
+    let claim = "persistentVolumeClaim: {claimName: data}";
+    let before = app("{name: data, mountPath: /data}", claim);
+    assert_eq!(
+        between(&before, &app("{name: data, mountPath: /srv}", claim)),
+        ["volume-unmounted warning: claim data moves from /data to /srv"]
+    );
+    assert_eq!(
+        between(&before, &app("{name: data, mountPath: /data}", "emptyDir: {}")),
+        ["volume-unmounted warning: claim data is not mounted any more"]
+    );
+    let more = app("{name: data, mountPath: /data/}, {name: data, mountPath: /srv}", claim);
+    assert_eq!(between(&before, &more), Vec::<String>::new());
+}
+
+#[test]
+fn fewer_copies_and_backups_are_told_of() {
+    let pool = |size: u32| {
+        format!(
+            "{KEPT}---\napiVersion: ceph.rook.io/v1\nkind: CephBlockPool\nmetadata: {{name: p, namespace: a}}\nspec: {{replicated: {{size: {size}}}}}\n"
+        )
+    };
+    assert_eq!(between(&pool(3), &pool(2)), ["copies-dropped warning: spec.replicated.size drops from 3 to 2"]);
+    assert_eq!(between(&pool(2), &pool(3)), Vec::<String>::new());
+    let backup = |daily: u32, more: &str| {
+        format!(
+            "{KEPT}---\napiVersion: volsync.backube/v1alpha1\nkind: ReplicationSource\nmetadata: {{name: b, namespace: a}}\nspec: {{sourcePVC: data, restic: {{retain: {{daily: {daily}}}}}{more}}}\n"
+        )
+    };
+    assert_eq!(
+        between(&backup(7, ""), &backup(1, "")),
+        ["backup-weakened warning: spec.restic.retain.daily drops from 7 to 1"]
+    );
+    assert_eq!(between(&backup(7, ""), &backup(7, ", paused: true")), ["backup-weakened warning: backup b is paused"]);
+    assert_eq!(between(&backup(7, ""), &backup(14, "")), Vec::<String>::new());
+}
+
+#[test]
 fn claims_do_not_shrink_or_change_their_class() {
     assert_eq!(between(&pvc("5Gi", ""), &pvc("4Gi", "")), ["pvc-shrunk danger: claim shrinks from 5Gi to 4Gi"]);
     assert_eq!(between(&pvc("5Gi", ""), &pvc("5120Mi", "")), Vec::<String>::new());

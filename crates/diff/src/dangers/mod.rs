@@ -6,6 +6,7 @@
 
 mod access;
 mod availability;
+mod copies;
 mod crds;
 mod data;
 mod deletion;
@@ -259,6 +260,7 @@ pub(crate) fn find(input: &Input<'_>) -> Vec<Danger> {
         .collect();
     for subject in &subjects {
         data::check(&mut found, subject);
+        copies::check(&mut found, subject);
         immutable::check(&mut found, subject);
         crds::check(&mut found, subject);
         rbac::check(&mut found, subject);
@@ -356,7 +358,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_danger_says_what_it_means() {
-        assert_eq!(TABLE.len(), 61);
+        assert_eq!(TABLE.len(), 65);
         for (code, row) in TABLE.iter() {
             assert!(CATEGORIES.contains(&row.category), "{code}: {}", row.category);
             assert!(row.why.ends_with('.') && row.remedy.ends_with('.'), "{code}");

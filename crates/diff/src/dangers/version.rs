@@ -25,7 +25,9 @@ fn charts(found: &mut Found<'_>) {
             (from, to) if from == to || from.is_empty() || to.is_empty() => String::new(),
             (from, to) => format!(" (application {from} → {to})"),
         };
-        found.unit(code, unit, format!("chart {} {} → {}{app}", chart.chart, chart.from, chart.to));
+        let by_reference = unit.definition.value["spec"].get("chartRef").is_some();
+        let field = if by_reference { "spec.chartRef.name" } else { "spec.chart.spec.version" };
+        found.unit(code, unit, format!("chart {} {} → {}{app}", chart.chart, chart.from, chart.to)).field(field);
     }
 }
 
