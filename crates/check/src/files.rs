@@ -128,6 +128,31 @@ impl Files {
         })
     }
 
+    /// The files and folders whose entry in a kustomization is commented out.
+    #[must_use]
+    pub fn commented_out(&self) -> BTreeSet<String> {
+        let mut out = BTreeSet::new();
+        for file in self.iter().filter(|f| is_kustomization(&f.path)) {
+            let dir = file.path.rsplit_once('/').map_or("", |(d, _)| d);
+            for line in file.text().lines() {
+                let Some(entry) = line.trim_start().strip_prefix('#') else { continue };
+                let Some(path) = entry.trim_start().strip_prefix("- ") else { continue };
+                let path = path.split_whitespace().next().unwrap_or_default().trim_matches(['"', '\'']);
+                out.extend(druse_kustomize::tree::join(dir, path));
+            }
+        }
+        out
+    }
+
+    /// Whether a file that configures machines says this (`runtime-config: …/v1beta1=true`, `feature-gates: X=true`), in
+    /// YAML or in a template of it. Comments and prose do not count.
+    #[must_use]
+    pub fn say(&self, text: &str) -> bool {
+        let says = |f: &File| f.text().lines().any(|l| !l.trim_start().starts_with('#') && l.contains(text));
+        let template = |path: &str| [".j2", ".tpl", ".tmpl", ".toml", ".nix", ".tf"].iter().any(|e| path.ends_with(e));
+        self.iter().any(says) || self.others(template).any(|f| says(&f))
+    }
+
     /// Whether a unit read it.
     #[must_use]
     pub fn was_read(&self, path: &str) -> bool {
@@ -166,7 +191,9 @@ pub fn is_put_aside(path: &str) -> bool {
 fn walk(tree: &dyn FileTree, dir: &str, depth: usize, out: &mut Vec<String>) {
     let Ok(names) = tree.list(dir) else { return };
     for name in names {
-        if name.starts_with(".git") || matches!(name.as_str(), ".druse" | "node_modules" | ".terraform" | "target") {
+        if name.starts_with(".git") && name != ".github"
+            || matches!(name.as_str(), ".druse" | "node_modules" | ".terraform" | "target")
+        {
             continue;
         }
         let path = if dir.is_empty() { name } else { format!("{dir}/{name}") };

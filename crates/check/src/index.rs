@@ -240,7 +240,11 @@ impl<'a> Index<'a> {
         if let Some(keys) = keys {
             return Existence::Made(keys);
         }
-        let open = if namespace.is_empty() { self.may_bring(kind, name, but) } else { self.open(namespace, but) };
+        let open = if namespace.is_empty() {
+            self.may_bring(kind, name, but)
+        } else {
+            self.opaque_in(namespace, but).any(|o| self.may_make(o.unit, kind))
+        };
         if open || self.may_be_made_by_its_namesake(namespace, name) {
             return Existence::Unknown;
         }
@@ -252,7 +256,9 @@ impl<'a> Index<'a> {
     fn may_bring(&self, kind: &str, name: &str, but: Option<&UnitId>) -> bool {
         let charts = tables::get().brought_by.get(kind);
         let definition = kind == "CustomResourceDefinition";
-        let alike = |of: &str| if definition { begins_a_word(of, name) } else { shares_a_word(of, name) };
+        // Who is called after definitions brings some, of whatever group.
+        let crds = |of: &str| of.split(['-', '.']).any(|part| matches!(part, "crd" | "crds"));
+        let alike = |of: &str| if definition { begins_a_word(of, name) || crds(of) } else { shares_a_word(of, name) };
         self.opaque.iter().filter(|o| but != Some(&o.unit.id)).any(|o| {
             let spec = &o.unit.definition.value["spec"];
             let named_alike = || {
@@ -297,13 +303,65 @@ impl<'a> Index<'a> {
     }
 
     fn open(&self, namespace: &str, but: Option<&UnitId>) -> bool {
-        let all = self.opaque.iter().filter(|o| but != Some(&o.unit.id));
-        let others = all
-            .filter(|o| namespace.is_empty() || o.unit.id.kind != UnitKind::Kustomization || !o.brings_definitions());
-        others.into_iter().any(|o| namespace.is_empty() || o.namespace.is_none_or(|n| n == namespace))
+        self.opaque_in(namespace, but).next().is_some()
     }
 
-    /// Operators name what they make after the resource that asks for it.
+    /// What is unknown and may apply objects to a namespace.
+    fn opaque_in<'s>(&'s self, namespace: &'s str, but: Option<&'s UnitId>) -> impl Iterator<Item = &'s Opaque<'a>> {
+        let all = self.opaque.iter().filter(move |o| but != Some(&o.unit.id));
+        let others = all.filter(move |o| {
+            namespace.is_empty() || o.unit.id.kind != UnitKind::Kustomization || !o.brings_definitions()
+        });
+        others.filter(move |o| namespace.is_empty() || o.namespace.is_none_or(|n| n == namespace))
+    }
+
+    /// Whether a unit of which nothing is known may make objects of a kind. What app-template makes is what its values
+    /// say, whatever its version.
+    fn may_make(&self, unit: &Unit, kind: &str) -> bool {
+        let spec = &unit.definition.value["spec"];
+        let plain = spec["valuesFrom"].items().is_empty() && spec["postRenderers"].items().is_empty();
+        if !plain || !self.is_app_template(unit) {
+            return true;
+        }
+        let values = &spec["values"];
+        let some = |keys: &[&str]| keys.iter().any(|k| values[*k].as_map().is_some_and(|m| !m.is_empty()));
+        let claims = || {
+            let volumes = values["persistence"].as_map().into_iter().flat_map(|m| m.values());
+            let made = |v: &Value| {
+                let kind = v.str_at(["type"]).unwrap_or("pvc");
+                matches!(kind, "pvc" | "persistentVolumeClaim") && v["existingClaim"].is_null()
+            };
+            volumes.into_iter().any(made) || says_key(values, "volumeClaimTemplates")
+        };
+        some(&["rawResources"])
+            || match kind {
+                "Secret" => some(&["secret", "secrets"]),
+                "ConfigMap" => some(&["configmap", "configMaps", "configMapsFromFolder"]),
+                "PersistentVolumeClaim" => claims(),
+                "ServiceAccount" => !values["serviceAccount"].is_null(),
+                "Gateway" | "ImageCatalog" | "ObjectStore" | "Middleware" | "SecretProviderClass" | "SecretStore" => {
+                    false
+                }
+                _ => true,
+            }
+    }
+
+    /// Whether the chart of a release is app-template, by its name or that of its artifact.
+    #[must_use]
+    pub fn is_app_template(&self, unit: &Unit) -> bool {
+        const NAME: &str = "app-template";
+        let spec = &unit.definition.value["spec"];
+        let reference = &spec["chartRef"];
+        let (kind, name) =
+            (reference.str_at(["kind"]).unwrap_or_default(), reference.str_at(["name"]).unwrap_or_default());
+        let namespace = reference.str_at(["namespace"]).unwrap_or(&unit.id.namespace);
+        let mut artifact = self.named("source.toolkit.fluxcd.io", kind, namespace, name);
+        unit.chart.as_ref().is_some_and(|c| c.name == NAME)
+            || spec.at(["chart", "spec"]).and_then(|c| c.str_at(["chart"])) == Some(NAME)
+            || artifact.any(|e| e.object.value.str_at(["spec", "url"]).is_some_and(|u| u.ends_with("/app-template")))
+    }
+
+    /// Operators name what they make after the resource that asks for it, or after what this says.
     fn may_be_made_by_its_namesake(&self, namespace: &str, name: &str) -> bool {
         self.entries.iter().any(|e| {
             e.object.namespace() == namespace
@@ -311,7 +369,7 @@ impl<'a> Index<'a> {
                 && !tables::get().makes_nothing.contains(&tables::kind_name(&e.gvk))
                 && !tables::get().producers.iter().any(|p| p.of == tables::kind_name(&e.gvk))
                 && !e.object.name().is_empty()
-                && name.starts_with(e.object.name())
+                && (name.starts_with(e.object.name()) || says_part(&e.object.value["spec"], name))
         })
     }
 }
@@ -327,6 +385,26 @@ fn says(spec: &Value, kind: &str) -> bool {
         }
     }
     !spec["valuesFrom"].items().is_empty() || has(&spec["values"], kind)
+}
+
+/// Whether a name begins or ends with a text that is anywhere in a value.
+fn says_part(value: &Value, name: &str) -> bool {
+    const LEAST: usize = 4;
+    match value {
+        Value::Map(m) => m.values().any(|v| says_part(v, name)),
+        Value::Array(a) => a.iter().any(|v| says_part(v, name)),
+        Value::String(s) => s.len() >= LEAST && (name.starts_with(s.as_str()) || name.ends_with(s.as_str())),
+        _ => false,
+    }
+}
+
+/// Whether a key is anywhere in a value.
+fn says_key(value: &Value, key: &str) -> bool {
+    match value {
+        Value::Map(m) => m.iter().any(|(k, v)| k.as_str() == key || says_key(v, key)),
+        Value::Array(a) => a.iter().any(|v| says_key(v, key)),
+        _ => false,
+    }
 }
 
 /// Whether a file is what `flux install --export` writes and nobody is to edit: bindings name the accounts of components
@@ -377,11 +455,15 @@ fn produce(producer: &Producer, object: &Object) -> Vec<Made> {
     };
     let there = |item: &Value, path: &str| {
         let (value, path) = path.strip_prefix('^').map_or((item, path), |p| (root, p));
+        if let Some((path, text)) = path.split_once('=') {
+            return paths::get(value, path).and_then(Value::as_str) == Some(text);
+        }
         paths::get(value, path).is_some_and(|v| !v.is_null() && *v != Value::Bool(false))
     };
     let mut out = Vec::new();
     for item in items {
-        if producer.when.as_ref().is_some_and(|w| !there(item, w)) {
+        let lacks = producer.when.as_ref().is_some_and(|w| !there(item, w));
+        if lacks || producer.unless.as_ref().is_some_and(|u| there(item, u)) {
             continue;
         }
         let Some(name) = paths::fill(&producer.name, item, root) else { continue };

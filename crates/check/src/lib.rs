@@ -25,7 +25,7 @@ mod silence;
 mod tables;
 mod words;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use druse_diff::Side;
@@ -126,6 +126,11 @@ fn finish(findings: Vec<Finding>, plan: &Plan, files: &Files, config: &Config) -
     if plan.units.iter().any(gives_variables) {
         findings.retain(|f| f.code.code != "DR006" && !(f.code.code == "DR013" && f.message.contains("${")));
     }
+    // What somebody commented out is applied by nobody.
+    let aside = put_aside(plan, files);
+    for finding in findings.iter_mut().filter(|f| f.unit.as_ref().is_some_and(|u| aside.contains(u))) {
+        finding.severity = Severity::Info;
+    }
     findings.retain_mut(|f| match config.severity.get(&f.code.code) {
         Some(Some(severity)) => {
             f.severity = *severity;
@@ -134,6 +139,7 @@ fn finish(findings: Vec<Finding>, plan: &Plan, files: &Files, config: &Config) -
         Some(None) => false,
         None => true,
     });
+    let mut findings = once_a_chart(findings);
     mask::apply(&mut findings, plan);
     let broken = |u: &druse_plan::Unit| u.errors.iter().any(|e| !matches!(e.fault, Fault::NotAtHand));
     let silenced = silence::apply(&mut findings, files, config, !plan.units.iter().any(broken));
@@ -145,10 +151,55 @@ fn finish(findings: Vec<Finding>, plan: &Plan, files: &Files, config: &Config) -
     Report { findings, silenced, units: plan.units.len(), objects, files: files.read().len() }
 }
 
+/// The units that no unit makes and whose file is commented out in a kustomization, with all that they make.
+fn put_aside(plan: &Plan, files: &Files) -> BTreeSet<String> {
+    let mut roots = plan.units.iter().filter(|u| u.is_root && u.made_by.is_empty()).peekable();
+    if roots.peek().is_none() {
+        return BTreeSet::new();
+    }
+    let commented = files.commented_out();
+    let is_aside = |u: &&druse_plan::Unit| {
+        let file = u.definition.provenance.file.as_deref().unwrap_or_default();
+        let dir = file.rsplit_once('/').map_or("", |(d, _)| d);
+        !file.is_empty() && !files.was_read(file) && (commented.contains(file) || commented.contains(dir))
+    };
+    let mut aside: BTreeSet<&druse_plan::UnitId> = roots.filter(is_aside).map(|u| &u.id).collect();
+    let mut known = 0;
+    while known < aside.len() {
+        known = aside.len();
+        let made = plan.units.iter().filter(|u| !u.made_by.is_empty() && u.made_by.iter().all(|by| aside.contains(by)));
+        let made: Vec<&druse_plan::UnitId> = made.map(|u| &u.id).collect();
+        aside.extend(made);
+    }
+    aside.into_iter().map(ToString::to_string).collect()
+}
+
 /// Whether a unit is the webhook that adds variables to Kustomizations when they are applied.
 fn gives_variables(unit: &druse_plan::Unit) -> bool {
     let chart = unit.chart.as_ref().map_or("", |c| c.name.as_str());
     [chart, &unit.id.name].iter().any(|name| name.contains("kustomize-mutating-webhook"))
+}
+
+/// Says of a chart or source that is not at hand once that it is not, at the first that wants it, and how many others do.
+fn once_a_chart(mut findings: Vec<Finding>) -> Vec<Finding> {
+    let mut wanted: BTreeMap<String, Vec<Place>> = BTreeMap::new();
+    for f in findings.iter().filter(|f| f.code.code == "DR008") {
+        wanted.entry(f.message.clone()).or_default().push(f.place.clone());
+    }
+    wanted.values_mut().for_each(|places| places.sort());
+    findings.retain_mut(|f| {
+        let Some(places) = wanted.get(&f.message).filter(|p| f.code.code == "DR008" && p.len() > 1) else {
+            return true;
+        };
+        if places.first() != Some(&f.place) {
+            return false;
+        }
+        let others = places.len() - 1;
+        let units = if others == 1 { "one other unit needs".to_string() } else { format!("{others} other units need") };
+        f.message = format!("{}; {units} it, too", f.message);
+        true
+    });
+    findings
 }
 
 /// Takes out what is said twice: by several units that read the same file, or by a failed rendering whose cause has a

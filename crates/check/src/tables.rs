@@ -32,6 +32,9 @@ pub struct Reference {
     /// A field that says nothing need exist.
     #[serde(default)]
     pub optional: Option<String>,
+    /// A field beside the name with which it is the name of something else.
+    #[serde(default)]
+    pub unless: Option<String>,
     /// Fields, `|` between them, with a port of a Service.
     #[serde(default)]
     pub port: Option<String>,
@@ -43,6 +46,9 @@ pub struct Reference {
     /// Whether the object may be in a namespace that is not known.
     #[serde(default)]
     pub anywhere: bool,
+    /// Whether a missing object is only said to be missing where one is called almost so.
+    #[serde(default)]
+    pub alike: bool,
 }
 
 fn name() -> String {
@@ -61,6 +67,9 @@ pub struct Producer {
     /// A field that must be there.
     #[serde(default)]
     pub when: Option<String>,
+    /// A field that must not be there.
+    #[serde(default)]
+    pub unless: Option<String>,
     /// The kind made.
     pub kind: String,
     /// Its name.
@@ -77,6 +86,19 @@ pub struct Producer {
     /// Fields with which more keys can come.
     #[serde(default)]
     pub keys_open_when: Vec<String>,
+}
+
+/// A field that holds a cron schedule.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cron {
+    /// The kind, as `Kind.group`.
+    pub kind: String,
+    /// The field's path.
+    pub at: String,
+    /// Whether the first of six fields is seconds.
+    #[serde(default)]
+    pub seconds: bool,
 }
 
 /// A version of a kind that the API stops serving.
@@ -121,6 +143,8 @@ pub struct Tables {
     pub bring_anything: Vec<String>,
     /// Versions that the API stops serving.
     pub deprecations: Vec<Deprecation>,
+    /// Fields that hold cron schedules.
+    pub schedules: Vec<Cron>,
 }
 
 static TABLES: LazyLock<Tables> = LazyLock::new(|| read().unwrap_or_default());
@@ -141,6 +165,7 @@ fn read() -> Result<Tables, String> {
         brought_by: typed(&producers["broughtBy"])?,
         bring_anything: typed(&producers["bringAnything"])?,
         deprecations: typed(&file(include_str!("../data/deprecations.yaml"))?)?,
+        schedules: typed(&file(include_str!("../data/schedules.yaml"))?)?,
     })
 }
 
@@ -166,6 +191,6 @@ mod tests {
         for r in tables.pods.iter().chain(tables.kinds.values().flatten()) {
             assert!(crate::codes::find(&r.code).is_some(), "{}", r.code);
         }
-        assert!(tables.producers.len() > 50 && tables.deprecations.len() > 20);
+        assert!(tables.producers.len() > 50 && tables.deprecations.len() > 20 && tables.schedules.len() > 5);
     }
 }

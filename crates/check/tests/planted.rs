@@ -172,6 +172,13 @@ const PLANTS: &[Plant] = &[
     ),
     plant("DR096", DEPLOYMENT, "  replicas: 1", "  replicas: 1 # druse:ignore DR013 of old", "druse:ignore"),
     plant("DR097", DEPLOYMENT, "  replicas: 1", "  replicas: 1 # druse:ignore DR999 what", "druse:ignore"),
+    plant(
+        "DR086",
+        DEPLOYMENT,
+        "          image:",
+        "          securityContext: {runAsNonRoot: true, runAsUser: 0}\n          image:",
+        "runAsUser: 0",
+    ),
 ];
 
 fn line_of(tree: &Tree, file: &str, word: &str) -> usize {

@@ -153,3 +153,100 @@ fn a_class_that_nothing_here_brings_is_missed_where_all_others_name_one_like_it(
     assert_eq!(storage("ceph-blck"), [(Severity::Warning, 22)]);
     assert_eq!(storage("ceph-filesystem"), []);
 }
+
+/// What app-template makes is known without the chart, and so is what its values want.
+#[test]
+fn what_the_values_of_a_chart_that_is_not_at_hand_name_is_looked_for() {
+    let release = |values: &str| {
+        let head = not_at_hand("shop", "app-template");
+        let (front, _) = head.trim_end().rsplit_once('}').unwrap();
+        let indented: String = values.lines().map(|l| format!("    {l}\n")).collect();
+        let mut tree = homelab();
+        // The specification in block form, so that values can follow.
+        let spec = front.rsplit_once("spec: {interval").map(|(before, _)| before.to_string()).unwrap();
+        let text = format!(
+            "{spec}spec:\n  interval: 1h\n  chart: {{spec: {{chart: app-template, version: 1.2.3, sourceRef: {{kind: HelmRepository, name: charts}}}}}}\n  values:\n{indented}"
+        );
+        tree.insert("apps/web/shop.yaml".into(), text);
+        tree.get_mut("apps/web/kustomization.yaml").unwrap().push_str("  - shop.yaml\n");
+        tree
+    };
+    let fine = "controllers:\n  shop:\n    containers:\n      app:\n        image: {repository: ghcr.io/example/shop, tag: 1.0.0}\n        envFrom:\n          - configMapRef: {name: web-config}\n        env:\n          GREETING: {valueFrom: {configMapKeyRef: {name: web-config, key: greeting}}}\npersistence:\n  data: {existingClaim: web-data}\n  other: {type: emptyDir}\n";
+    assert_eq!(errors(&release(fine)), Vec::<String>::new());
+    for (from, to, code) in [
+        ("existingClaim: web-data", "existingClaim: web-dta", "DR024"),
+        ("configMapRef: {name: web-config}", "configMapRef: {name: web-confg}", "DR020"),
+        ("configMapRef: {name: web-config}", "secretRef: {name: '{{ .Release.Name }}-secret'}", "DR021"),
+        ("key: greeting", "key: greting", "DR022"),
+    ] {
+        assert!(fine.contains(from), "{from}");
+        let tree = release(&fine.replacen(from, to, 1));
+        let found = errors(&tree);
+        let line = tree["apps/web/shop.yaml"].lines().position(|l| l.contains(to)).unwrap() + 1;
+        assert_eq!(found.len(), 1, "{to}: {found:?}");
+        assert!(found[0].starts_with(&format!("{code} apps/web/shop.yaml:{line} ")), "{to}: {found:?}");
+    }
+    let report = check_tree(&release(&fine.replace("tag: 1.0.0", "tag: latest")));
+    assert!(report.findings.iter().any(|f| f.code.code == "DR070" && f.place.file == "apps/web/shop.yaml"));
+    // What the release makes itself is there.
+    let own =
+        format!("{}configMaps:\n  own: {{data: {{a: b}}}}\n", fine.replacen("name: web-config", "name: shop-own", 1));
+    assert_eq!(errors(&release(&own)), Vec::<String>::new());
+}
+
+#[test]
+fn a_chart_that_is_not_at_hand_is_said_once() {
+    let mut tree = homelab();
+    for name in ["one", "two", "three"] {
+        tree.insert(format!("apps/web/{name}.yaml"), not_at_hand(name, "shop"));
+    }
+    let repository = tree["apps/web/one.yaml"].split("---\n").next().unwrap().to_string();
+    for name in ["two", "three"] {
+        let text = tree.get_mut(&format!("apps/web/{name}.yaml")).unwrap();
+        *text = text.replace(&format!("{repository}---\n"), "");
+    }
+    tree.get_mut("apps/web/kustomization.yaml").unwrap().push_str("  - one.yaml\n  - two.yaml\n  - three.yaml\n");
+    let report = check_tree(&tree);
+    let found: Vec<&druse_check::Finding> = report.findings.iter().filter(|f| f.code.code == "DR008").collect();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].message.contains("2 other units need it"), "{}", found[0].message);
+}
+
+#[test]
+fn a_unit_whose_file_is_commented_out_is_expected_to_be_nothing() {
+    let mut tree = homelab();
+    let unit = tree["flux/units/web.yaml"].replace("name: web", "name: aside").replace("./apps/web", "./apps/aside");
+    tree.insert("flux/later/aside.yaml".into(), unit);
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: aside, namespace: web}\nspec: {selector: {a: b}}\n";
+    tree.insert("apps/aside/service.yaml".into(), service.into());
+    assert!(!errors(&tree).is_empty(), "somebody may have applied it");
+    tree.get_mut("flux/units/kustomization.yaml").unwrap().push_str("  # - ../later/aside.yaml\n");
+    assert_eq!(errors(&tree), Vec::<String>::new());
+}
+
+/// Settings that somebody applied by hand are looked for in all files; that makes none of these read.
+#[test]
+fn files_that_were_only_searched_are_not_read() {
+    let mut tree = with(&[("flux/units/kustomization.yaml", "  - settings.yaml\n", "")]);
+    let settings = tree.remove("flux/units/settings.yaml").unwrap();
+    tree.insert("bootstrap/settings.yaml".into(), settings);
+    let forgotten = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: x\n";
+    tree.insert("apps/web/forgotten.yaml".into(), forgotten.into());
+    let report = check_tree(&tree);
+    let unread: Vec<&str> =
+        report.findings.iter().filter(|f| f.code.code == "DR003").map(|f| f.place.file.as_str()).collect();
+    assert_eq!(unread, ["apps/web/forgotten.yaml"]);
+}
+
+#[test]
+fn what_is_for_everybody_is_no_secret() {
+    let mut tree = homelab();
+    let secret = |value: &str| {
+        format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: keys}}\nstringData:\n  authorized_keys: {value}\n")
+    };
+    tree.get_mut("apps/web/kustomization.yaml").unwrap().push_str("  - keys.yaml\n");
+    tree.insert("apps/web/keys.yaml".into(), secret("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMgapzKx me@home"));
+    assert_eq!(errors(&tree), Vec::<String>::new());
+    tree.insert("apps/web/keys.yaml".into(), secret("correct-horse-battery"));
+    assert_eq!(errors(&tree).len(), 1);
+}

@@ -18,6 +18,8 @@ mod quotas;
 mod storage;
 mod webhooks;
 
+pub use pod_security::forbidden;
+
 use druse_object::Value;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;

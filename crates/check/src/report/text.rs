@@ -35,6 +35,15 @@ pub fn text(report: &Report, least: Severity, paint: Paint<'_>) -> String {
         let _ = write!(line, ", {} silenced", report.silenced);
     }
     let _ = write!(line, " in {} units, {} objects, {} files", report.units, report.objects, report.files);
+    // What nobody looked at is said, even where it is only worth knowing.
+    let hidden = report.findings.iter().filter(|f| f.code.code == "DR008" && f.severity < least).count();
+    if hidden > 0 {
+        let (charts, they) =
+            if hidden == 1 { ("one chart or source is", "it makes") } else { ("charts or sources are", "they make") };
+        let many = if hidden == 1 { String::new() } else { format!("{hidden} ") };
+        let _ =
+            write!(line, "; {many}{charts} not at hand, and what {they} is not checked (run online or with --mirror)");
+    }
     if least > Severity::Info && report.count(Severity::Info) > 0 {
         line.push_str("; --severity info shows the notes");
     }

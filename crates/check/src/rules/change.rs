@@ -23,9 +23,8 @@ pub(crate) fn check(cx: &Context<'_>, base: &Side<'_>, head: &Side<'_>, out: &mu
             (Harm::Danger, _) if REFUSED.contains(&danger.code) => ("DR090", Severity::Error),
             (Harm::Danger, "data loss") => ("DR091", Severity::Error),
             (Harm::Warning, "data loss") => ("DR091", Severity::Warning),
-            (Harm::Danger, _) => ("DR092", Severity::Warning),
-            (Harm::Warning, _) => ("DR092", Severity::Info),
-            (Harm::Notice, _) => continue,
+            (Harm::Danger | Harm::Warning, _) => ("DR092", Severity::Warning),
+            (Harm::Notice, _) => ("DR092", Severity::Info),
         };
         out.push(finding(cx, &danger, code).severity(severity).help(danger.remedy.clone()));
     }

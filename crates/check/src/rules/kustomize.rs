@@ -1,7 +1,8 @@
 //! DR017: patches and image replacements that meet nothing.
 //!
-//! kustomize says nothing of a patch whose target is not there. Judged is only what is plain: a target with a kind and a
-//! name (no label selectors), and images by name; and only against the whole plan, so that what any unit has counts.
+//! kustomize says nothing of a patch whose target is not there. Judged is only what is plain: a target with a kind, and
+//! a name if any (no label selectors), and images by name; and only against the whole plan, so that what any unit has
+//! counts.
 
 use druse_object::Value;
 use druse_plan::UnitKind;
@@ -37,7 +38,15 @@ fn misses(cx: &Context<'_>, value: &Value) -> Vec<(Vec<Step>, String)> {
     let mut out = Vec::new();
     for (i, patch) in value["patches"].items().iter().enumerate() {
         let target = &patch["target"];
-        let (Some(kind), Some(name)) = (target.str_at(["kind"]), target.str_at(["name"])) else { continue };
+        let (Some(kind), name) = (target.str_at(["kind"]), target.str_at(["name"])) else { continue };
+        let Some(name) = name else {
+            let plain = kind.bytes().all(|b| b.is_ascii_alphanumeric());
+            if plain && !cx.index.entries.iter().any(|e| e.gvk.kind == kind) && !is_made_of_units(cx, kind) {
+                let path = vec![Step::from("patches"), Step::Index(i), Step::from("target"), Step::from("kind")];
+                out.push((path, format!("no unit has any {kind} that this patch could be for")));
+            }
+            continue;
+        };
         if target.get("labelSelector").is_some() || target.get("annotationSelector").is_some() || name.contains("${") {
             continue;
         }
@@ -62,6 +71,11 @@ fn misses(cx: &Context<'_>, value: &Value) -> Vec<(Vec<Step>, String)> {
         }
     }
     out
+}
+
+/// Whether units are of a kind, which may be in no unit themselves.
+fn is_made_of_units(cx: &Context<'_>, kind: &str) -> bool {
+    cx.plan.units.iter().any(|u| u.definition.kind() == kind)
 }
 
 fn mentions(value: &Value, text: &str) -> bool {

@@ -1,5 +1,7 @@
 //! The rules, one module a subject. Each looks at the whole and adds what it finds; none depends on another.
 
+mod addresses;
+mod admission;
 mod change;
 mod deprecated;
 mod duplicates;
@@ -13,11 +15,15 @@ mod pinning;
 mod ports;
 mod references;
 mod render;
+mod schedules;
 mod schema;
 mod secrets;
 mod security;
 mod selectors;
+mod sources;
+mod syntax;
 mod unique;
+mod unrendered;
 mod values;
 mod variables;
 
@@ -39,6 +45,7 @@ const RULES: &[Rule] = &[
     values::check,
     expressions::check,
     references::check,
+    unrendered::check,
     graph::check,
     duplicates::check,
     namespaces::check,
@@ -49,6 +56,11 @@ const RULES: &[Rule] = &[
     ports::check,
     unique::check,
     security::check,
+    admission::check,
+    syntax::check,
+    schedules::check,
+    sources::check,
+    addresses::check,
 ];
 
 pub(crate) use change::check as changes;

@@ -22,13 +22,23 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
     };
     let dirs: BTreeSet<&str> = cx.files.read().iter().map(|p| parent(p)).collect();
     let mut seen = BTreeSet::new();
+    // Units that are told to use a namespace make one finding together.
+    let mut told: BTreeSet<&str> = BTreeSet::new();
     for entry in cx.own().filter(|e| e.origin == Origin::Tree) {
         let namespace = entry.object.namespace();
         if !missing(namespace) || !seen.insert((&entry.unit.id, namespace)) {
             continue;
         }
         let path = ["metadata", "namespace"].map(Step::from);
-        let finding = cx.at(entry, &path, &[], "DR043", format!("nothing creates namespace {namespace}"));
+        let message = format!("nothing creates namespace {namespace}");
+        let finding = if entry.unit.definition.value.str_at(["spec", "targetNamespace"]) == Some(namespace) {
+            if !told.insert(namespace) {
+                continue;
+            }
+            cx.unit(entry.unit, &["spec", "targetNamespace"].map(Step::from), "DR043", message)
+        } else {
+            cx.at(entry, &path, &[], "DR043", message)
+        };
         // A bootstrap in the repository, which is no unit, may do it.
         let lines = [format!("namespace: {namespace}"), format!("name: {namespace}")];
         let elsewhere = cx

@@ -1,4 +1,4 @@
-//! DR070–DR072: images and charts whose version is left open.
+//! DR070–DR072: images, charts and sources whose version is left open.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -8,10 +8,11 @@ use druse_object::Value;
 use regex::Regex;
 
 use crate::context::Context;
-use crate::finding::{Finding, Severity};
+use crate::files::{File, is_kustomization};
+use crate::finding::{Finding, Place, Severity};
 use crate::index::{Entry, Origin};
 use crate::pods;
-use crate::position::Step;
+use crate::position::{Step, locate};
 
 /// What container runtimes take for an image's name.
 #[allow(clippy::unwrap_used, reason = "the pattern is a constant; a test compiles it")]
@@ -53,8 +54,74 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
             chart(cx, unit, out);
         }
     }
-    for entry in cx.own().filter(|e| e.origin == Origin::Tree && e.gvk.kind == "OCIRepository") {
-        oci(cx, entry, out);
+    for entry in cx.own().filter(|e| e.origin == Origin::Tree && e.gvk.group == "source.toolkit.fluxcd.io") {
+        match entry.gvk.kind.as_str() {
+            "OCIRepository" => oci(cx, entry, out),
+            "GitRepository" => git(cx, entry, out),
+            _ => {}
+        }
+    }
+    for file in cx.files.iter().filter(|f| is_kustomization(&f.path) && cx.files.was_read(&f.path)) {
+        remote(file, out);
+    }
+}
+
+/// Sources from elsewhere that follow a branch. What is the tree itself does so on purpose.
+fn git(cx: &Context<'_>, entry: &Entry<'_>, out: &mut Vec<Finding>) {
+    let spec = &entry.object.value["spec"];
+    let text = |k: &str| spec["ref"].get(k).and_then(Value::as_str).filter(|t| !t.is_empty());
+    if text("commit").is_some() || text("tag").is_some() || text("name").is_some_and(|n| !n.contains("heads/")) {
+        return;
+    }
+    let (own, url) = (entry.key(), spec.str_at(["url"]).unwrap_or_default());
+    let known = cx.sources.tree_sources();
+    if known.is_empty() || known.iter().any(|s| s.id == own || !s.url.is_empty() && s.url == url) || url.contains("${")
+    {
+        return;
+    }
+    let (last, what) = match (text("semver"), text("branch")) {
+        (Some(range), _) if is_version(range) => return,
+        (Some(range), _) => ("semver", format!("the range {range}")),
+        (None, Some(branch)) => ("branch", format!("the branch {branch}")),
+        (None, None) => ("url", "no version: the branch master is taken".to_string()),
+    };
+    let path: &[&str] = if last == "url" { &["spec", "url"] } else { &["spec", "ref", last] };
+    let path: Vec<Step> = path.iter().map(|k| Step::from(*k)).collect();
+    out.push(cx.at(entry, &path, &[], "DR071", format!("{} has {what}", entry.key())).help("name a tag or a commit"));
+}
+
+/// Files and folders that a kustomization takes from the network.
+fn remote(file: &File, out: &mut Vec<Finding>) {
+    let Some(document) = file.documents().first() else { return };
+    for field in ["resources", "components"] {
+        for (i, entry) in document.value[field].items().iter().enumerate() {
+            let Some(url) = entry.as_str().filter(|e| !e.contains("${")) else { continue };
+            let Some(what) = floating(url) else { continue };
+            let line = locate(file.text(), document.line, &[Step::from(field), Step::Index(i)]).line;
+            let message = format!("{url} {what}");
+            let finding = Finding::new("DR071", Place::new(&file.path, line), message);
+            out.push(finding.help("name a tag or a commit (?ref=v1.2.3)"));
+        }
+    }
+}
+
+/// What an address leaves open, if it is one that does.
+fn floating(url: &str) -> Option<String> {
+    let web = url.starts_with("https://") || url.starts_with("http://");
+    let branch = |name: &str| matches!(name, "main" | "master" | "HEAD" | "latest" | "develop");
+    if web && url.ends_with(".yaml") || url.ends_with(".yml") && web {
+        let found = url.split('/').find(|part| branch(part))?;
+        return Some(format!("follows {found}"));
+    }
+    if !web && !url.starts_with("github.com/") && !url.starts_with("git@") && !url.starts_with("ssh://") {
+        return None;
+    }
+    let (_, query) = url.split_once('?').unwrap_or((url, ""));
+    let reference = query.split('&').find_map(|p| p.strip_prefix("ref=").or_else(|| p.strip_prefix("version=")));
+    match reference {
+        None => Some("names no version: the default branch is taken".into()),
+        Some(name) if branch(name) => Some(format!("follows the branch {name}")),
+        Some(_) => None,
     }
 }
 
@@ -137,6 +204,27 @@ fn oci(cx: &Context<'_>, entry: &Entry<'_>, out: &mut Vec<Finding>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_that_follow_a_branch_are_told_from_others() {
+        for url in [
+            "https://github.com/a/b//config/crd",
+            "github.com/a/b/config?ref=main",
+            "https://raw.githubusercontent.com/a/b/master/x.yaml",
+            "https://github.com/a/b/releases/latest/download/x.yaml",
+        ] {
+            assert!(floating(url).is_some(), "{url}");
+        }
+        for url in [
+            "../main",
+            "app.yaml",
+            "https://github.com/a/b//config/crd?ref=v1.2.3",
+            "https://github.com/a/b/releases/download/v1/x.yaml",
+            "https://raw.githubusercontent.com/a/b/v1.2.3/x.yaml",
+        ] {
+            assert_eq!(floating(url), None, "{url}");
+        }
+    }
 
     #[test]
     fn images_are_told_from_other_text() {

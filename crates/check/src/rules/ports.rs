@@ -120,7 +120,15 @@ fn probes(cx: &Context<'_>, pod: &Pod<'_, '_>, out: &mut Vec<Finding>) {
                         let path: Vec<Step> =
                             at.iter().cloned().chain([holder, action, "port"].map(Step::from)).collect();
                         let message = format!("no container of the pod has port {number}");
-                        out.push(cx.at(pod.entry, &path, &[], "DR082", message).severity(Severity::Info));
+                        let finding = cx.at(pod.entry, &path, &[], "DR082", message);
+                        // A number that is almost a declared one is a slip.
+                        let slip = declared.iter().find(|d| is_slip(number, **d));
+                        out.push(match slip {
+                            Some(port) => finding
+                                .severity(Severity::Warning)
+                                .help(format!("correct the number, if {port} is meant; if not, declare the port")),
+                            None => finding.severity(Severity::Info),
+                        });
                     }
                 }
                 let Some(name) = port.as_str().filter(|n| n.parse::<u16>().is_err()) else { continue };
@@ -138,6 +146,12 @@ fn probes(cx: &Context<'_>, pod: &Pod<'_, '_>, out: &mut Vec<Finding>) {
             }
         }
     }
+}
+
+/// Whether a number is another but for one digit, or two that are swapped.
+fn is_slip(number: i64, other: i64) -> bool {
+    let (a, b) = (number.to_string(), other.to_string());
+    a.len() > 2 && crate::words::is_one_letter_off(&a, &b)
 }
 
 /// Endpoints of a monitor name ports of the Services, or pods, that it selects.

@@ -35,27 +35,30 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
     }
 }
 
-/// How often names are referred to, by what they are names of.
-type Usual = BTreeMap<&'static str, BTreeMap<String, usize>>;
+/// In how many places names are referred to, by what they are names of. What many units read from one place, as a
+/// component, is one.
+type Usual<'c> = BTreeMap<&'static str, BTreeMap<String, BTreeSet<(&'c str, u32)>>>;
 
 /// The names that the tree's objects refer to: one that many do is meant where another is like it.
-fn usual(cx: &Context<'_>) -> Usual {
+fn usual<'c>(cx: &'c Context<'_>) -> Usual<'c> {
     let tables = tables::get();
     let mut usual = Usual::new();
-    let mut count = |r: &'static Reference, root: &Value| {
+    let mut count = |r: &'static Reference, entry: &'c Entry<'_>, root: &Value| {
+        let from = if entry.origin == Origin::Chart { &entry.unit.definition } else { entry.object };
+        let place = (from.provenance.file.as_deref().unwrap_or_default(), from.provenance.line);
         for (_, holder) in holders(r, root) {
             let value = if r.name == "." { Some(holder) } else { holder.get(&r.name) };
             if let Some(name) = value.and_then(Value::as_str).filter(|n| !n.is_empty()) {
-                *usual.entry(&r.to).or_default().entry(name.to_string()).or_default() += 1;
+                usual.entry(&r.to).or_default().entry(name.to_string()).or_default().insert(place);
             }
         }
     };
     for entry in cx.own() {
         if let Some(pod) = pods::of(entry) {
-            tables.pods.iter().for_each(|r| count(r, pod.spec));
+            tables.pods.iter().for_each(|r| count(r, entry, pod.spec));
         }
         let own = tables.kinds.get(&tables::kind_name(&entry.gvk)).into_iter().flatten();
-        own.for_each(|r| count(r, &entry.object.value));
+        own.for_each(|r| count(r, entry, &entry.object.value));
     }
     usual
 }
@@ -69,7 +72,7 @@ fn holders<'v>(r: &Reference, root: &'v Value) -> Vec<(Vec<Step>, &'v Value)> {
 struct Search<'a, 'c> {
     cx: &'a Context<'c>,
     /// Counted when first asked for: mostly nobody does.
-    usual: OnceCell<Usual>,
+    usual: OnceCell<Usual<'a>>,
     out: &'a mut Vec<Finding>,
 }
 
@@ -89,6 +92,9 @@ impl Search<'_, '_> {
                 continue;
             };
             if r.optional.as_ref().is_some_and(|o| field(o).1.and_then(Value::as_bool) == Some(true)) {
+                continue;
+            }
+            if r.unless.as_ref().is_some_and(|u| holder.get(u).is_some_and(|v| !v.is_null())) {
                 continue;
             }
             if !last.is_empty() {
@@ -124,7 +130,10 @@ impl Search<'_, '_> {
         };
         // Of kinds that nothing in the tree defines, the objects say what they are.
         let by_objects = || cx.index.of_kind(group, kind).next().map(|e| !e.object.namespace().is_empty());
-        let Some(namespaced) = cx.plan.kinds.is_namespaced(group, kind).or_else(by_objects) else { return };
+        let Some(namespaced) = cx.plan.kinds.is_namespaced(group, kind).or_else(by_objects) else {
+            self.of_another_kind(entry, r, (group, kind), name, path);
+            return;
+        };
         let own = entry.object.namespace();
         let namespace = match (namespaced, text(&r.namespace)) {
             (false, _) => "",
@@ -154,11 +163,20 @@ impl Search<'_, '_> {
                     .map(|e| e.object.name())
                     .collect();
                 let elsewhere = cx.index.of_kind(group, kind).find(|e| e.object.name() == name);
-                if let Some(like) = nearest(name, names.into_iter()) {
+                let like = nearest(name, names.into_iter());
+                if r.alike && like.is_none() {
+                    return;
+                }
+                if let Some(like) = like {
                     finding = finding.help(format!("correct the name ({like} exists), or add the {kind}"));
                 } else if let Some(other) = elsewhere.filter(|_| namespaced) {
                     let there = other.object.namespace();
-                    finding = finding.help(format!("there is one in namespace {there}; it cannot be used from {own}"));
+                    // Who names a namespace can name another; who names none has only the own one.
+                    finding = finding.help(if text(&r.namespace).is_some() || somewhere {
+                        format!("correct the namespace: there is one in {there}")
+                    } else {
+                        format!("there is one in namespace {there}; it cannot be used from {own}")
+                    });
                 }
                 self.out.push(finding);
             }
@@ -179,9 +197,11 @@ impl Search<'_, '_> {
                 let all = cx.index.of_kind(group, kind).filter(|e| somewhere || e.object.namespace() == namespace);
                 // What the cluster has only one of by name, most others name as it is called.
                 let usual = (!namespaced).then(|| self.usual.get_or_init(|| usual(cx)));
-                let named = usual.and_then(|u| u.get(r.to.as_str())).filter(|names| names.get(name) == Some(&1));
+                let named = usual
+                    .and_then(|u| u.get(r.to.as_str()))
+                    .filter(|names| names.get(name).is_some_and(|places| places.len() == 1));
                 let often =
-                    named.into_iter().flatten().filter(|(_, times)| **times > 1).map(|(other, _)| other.as_str());
+                    named.into_iter().flatten().filter(|(_, places)| places.len() > 1).map(|(other, _)| other.as_str());
                 let like = nearest(name, all.map(|e| e.object.name())).or_else(|| {
                     let mut often = often;
                     often.find(|other| is_one_letter_off(name, other))
@@ -195,6 +215,25 @@ impl Search<'_, '_> {
                 }
             }
         }
+    }
+}
+
+impl Search<'_, '_> {
+    /// A name of a kind of which there is nothing, while the one for the whole cluster (or for a namespace) has it.
+    fn of_another_kind(
+        &mut self,
+        entry: &Entry<'_>,
+        r: &Reference,
+        (group, kind): (&str, &str),
+        name: &str,
+        path: &[Step],
+    ) {
+        let other = kind.strip_prefix("Cluster").map_or_else(|| format!("Cluster{kind}"), str::to_string);
+        if !self.cx.index.of_kind(group, &other).any(|e| e.object.name() == name) || !is_meant(self.cx, entry, name) {
+            return;
+        }
+        let finding = self.cx.at(entry, path, &[name], &r.code, format!("{kind} {name} does not exist"));
+        self.out.push(finding.severity(Severity::Warning).help(format!("correct the kind: there is a {other} {name}")));
     }
 }
 
@@ -230,7 +269,7 @@ fn keys(cx: &Context<'_>, kind: &str, namespace: &str, name: &str) -> Option<BTr
     (!out.is_empty()).then_some(out)
 }
 
-fn has_key(
+pub(super) fn has_key(
     cx: &Context<'_>,
     entry: &Entry<'_>,
     (kind, namespace, name): (&str, &str, &str),

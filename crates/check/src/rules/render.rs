@@ -74,6 +74,8 @@ fn fault(cx: &Context<'_>, unit: &Unit, e: &UnitError, out: &mut Vec<Finding>) {
                 found.map_or(place, |(i, _)| Place::new(file, u32::try_from(i + 1).unwrap_or(0)))
             }
         };
+        // A chart in the tree is mended there.
+        let place = in_own_chart(cx, unit, &e.message).unwrap_or(place);
         finished(Finding::new(code, place, e.message.clone()).unit(&unit.id), e)
     };
     let spec = &unit.definition.value["spec"];
@@ -81,7 +83,7 @@ fn fault(cx: &Context<'_>, unit: &Unit, e: &UnitError, out: &mut Vec<Finding>) {
         Fault::Yaml => out.push(at_file("DR001")),
         Fault::Build => {
             let mut finding = at_file(build_code(&e.message));
-            if let Some(place) = own_component(cx, unit, &e.message) {
+            if let Some(place) = own_component(cx, unit, &e.message).or_else(|| own_patch(cx, unit, &e.message)) {
                 finding.place = place;
             }
             out.push(build(cx, unit, finding, &e.message));
@@ -198,6 +200,49 @@ fn own_component(cx: &Context<'_>, unit: &Unit, message: &str) -> Option<Place> 
         c.as_str().and_then(|c| druse_kustomize::tree::join(&dir, c)).is_some_and(|path| missing(&path))
     })?;
     Some(cx.of_unit(unit, &[Step::from("spec"), Step::from("components"), Step::Index(i)]))
+}
+
+/// Where a unit has a patch that kustomize cannot read.
+fn own_patch(cx: &Context<'_>, unit: &Unit, message: &str) -> Option<Place> {
+    let patches = unit.definition.value["spec"]["patches"].items();
+    let first = |p: &Value| {
+        p.str_at(["patch"]).and_then(|t| t.lines().map(str::trim).find(|l| l.len() > 3)).map(str::to_string)
+    };
+    let i = patches.iter().position(|p| {
+        message.contains("unable to parse SM or JSON patch") && first(p).is_some_and(|line| message.contains(&line))
+    })?;
+    Some(
+        cx.of_unit(
+            unit,
+            &["spec", "patches"]
+                .map(Step::from)
+                .into_iter()
+                .chain([Step::Index(i), Step::from("patch")])
+                .collect::<Vec<_>>(),
+        ),
+    )
+}
+
+/// The place that an error names in a chart which is a folder of the tree: `(NAME/templates/x.yaml:4)`.
+fn in_own_chart(cx: &Context<'_>, unit: &Unit, message: &str) -> Option<Place> {
+    let spec = &unit.definition.value["spec"]["chart"]["spec"];
+    let folder = druse_flux::generator::clean_path(spec.str_at(["chart"])?);
+    if let Some(rest) = message.strip_prefix("cannot load values.yaml: ") {
+        let line = rest.split_once("line ").and_then(|(_, n)| n.split(':').next()?.parse().ok()).unwrap_or(1);
+        let path = format!("{folder}/values.yaml");
+        return cx.files.tree().kind(&path).map(|_| Place::new(path, line));
+    }
+    // What a template makes of values may be the values' fault.
+    if !message.contains("parse error") {
+        return None;
+    }
+    message.split(['(', ')', ' ', '"', '<', '>']).find_map(|word| {
+        let (file, rest) = word.split_once(':')?;
+        let (_, inner) = file.split_once("/templates/")?;
+        let line = rest.split(':').next()?.parse().ok()?;
+        let path = format!("{folder}/templates/{inner}");
+        cx.files.tree().kind(&path).map(|_| Place::new(path, line))
+    })
 }
 
 /// The line of a kustomization that has what a message names: in quotes, brackets or parentheses, behind `name` or

@@ -10,13 +10,13 @@ use druse_apiserver::{FieldError, FieldErrorKind};
 use druse_flux::api::KUSTOMIZE_GROUP;
 use druse_object::{Gvk, Map, Object, Quantity, Value};
 use druse_plan::kinds::crd_kind;
-use druse_plan::{Fault, Unit};
+use druse_plan::{Fault, Unit, UnitState};
 use rayon::prelude::*;
 
 use crate::context::Context;
 use crate::files::is_put_aside;
 use crate::finding::{Finding, Severity};
-use crate::index::{Entry, Origin};
+use crate::index::{Entry, Existence, Origin};
 use crate::position::{self, Step};
 use crate::rules::deprecated;
 
@@ -83,6 +83,8 @@ fn judge(cx: &Context<'_>, schemas: &SchemaSet, entry: &Entry<'_>, out: &mut Vec
     let mut walk = Walk { flux: entry.gvk.group.ends_with(".toolkit.fluxcd.io"), found: Vec::new(), path: Vec::new() };
     walk.node(&entry.object.value, schema.root().node(), 0);
     let mut refused = false;
+    // What a unit that fails for a variable would have put in its place is not known.
+    let unset = entry.unit.errors.iter().any(|e| matches!(e.fault, Fault::Variable(_)));
     for fault in walk.found {
         let key = match fault.path.last() {
             Some(Step::Key(k)) => k.clone(),
@@ -90,6 +92,9 @@ fn judge(cx: &Context<'_>, schemas: &SchemaSet, entry: &Entry<'_>, out: &mut Vec
         };
         let text = position::at(&entry.object.value, &fault.path).map(scalar).unwrap_or_default();
         refused |= fault.code == "DR011";
+        if unset && text.contains("${") {
+            continue;
+        }
         let own = fault.code == "DR010" || fault.code == "DR013";
         if own && entry.origin == Origin::Chart && cx.in_values(entry.unit, &[&key, &text]).is_none() {
             // The chart's own, which its users cannot change.
@@ -223,6 +228,9 @@ fn values(cx: &Context<'_>, schema: &Arc<TypeSchema>, entry: &Entry<'_>, secret:
         });
         let finding = cx.at(entry, &path, &[&text, key.unwrap_or_default()], code, message);
         let scales_to_zero = entry.gvk.kind == "HorizontalPodAutoscaler" && e.field == "spec.minReplicas";
+        if scales_to_zero && cx.files.say("HPAScaleToZero=true") {
+            continue;
+        }
         // What another version of Flux, or one that is extended, allows is not known.
         let others = code == "DR013" && entry.gvk.group.ends_with(".toolkit.fluxcd.io");
         out.push(if scales_to_zero {
@@ -384,6 +392,14 @@ fn article(value: &Value) -> &'static str {
     }
 }
 
+/// Whether all that could define a kind is known, but for what components stand in for: of those the names say enough.
+fn nothing_defines(cx: &Context<'_>, group: &str, kind: &str) -> bool {
+    let known = |u: &Unit| matches!(u.state, UnitState::StandIn { .. });
+    let definition = format!("{}s.{group}", kind.to_lowercase());
+    cx.index.opaque.iter().all(|o| known(o.unit))
+        && cx.index.exists("apiextensions.k8s.io", "CustomResourceDefinition", "", &definition) == Existence::Missing
+}
+
 /// Kinds and versions that nothing serves.
 fn not_served(cx: &Context<'_>, schemas: &SchemaSet, out: &mut Vec<Finding>) {
     let mut served: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
@@ -422,7 +438,7 @@ fn not_served(cx: &Context<'_>, schemas: &SchemaSet, out: &mut Vec<Finding>) {
                 out.push(finding.help(format!("correct apiVersion ({kind} is of {like})")));
             } else if builtin {
                 out.push(finding);
-            } else if !cx.index.is_open("") {
+            } else if nothing_defines(cx, group, kind) {
                 // Definitions can come from outside the tree: from a bootstrap, or from the nodes.
                 out.push(finding.severity(Severity::Warning));
             }
@@ -431,8 +447,11 @@ fn not_served(cx: &Context<'_>, schemas: &SchemaSet, out: &mut Vec<Finding>) {
             let message =
                 format!("{kind} is not served as {}, only as {}", entry.gvk.api_version(), versions.join(", "));
             let finding = cx.at(entry, &path, &[], "DR015", message);
-            // Versions on trial can be switched on.
+            // Versions on trial can be switched on, which is written where machines are configured.
             let trial = version.contains("alpha") || version.contains("beta");
+            if trial && cx.files.say(&format!("{group}/{version}=true")) {
+                continue;
+            }
             out.push(if trial { finding.severity(Severity::Warning) } else { finding });
         }
     }

@@ -39,6 +39,10 @@ const TOKENS: &[(&str, &str)] = &[
     (r"\bpypi-AgEIcHlwaS5vcmc[A-Za-z0-9_-]{50,}", "a PyPI token"),
     (r"\bdop_v1_[0-9a-f]{64}\b", "a DigitalOcean token"),
     (r"\bglsa_[A-Za-z0-9]{32}_[0-9a-f]{8}\b", "a Grafana token"),
+    (r#"(?i:aws_?secret(?:_access)?_?key)["']?\s*[:=]\s*["']?[A-Za-z0-9/+]{40}(?:["'\s]|$)"#, "an AWS secret key"),
+    // Of Talos' machines and of kubeadm.
+    (r#"\btoken:\s*["']?[a-z0-9]{6}\.[a-z0-9]{16}["']?\s*$"#, "a bootstrap token"),
+    (r#"\b(?:aescbcEncryptionSecret|secretboxEncryptionSecret):\s*["']?[A-Za-z0-9+/]{43}="#, "an encryption key"),
     // `-----BEGIN … PRIVATE KEY-----` in base64, as in kubeconfigs and in what was meant for a Secret.
     (
         r"\bLS0tLS1CRUdJTi(?:BQUklWQVRFIEtFWS|BSU0EgUFJJVkFURSBLRVkt|BFQyBQUklWQVRFIEtFWS|BPUEVOU1NIIFBSSVZBVEUgS0VZ|BFTkNSWVBURUQgUFJJVkFURSBLRVkt)",
@@ -57,6 +61,24 @@ static NAMED: LazyLock<Regex> = LazyLock::new(|| {
     .unwrap()
 });
 
+/// Names that passwords and tokens have with something in front, or that other things are called by, too: what they hold
+/// must look like nothing else.
+#[allow(clippy::unwrap_used, reason = "the pattern is a constant; a test compiles it")]
+static LIKELY: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
+        r#"^\s*(?:- )?["']?[A-Za-z0-9_.-]*(?i:pass|passphrase|password|passwd|token|secret|secret_?key|signing_?key|encryption_?key|private_?key|api_?key)["']?\s*[:=]\s*["']?([^\s"'#{}<>()$&*|,]{8,})["']?,?\s*(?:#.*)?$"#,
+    )
+    .unwrap()
+});
+
+/// Whether a text is as random as a token is: letters and many digits, in one piece, or as a UUID.
+fn is_random(text: &str) -> bool {
+    let digits = text.bytes().filter(u8::is_ascii_digit).count();
+    let uuid = text.len() == 36 && text.matches('-').count() == 4;
+    let piece = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+=".contains(&b));
+    text.len() >= 16 && digits >= 4 && (uuid || piece || text.len() >= 32 && digits >= 6)
+}
+
 /// A password in a URL: `scheme://user:password@host`.
 #[allow(clippy::unwrap_used, reason = "the pattern is a constant; a test compiles it")]
 static IN_URL: LazyLock<Regex> = LazyLock::new(|| {
@@ -69,6 +91,9 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
     }
     for file in cx.files.iter().filter(|f| !is_sample(&f.path)) {
         tokens(file, out);
+        if !cx.files.was_read(&file.path) && file.text().contains("kind: Secret") {
+            unread(file, out);
+        }
     }
     for file in cx.files.others(|path| !is_sample(path)) {
         tokens(&file, out);
@@ -89,6 +114,23 @@ fn is_plain(v: &Value) -> bool {
         Value::Null | Value::Map(_) | Value::Array(_) => false,
         _ => true,
     }
+}
+
+/// Whether a text is of the kind that is meant for everybody: public keys and certificates, with nothing else beside them.
+fn is_public(field: &str, v: &Value) -> bool {
+    const KEYS: [&str; 6] = ["ssh-", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-sha2-", "age1", "#"];
+    // The base64 of `-----BEGIN CERTIFICATE-----` and `-----BEGIN PUBLIC KEY-----`, up to where the next byte changes it.
+    const ENCODED: [&str; 2] = ["LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t", "LS0tLS1CRUdJTiBQVUJMSUMgS0VZLS0tLS"];
+    // That of `PRIVATE KEY`, wherever it begins.
+    const PRIVATE: [&str; 3] = ["UFJJVkFURS", "BSSVZBVEUg", "QUklWQVRFI"];
+    let text = v.as_str().unwrap_or_default().trim();
+    if field == "data" {
+        return ENCODED.iter().any(|e| text.starts_with(e)) && !PRIVATE.iter().any(|p| text.contains(p));
+    }
+    let pem = text.starts_with("-----BEGIN CERTIFICATE-----") || text.starts_with("-----BEGIN PUBLIC KEY-----");
+    let lines = || text.lines().map(str::trim).filter(|l| !l.is_empty());
+    pem && !text.contains("PRIVATE KEY")
+        || lines().count() > 0 && lines().all(|l| KEYS.iter().any(|k| l.starts_with(k)))
 }
 
 /// Whether a key says that what it holds is secret. What only a whole word says, another word may begin with
@@ -142,7 +184,7 @@ fn plain(cx: &Context<'_>, entry: &Entry<'_>, out: &mut Vec<Finding>) {
     let mut first = None;
     for field in ["data", "stringData"] {
         for (key, value) in document.value[field].as_map().into_iter().flat_map(|m| m.iter()) {
-            if is_plain(value) && !is_address(value) {
+            if is_plain(value) && !is_address(value) && !is_public(field, value) {
                 keys.push(key.to_string());
                 first.get_or_insert([Step::from(field), Step::from(key.as_str())]);
             }
@@ -157,6 +199,36 @@ fn plain(cx: &Context<'_>, entry: &Entry<'_>, out: &mut Vec<Finding>) {
         finding = finding.severity(Severity::Warning);
     }
     out.push(finding);
+}
+
+/// A Secret in a file that no unit reads: it is in the repository all the same.
+fn unread(file: &File, out: &mut Vec<Finding>) {
+    const SAMPLES: [&str; 9] = ["{{", "${", "op://", "ref+", "change", "example", "placeholder", "xxx", "<"];
+    let sample = |v: &Value| {
+        let text = v.as_str().unwrap_or_default().to_lowercase();
+        // Where something is, not who may use it.
+        let place = text.contains("://") && !IN_URL.is_match(&text);
+        place || SAMPLES.iter().any(|s| text.contains(s)) || text.starts_with("your") || text.starts_with('@')
+    };
+    let named = ["example", "sample", "template", ".tmpl", ".j2"].iter().any(|n| file.path.contains(n));
+    for document in file.documents().iter().filter(|d| d.kind() == "Secret" && !named) {
+        let all = ["data", "stringData"].into_iter().flat_map(|field| {
+            let entries = document.value[field].as_map().into_iter().flat_map(|m| m.iter());
+            entries.map(move |(key, value)| (field, key, value))
+        });
+        let plain = |f: &str, v: &Value| is_plain(v) && !is_address(v) && !is_public(f, v) && !sample(v);
+        let keeps = |key: &str| is_secret_name(key) && !matches!(key, "url" | "uri");
+        let mut found = all.filter(|(f, key, v)| keeps(key) && plain(f, v)).peekable();
+        let Some((field, key, _)) = found.peek() else { continue };
+        if document.value.get("sops").is_some() {
+            continue;
+        }
+        let path = [Step::from(*field), Step::from(key.as_str())];
+        let keys: Vec<&str> = found.map(|(_, key, _)| key.as_str()).collect();
+        let message = format!("Secret {} is committed in plain text ({})", document.name(), keys.join(", "));
+        let place = Place::new(&file.path, locate(file.text(), document.line, &path).line);
+        out.push(Finding::new("DR060", place, message).severity(Severity::Warning));
+    }
 }
 
 /// A Secret that a kustomization generates.
@@ -245,10 +317,16 @@ fn named(cx: &Context<'_>, entry: &Entry<'_>, file: &File, document: &Document, 
         // The value of a variable is in the line below its name.
         let joined = name_and_value(std::mem::replace(&mut before, text), text);
         let written = joined.as_deref().unwrap_or(text);
+        // What is a token by its form is said to be one already.
+        let known = TOKEN.is_match(text);
+        let likely = || LIKELY.captures(written).filter(|c| !known && is_meant_for_one(written, &c[1]));
         let (value, in_url) = match (NAMED.captures(written), IN_URL.captures(text)) {
             (Some(c), _) => (c.get(1), false),
             (None, Some(c)) => (c.get(1), true),
-            (None, None) => continue,
+            (None, None) => match likely() {
+                Some(c) => (c.get(1), false),
+                None => continue,
+            },
         };
         let Some(value) = value.map(|m| m.as_str()) else { continue };
         let letters = value.bytes().any(|b| b.is_ascii_alphabetic());
@@ -263,8 +341,13 @@ fn named(cx: &Context<'_>, entry: &Entry<'_>, file: &File, document: &Document, 
         {
             continue;
         }
-        let key =
-            written.split(':').next().unwrap_or_default().trim().trim_start_matches("- ").trim_matches(['"', '\'']);
+        let key = written
+            .split([':', '='])
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .trim_start_matches("- ")
+            .trim_matches(['"', '\'']);
         let message = if in_url {
             format!("{key} has a URL with a password in plain text")
         } else {
@@ -276,6 +359,18 @@ fn named(cx: &Context<'_>, entry: &Entry<'_>, file: &File, document: &Document, 
         finding.object = Some(entry.key());
         out.push(finding);
     }
+}
+
+/// Whether what stands behind a likely name is a credential: a password, or what is as random as a token.
+fn is_meant_for_one(line: &str, value: &str) -> bool {
+    let name = line.split([':', '=']).next().unwrap_or_default().to_lowercase();
+    let name = name.trim_matches([' ', '"', '\'', '-']);
+    if value.starts_with("__") {
+        return false;
+    }
+    let password = ["pass", "passphrase", "password", "passwd"].iter().any(|end| name.ends_with(end));
+    // What is called so may be the name of a file or of a Secret.
+    password && !value.contains(['.', '/', '-']) || is_random(value)
 }
 
 /// `- name: X` with `value: Y` below it, as `X: Y`.
@@ -301,6 +396,24 @@ mod tests {
         assert!(!has_body(&format!("`{begin}\\n...\\n...\\n-----END RSA PRIVATE KEY-----`"), &["next"]));
         let named = |text: &str| NAMED.captures(text).map(|c| c[1].to_string());
         assert_eq!(named("  adminPassword: s3cretpassw0rd").as_deref(), Some("s3cretpassw0rd"));
+        let likely = |text: &str| LIKELY.captures(text).is_some_and(|c| is_meant_for_one(text, &c[1]));
+        for text in
+            ["  DBPASS: hunter2hunter2", "API_TOKEN: 9f86d081884c7d659a2feaa0c55ad015", "password = hunter2pass9"]
+        {
+            assert!(likely(text), "{text}");
+        }
+        for text in [
+            "  token: app-template-4-1",
+            "secret: cloudflare-tunnel-1",
+            "pass: mail-pass1",
+            "existingSecret: db1",
+            "Password=__USER1_PASS__",
+        ] {
+            assert!(!likely(text), "{text}");
+        }
+        let public = |field: &str, text: &str| is_public(field, &Value::from(text));
+        assert!(public("stringData", "ssh-ed25519 AAAAC3Nza me@home") && !public("stringData", "ssh-ed25519\nhunter2"));
+        assert!(public("data", "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCg==") && !public("data", "aHVudGVyMg=="));
         assert_eq!(named("  DB_PASSWORD: 'hunter2hunter2'").as_deref(), Some("hunter2hunter2"));
         assert_eq!(named("  adminPassword: ${PASSWORD}"), None);
         assert_eq!(named("  existingSecretPasswordKey: password1"), None);

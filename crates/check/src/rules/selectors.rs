@@ -52,6 +52,17 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
                     out.push(cx.at(entry, &path, &[], "DR081", format!("{} selects no Service", entry.key())));
                 }
             }
+            ("monitoring.coreos.com", "PodMonitor") => {
+                let selector = &spec["selector"];
+                let wanted = labels(selector);
+                let seen = |p: &Pod<'_, '_>| monitored(entry, p.entry.object.namespace());
+                let hit = pods.iter().any(|p| seen(p) && pods::selects(selector, p.labels));
+                if !hit && !wanted.is_empty() && spec["namespaceSelector"].is_null() && is_known(cx, namespace, &wanted)
+                {
+                    let path = ["spec", "selector"].map(Step::from);
+                    out.push(cx.at(entry, &path, &[], "DR081", format!("{} selects no pod", entry.key())));
+                }
+            }
             _ => {}
         }
     }
@@ -200,6 +211,41 @@ fn cilium(cx: &Context<'_>, entry: &Entry<'_>, pods: &[Pod<'_, '_>], out: &mut V
             let message = format!("{} selects no pod: {}", entry.key(), shown(&plain["matchLabels"]));
             out.push(cx.at(entry, &path, &[], "DR081", message));
         }
+    }
+    for list in ["spec", "specs[]"] {
+        for at in ["ingress[].fromEndpoints[]", "egress[].toEndpoints[]"] {
+            for (path, selector) in paths::all(value, &format!("{list}.{at}")) {
+                cilium_peer(cx, entry, pods, path, selector, out);
+            }
+        }
+    }
+}
+
+/// Those that a Cilium policy lets in or out: of its own namespace, or of the one that a label names.
+fn cilium_peer(
+    cx: &Context<'_>,
+    entry: &Entry<'_>,
+    pods: &[Pod<'_, '_>],
+    path: Vec<Step>,
+    selector: &Value,
+    out: &mut Vec<Finding>,
+) {
+    const NAMESPACE: &str = "io.kubernetes.pod.namespace";
+    let mut plain = without_sources(selector);
+    let named = plain.str_at(["matchLabels", NAMESPACE]).map(str::to_string);
+    if let Some(m) = plain.make_map_at(["matchLabels"]) {
+        m.remove(NAMESPACE);
+    }
+    let wanted = labels(&plain);
+    let special = |k: &str| k.contains("io.kubernetes.") || k.contains("io.cilium.") || k.contains("reserved");
+    let namespace = named.as_deref().unwrap_or(entry.object.namespace());
+    if wanted.is_empty() || namespace.is_empty() || wanted.iter().any(|(k, _)| special(k)) {
+        return;
+    }
+    let hit = pods.iter().any(|p| p.entry.object.namespace() == namespace && pods::selects(&plain, p.labels));
+    if !hit && is_known(cx, namespace, &wanted) {
+        let message = format!("{} allows pods of which there are none: {}", entry.key(), shown(&plain["matchLabels"]));
+        out.push(cx.at(entry, &path, &[], "DR081", message));
     }
 }
 

@@ -1,4 +1,4 @@
-//! DR084: what only one can have: node ports, addresses of load balancers, and the path of a host.
+//! DR084: what only one can have: node ports, ports of nodes, addresses of load balancers, and the path of a host.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +8,7 @@ use crate::context::Context;
 use crate::finding::Finding;
 use crate::finding::Severity;
 use crate::index::{Entry, Origin};
+use crate::pods;
 use crate::position::Step;
 
 /// Annotations that ask for addresses, and those that let Services with the same value share them.
@@ -41,7 +42,7 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
             ("networking.k8s.io", "Ingress") => ingress(entry, &mut claims),
             (super::gateway::GROUP, "HTTPRoute") => route(entry, &mut claims),
             (super::gateway::GROUP, "Gateway") => gateway(entry, &mut claims),
-            _ => {}
+            _ => host_ports(entry, &mut claims),
         }
     }
     for ((what, value), all) in &claims {
@@ -91,6 +92,27 @@ fn service<'s, 'a>(entry: &'s Entry<'a>, claims: &mut Claims<'s, 'a>) {
         let path = ["spec", "loadBalancerIP"].map(Step::from).to_vec();
         let claim = Claim { entry, path, text: address.into(), ports, share };
         claims.entry(("address", address.to_string())).or_default().push(claim);
+    }
+}
+
+/// Ports of the nodes that pods take. Those that only some nodes can run may be apart.
+fn host_ports<'s, 'a>(entry: &'s Entry<'a>, claims: &mut Claims<'s, 'a>) {
+    let Some(pod) =
+        pods::of(entry).filter(|p| matches!(p.entry.gvk.kind.as_str(), "Deployment" | "DaemonSet" | "StatefulSet"))
+    else {
+        return;
+    };
+    let placed = ["nodeSelector", "affinity", "nodeName"].iter().any(|k| !pod.spec[*k].is_null());
+    for (at, container) in pod.containers().into_iter().filter(|_| !placed) {
+        for (i, port) in container["ports"].items().iter().enumerate() {
+            let Some(number) = port["hostPort"].as_i64().filter(|n| *n > 0) else { continue };
+            let protocol = port.str_at(["protocol"]).unwrap_or("TCP");
+            let ip = port.str_at(["hostIP"]).map(|ip| format!("{ip}:")).unwrap_or_default();
+            let path =
+                at.iter().cloned().chain([Step::from("ports"), Step::Index(i), Step::from("hostPort")]).collect();
+            let claim = Claim { entry, path, text: number.to_string(), ports: Vec::new(), share: String::new() };
+            claims.entry(("host port", format!("{ip}{number}/{protocol}"))).or_default().push(claim);
+        }
     }
 }
 

@@ -116,6 +116,15 @@ fn shown(broken: &[Broken]) -> String {
     broken.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
+/// The standard that a namespace enforces (`restricted:latest`) and the rules of it that a pod breaks, each with its
+/// details; `None` when the pod is let in.
+#[must_use]
+pub fn forbidden(namespace: &Value, meta: &Value, spec: &Value) -> Option<(String, Vec<(String, String)>)> {
+    let policy = Policy::of(namespace);
+    let broken = policy.enforce.broken(meta, spec);
+    (!broken.is_empty()).then(|| (policy.enforce.to_string(), broken))
+}
+
 /// The plugin.
 pub struct PodSecurity;
 
