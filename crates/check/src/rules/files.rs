@@ -56,6 +56,16 @@ fn unread(cx: &Context<'_>, out: &mut Vec<Finding>) {
         .collect();
     let within =
         |path: &str, folder: &str| folder.is_empty() || path.strip_prefix(folder).is_some_and(|r| r.starts_with('/'));
+    // Nor what a folder holds whose kustomization cannot be read, of whatever unit.
+    let broken: BTreeSet<&str> = cx
+        .plan
+        .units
+        .iter()
+        .flat_map(|u| &u.errors)
+        .filter_map(|e| e.file.as_deref())
+        .filter(|f| is_kustomization(f))
+        .map(dir_of)
+        .collect();
     let mut reported: Vec<String> = Vec::new();
     for file in cx.files.iter().filter(|f| !cx.files.was_read(&f.path)) {
         let dir = dir_of(&file.path);
@@ -66,7 +76,7 @@ fn unread(cx: &Context<'_>, out: &mut Vec<Finding>) {
             continue;
         }
         // What a unit that does not render would have read is not known.
-        if units.iter().any(|(folder, unknown)| *unknown && within(&file.path, folder)) {
+        if units.iter().any(|(folder, unknown)| *unknown && within(&file.path, folder)) || broken.contains(dir) {
             continue;
         }
         if is_put_aside(&file.path) {

@@ -109,7 +109,7 @@ fn remote(file: &File, out: &mut Vec<Finding>) {
 fn floating(url: &str) -> Option<String> {
     let web = url.starts_with("https://") || url.starts_with("http://");
     let branch = |name: &str| matches!(name, "main" | "master" | "HEAD" | "latest" | "develop");
-    if web && url.ends_with(".yaml") || url.ends_with(".yml") && web {
+    if web && [".yaml", ".yml"].iter().any(|end| url.ends_with(end)) {
         let found = url.split('/').find(|part| branch(part))?;
         return Some(format!("follows {found}"));
     }

@@ -215,7 +215,7 @@ fn cilium(cx: &Context<'_>, entry: &Entry<'_>, pods: &[Pod<'_, '_>], out: &mut V
     for list in ["spec", "specs[]"] {
         for at in ["ingress[].fromEndpoints[]", "egress[].toEndpoints[]"] {
             for (path, selector) in paths::all(value, &format!("{list}.{at}")) {
-                cilium_peer(cx, entry, pods, path, selector, out);
+                cilium_peer(cx, entry, pods, &path, selector, out);
             }
         }
     }
@@ -226,7 +226,7 @@ fn cilium_peer(
     cx: &Context<'_>,
     entry: &Entry<'_>,
     pods: &[Pod<'_, '_>],
-    path: Vec<Step>,
+    path: &[Step],
     selector: &Value,
     out: &mut Vec<Finding>,
 ) {
@@ -245,7 +245,7 @@ fn cilium_peer(
     let hit = pods.iter().any(|p| p.entry.object.namespace() == namespace && pods::selects(&plain, p.labels));
     if !hit && is_known(cx, namespace, &wanted) {
         let message = format!("{} allows pods of which there are none: {}", entry.key(), shown(&plain["matchLabels"]));
-        out.push(cx.at(entry, &path, &[], "DR081", message));
+        out.push(cx.at(entry, path, &[], "DR081", message));
     }
 }
 

@@ -14,6 +14,13 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
     for entry in cx.own().filter(|e| e.origin == Origin::Tree) {
         match (entry.gvk.group.as_str(), entry.gvk.kind.as_str()) {
             ("source.toolkit.fluxcd.io", "HelmRepository") => repository(cx, entry, out),
+            ("helm.toolkit.fluxcd.io", "HelmRelease") => {
+                let values = &entry.object.value["spec"]["values"];
+                if !values.is_null() && values.as_map().is_none() {
+                    let path = ["spec", "values"].map(Step::from);
+                    out.push(cx.at(entry, &path, &[], "DR011", "spec.values: a map is needed here"));
+                }
+            }
             ("postgresql.cnpg.io", "Cluster") => {
                 restored_from(cx, entry, out);
                 storage(cx, entry, out);

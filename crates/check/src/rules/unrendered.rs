@@ -100,12 +100,13 @@ impl Look<'_, '_> {
         }
         // Volumes of app-template.
         let volume = matches!(path.get(2), Some(Step::Key(k)) if k == "persistence") && path.len() == 4;
-        match map.str_at(["type"]).filter(|_| volume && map["enabled"].as_bool() != Some(false)) {
-            Some("configMap") => {
-                _ = self.exists(("", "ConfigMap"), map.str_at(["name"]), &below(&["name"]), "DR020", out)
-            }
-            Some("secret") => _ = self.exists(("", "Secret"), map.str_at(["name"]), &below(&["name"]), "DR021", out),
-            _ => {}
+        let named = match map.str_at(["type"]).filter(|_| volume && map["enabled"].as_bool() != Some(false)) {
+            Some("configMap") => Some(("ConfigMap", "DR020")),
+            Some("secret") => Some(("Secret", "DR021")),
+            _ => None,
+        };
+        if let Some((kind, code)) = named {
+            self.exists(("", kind), map.str_at(["name"]), &below(&["name"]), code, out);
         }
         for (i, parent) in map["parentRefs"].items().iter().enumerate() {
             let mut at = below(&["parentRefs"]);
