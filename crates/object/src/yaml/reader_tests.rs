@@ -38,6 +38,11 @@ fn structures_read_as_go_yaml_reads_them() {
         ),
         ("a: \"\\u00e9\\x41\\U0001F600\\e\\\n  b\"\n", r#"{"a":"éA😀\u001bb"}"#),
         ("a: b\r\nc: |\r\n  d\r\n", r#"{"a":"b","c":"d\n"}"#),
+        // Unicode's line separator breaks a line of a block, and stays.
+        ("a: |2-\n   a\n  b\u{2028}  c\n", "{\"a\":\" a\\nb\\u2028c\"}"),
+        ("a: |+\n  b\u{2029}\u{2028}\n", "{\"a\":\"b\\u2029\\u2028\\n\"}"),
+        ("a: >-\n  b\u{2028}  c\n  d\n", "{\"a\":\"b\\u2028c d\"}"),
+        ("a: |\n  b\u{2028}\n  d\n", "{\"a\":\"b\\u2028\\nd\\n\"}"),
         ("\u{feff}a: b\n", r#"{"a":"b"}"#),
         ("", "null"),
         ("# nothing\n", "null"),

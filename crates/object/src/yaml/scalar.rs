@@ -335,44 +335,65 @@ impl<'a> Reader<'a> {
         self.crossed = true;
 
         let mut indent = if increment > 0 { parent.max(0) + increment } else { 0 };
-        let mut breaks = 0;
+        let mut breaks = String::new();
         self.block_breaks(&mut indent, parent, &mut breaks)?;
         let mut out = String::new();
         // A pending line end, and whether the line before it started with a blank.
-        let (mut line_end, mut led_blank) = (false, false);
+        let (mut line_end, mut led_blank) = ("", false);
         while (self.pos - self.line_start).cast_signed() == indent && self.pos < self.s.len() {
             let blank = self.blank(self.pos);
-            if line_end {
-                if literal || led_blank || blank {
-                    out.push('\n');
-                } else if breaks == 0 {
-                    out.push(' ');
-                }
+            if line_end != "\n" || literal || led_blank || blank {
+                out.push_str(line_end);
+            } else if breaks.is_empty() {
+                out.push(' ');
             }
-            push_breaks(&mut out, breaks);
-            breaks = 0;
+            out.push_str(&breaks);
+            breaks.clear();
             led_blank = blank;
-            let eol = self.eol(self.pos);
+            let eol = self.end_of_block_line(self.pos);
             out.push_str(self.slice(self.pos..eol));
             self.pos = eol;
-            line_end = eol < self.s.len();
-            if line_end {
-                self.pos += 1;
-                self.line_start = self.pos;
-            }
+            line_end = self.line_break(eol);
+            self.pass_break(line_end);
             self.block_breaks(&mut indent, parent, &mut breaks)?;
         }
-        if chomp != Some(b'-') && line_end {
-            out.push('\n');
+        if chomp != Some(b'-') {
+            out.push_str(line_end);
         }
         if chomp == Some(b'+') {
-            push_breaks(&mut out, breaks);
+            out.push_str(&breaks);
         }
         Ok(out)
     }
 
+    /// The line break at a place; empty where there is none. Unicode's own separators break lines, too, and are kept
+    /// (go-yaml, `read_line`).
+    fn line_break(&self, at: usize) -> &'static str {
+        match self.s.get(at..).unwrap_or_default() {
+            [b'\n', ..] => "\n",
+            [0xe2, 0x80, 0xa8, ..] => "\u{2028}",
+            [0xe2, 0x80, 0xa9, ..] => "\u{2029}",
+            _ => "",
+        }
+    }
+
+    fn pass_break(&mut self, line_break: &str) {
+        if !line_break.is_empty() {
+            self.pos += line_break.len();
+            self.line_start = self.pos;
+        }
+    }
+
+    /// Where a line of a block scalar ends.
+    fn end_of_block_line(&self, from: usize) -> usize {
+        let eol = self.eol(from);
+        let line = self.s.get(from..eol).unwrap_or_default();
+        let mut candidates = memchr::memchr_iter(0xe2, line).map(|i| from + i);
+        candidates.find(|at| !self.line_break(*at).is_empty()).unwrap_or(eol)
+    }
+
     /// Passes indentation and empty lines in a block scalar; finds the indentation when it is not known yet (0).
-    fn block_breaks(&mut self, indent: &mut isize, parent: isize, breaks: &mut usize) -> Res<()> {
+    fn block_breaks(&mut self, indent: &mut isize, parent: isize, breaks: &mut String) -> Res<()> {
         let mut widest = 0;
         loop {
             let col = |r: &Self| (r.pos - r.line_start).cast_signed();
@@ -383,12 +404,12 @@ impl<'a> Reader<'a> {
             if (*indent == 0 || col(self) < *indent) && self.b(self.pos) == b'\t' {
                 return self.fail("found a tab character where an indentation space is expected");
             }
-            if self.b(self.pos) != b'\n' {
+            let line_break = self.line_break(self.pos);
+            if line_break.is_empty() {
                 break;
             }
-            self.pos += 1;
-            self.line_start = self.pos;
-            *breaks += 1;
+            self.pass_break(line_break);
+            breaks.push_str(line_break);
         }
         if *indent == 0 {
             *indent = widest.max(parent + 1).max(1);
