@@ -26,12 +26,14 @@ pub fn volumes(pod: &Value) -> impl Iterator<Item = &Value> {
     pod["spec"]["volumes"].items().iter().filter(|v| v.str_at(["csi", "driver"]) == Some(DRIVER))
 }
 
-/// Whether a pod's specification is that of a secrets-store driver: it has the driver's folder of the kubelet
-/// (`linux.kubeletRootDir`, `plugin-dir` in upstream's chart).
+/// The ServiceAccount as which a DaemonSet runs a secrets-store driver; `None` for another DaemonSet. A driver has the
+/// driver's folder of the kubelet (`linux.kubeletRootDir`, `plugin-dir` in upstream's chart).
 #[must_use]
-pub fn is_driver(spec: &Value) -> bool {
-    let mut folders = spec["volumes"].items().iter().filter_map(|v| v.str_at(["hostPath", "path"]));
-    folders.any(|f| f.trim_end_matches('/').ends_with("/plugins/csi-secrets-store"))
+pub fn driver_account(daemon_set: &Value) -> Option<&str> {
+    let pod = &daemon_set["spec"]["template"]["spec"];
+    let mut folders = pod["volumes"].items().iter().filter_map(|v| v.str_at(["hostPath", "path"]));
+    let is_driver = folders.any(|f| f.trim_end_matches('/').ends_with("/plugins/csi-secrets-store"));
+    is_driver.then(|| pod.str_at(["serviceAccountName"]).unwrap_or("default"))
 }
 
 /// The pod's volume of a class.

@@ -125,9 +125,8 @@ impl Kubelet {
         target: &Path,
         renewed: bool,
     ) -> Option<(VolumeState, usize, String)> {
-        let request = match self.request(pod, volume, target).await {
-            Ok((_, false)) if renewed => return None,
-            Ok((request, _)) => request,
+        let request = match self.request(pod, volume, target, renewed).await {
+            Ok(request) => request?,
             Err(e) => return Some((VolumeState::Failed, 0, e)),
         };
         let node = self.node(text(pod, &["spec", "nodeName"]));
@@ -147,26 +146,29 @@ impl Kubelet {
         })
     }
 
-    /// What the kubelet tells the driver: the volume's own attributes, and of the pod what the CSIDriver asks for; and
-    /// whether it asks for this again and again. A driver that is only stood in for has no such object, and is told of the
-    /// pod.
+    /// What the kubelet tells the driver: the volume's own attributes, and of the pod what the CSIDriver asks for; to renew
+    /// a volume, only where it asks for that. A driver that is only stood in for has no such object, and is told of the pod.
     async fn request(
         &self,
         pod: &Value,
         volume: &Value,
         target: &Path,
-    ) -> Result<(NodePublishVolumeRequest, bool), String> {
+        renewed: bool,
+    ) -> Result<Option<NodePublishVolumeRequest>, String> {
         let driver = self.api.get(&drivers(), "", DRIVER).await.map_err(|e| format!("CSIDriver {DRIVER}: {e}"))?;
         let driver = driver.unwrap_or_else(|| Value::from(json!({"spec": {"podInfoOnMount": true}})));
         let asks = |what: &str| driver["spec"][what].as_bool() == Some(true);
-        let (pod_info, again) = (asks("podInfoOnMount"), asks("requiresRepublish"));
-        let request = publish_request(&self.api, &driver, pod, volume, &target.to_string_lossy(), pod_info).await?;
-        Ok((request, again))
+        if renewed && !asks("requiresRepublish") {
+            return Ok(None);
+        }
+        let target = target.to_string_lossy();
+        publish_request(&self.api, &driver, pod, volume, &target, asks("podInfoOnMount")).await.map(Some)
     }
 
     /// Takes the volumes of a pod away that is gone.
     async fn take_away(&self, key: &Key) {
         self.reports.lock().remove(&(key.namespace.to_string(), key.name.to_string()));
+        self.stale.lock().remove(key);
         let Some((uid, targets)) = self.targets.lock().remove(key) else { return };
         let node = self.node("");
         for (volume, target) in targets {

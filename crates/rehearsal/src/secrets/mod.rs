@@ -106,10 +106,10 @@ impl Asked {
                     let arn = o.annotation("eks.amazonaws.com/role-arn").and_then(druse_aws::arn::Arn::parse);
                     asked.accounts.extend(arn.map(|a| a.account.to_string()));
                 }
-                "DaemonSet" if druse_csi::kubelet::is_driver(&o.value["spec"]["template"]["spec"]) => {
-                    let account =
-                        o.value.str_at(["spec", "template", "spec", "serviceAccountName"]).unwrap_or("default");
-                    asked.driver = Some(format!("system:serviceaccount:{}:{account}", o.namespace()));
+                "DaemonSet" => {
+                    let account = druse_csi::kubelet::driver_account(&o.value);
+                    let user = account.map(|a| format!("system:serviceaccount:{}:{a}", o.namespace()));
+                    asked.driver = asked.driver.or(user);
                 }
                 _ => {}
             }

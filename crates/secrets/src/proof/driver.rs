@@ -1,6 +1,6 @@
 //! The tree's driver: whether it may make the Secrets that classes ask for.
 
-use druse_csi::kubelet::is_driver;
+use druse_csi::kubelet::driver_account;
 use druse_object::Value;
 use druse_terraform::Place;
 
@@ -10,11 +10,9 @@ use super::Declaration;
 ///
 /// `None` where it may, and where the tree has no driver of which that could be told.
 pub(super) fn without_rights(objects: &[Declaration<'_>]) -> Option<(String, Option<Place>)> {
-    let pod = |d: &Declaration<'_>| d.object.value["spec"]["template"]["spec"].clone();
-    let driver = objects.iter().find(|d| d.object.kind() == "DaemonSet" && is_driver(&pod(d)))?;
+    let mut sets = objects.iter().filter(|d| d.object.kind() == "DaemonSet");
+    let (driver, account) = sets.find_map(|d| Some((d, driver_account(&d.object.value)?)))?;
     let namespace = driver.object.namespace();
-    let pod = pod(driver);
-    let account = pod.str_at(["serviceAccountName"]).unwrap_or("default");
     let is_account = |s: &Value| {
         s.str_at(["kind"]) == Some("ServiceAccount")
             && s.str_at(["name"]) == Some(account)
