@@ -165,10 +165,9 @@ impl Prover<'_> {
             }
             return;
         }
-        let to = list.iter().find(|l| l.1 == near).or(list.first()).and_then(|l| l.3);
         let text =
             format!("{what} {name} is read, but declared nowhere in the tree's Terraform; the nearest is {near}");
-        self.say(Severity::Warning, "undeclared", (at, to), text, "declare it, or correct the name");
+        self.say(Severity::Warning, "undeclared", (at, nearest.3), text, "declare it, or correct the name");
         self.about(name);
     }
 
