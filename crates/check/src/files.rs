@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
-use druse_kustomize::tree::{FileTree, Kind};
+use druse_kustomize::tree::{FileTree, Kind, parent};
 use druse_object::{Value, yaml};
 
 /// How deep folders are looked into.
@@ -133,7 +133,7 @@ impl Files {
     pub fn commented_out(&self) -> BTreeSet<String> {
         let mut out = BTreeSet::new();
         for file in self.iter().filter(|f| is_kustomization(&f.path)) {
-            let dir = file.path.rsplit_once('/').map_or("", |(d, _)| d);
+            let dir = parent(&file.path);
             for line in file.text().lines() {
                 let Some(entry) = line.trim_start().strip_prefix('#') else { continue };
                 let Some(path) = entry.trim_start().strip_prefix("- ") else { continue };

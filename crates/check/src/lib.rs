@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use druse_diff::Side;
 use druse_diff::model::Revision;
-use druse_kustomize::tree::RecordingTree;
+use druse_kustomize::tree::{RecordingTree, parent};
 use druse_plan::sources::Sources;
 use druse_plan::{Fault, Memo, Plan, PlanOptions, TreeInput, plan_with};
 use druse_source::Fetcher;
@@ -160,7 +160,7 @@ fn put_aside(plan: &Plan, files: &Files) -> BTreeSet<String> {
     let commented = files.commented_out();
     let is_aside = |u: &&druse_plan::Unit| {
         let file = u.definition.provenance.file.as_deref().unwrap_or_default();
-        let dir = file.rsplit_once('/').map_or("", |(d, _)| d);
+        let dir = parent(file);
         !file.is_empty() && !files.was_read(file) && (commented.contains(file) || commented.contains(dir))
     };
     let mut aside: BTreeSet<&druse_plan::UnitId> = roots.filter(is_aside).map(|u| &u.id).collect();

@@ -210,8 +210,10 @@ fn unread(file: &File, out: &mut Vec<Finding>) {
         let place = text.contains("://") && !IN_URL.is_match(&text);
         place || SAMPLES.iter().any(|s| text.contains(s)) || text.starts_with("your") || text.starts_with('@')
     };
-    let named = ["example", "sample", "template", ".tmpl", ".j2"].iter().any(|n| file.path.contains(n));
-    for document in file.documents().iter().filter(|d| d.kind() == "Secret" && !named) {
+    if ["example", "sample", "template", ".tmpl", ".j2"].iter().any(|n| file.path.contains(n)) {
+        return;
+    }
+    for document in file.documents().iter().filter(|d| d.kind() == "Secret") {
         let all = ["data", "stringData"].into_iter().flat_map(|field| {
             let entries = document.value[field].as_map().into_iter().flat_map(|m| m.iter());
             entries.map(move |(key, value)| (field, key, value))
@@ -318,8 +320,8 @@ fn named(cx: &Context<'_>, entry: &Entry<'_>, file: &File, document: &Document, 
         let joined = name_and_value(std::mem::replace(&mut before, text), text);
         let written = joined.as_deref().unwrap_or(text);
         // What is a token by its form is said to be one already.
-        let known = TOKEN.is_match(text);
-        let likely = || LIKELY.captures(written).filter(|c| !known && is_meant_for_one(written, &c[1]));
+        let meant = |written: &str, name: &str| is_meant_for_one(written, name) && !TOKEN.is_match(text);
+        let likely = || LIKELY.captures(written).filter(|c| meant(written, &c[1]));
         let (value, in_url) = match (NAMED.captures(written), IN_URL.captures(text)) {
             (Some(c), _) => (c.get(1), false),
             (None, Some(c)) => (c.get(1), true),

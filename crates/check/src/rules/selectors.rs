@@ -52,16 +52,8 @@ pub(super) fn check(cx: &Context<'_>, out: &mut Vec<Finding>) {
                     out.push(cx.at(entry, &path, &[], "DR081", format!("{} selects no Service", entry.key())));
                 }
             }
-            ("monitoring.coreos.com", "PodMonitor") => {
-                let selector = &spec["selector"];
-                let wanted = labels(selector);
-                let seen = |p: &Pod<'_, '_>| monitored(entry, p.entry.object.namespace());
-                let hit = pods.iter().any(|p| seen(p) && pods::selects(selector, p.labels));
-                if !hit && !wanted.is_empty() && spec["namespaceSelector"].is_null() && is_known(cx, namespace, &wanted)
-                {
-                    let path = ["spec", "selector"].map(Step::from);
-                    out.push(cx.at(entry, &path, &[], "DR081", format!("{} selects no pod", entry.key())));
-                }
+            ("monitoring.coreos.com", "PodMonitor") if spec["namespaceSelector"].is_null() => {
+                pods_selected(cx, entry, &pods, &spec["selector"], &["selector"], out);
             }
             _ => {}
         }
@@ -161,6 +153,11 @@ fn pods_selected(
     }
 }
 
+/// Whether a label is one that Cilium itself gives to what it protects.
+fn is_of_cilium(key: &str) -> bool {
+    key.contains("io.kubernetes.") || key.contains("io.cilium.") || key.contains("reserved")
+}
+
 /// Those that a NetworkPolicy lets in or out. Peers in namespaces that are named by other labels are not looked for.
 fn peers(cx: &Context<'_>, entry: &Entry<'_>, pods: &[Pod<'_, '_>], out: &mut Vec<Finding>) {
     for (list, field) in [("ingress", "from"), ("egress", "to")] {
@@ -196,11 +193,7 @@ fn cilium(cx: &Context<'_>, entry: &Entry<'_>, pods: &[Pod<'_, '_>], out: &mut V
         .filter_map(|(i, s)| Some((vec![Step::from("specs"), Step::Index(i)], s.get("endpointSelector")?)));
     for (mut path, selector) in one.into_iter().chain(many) {
         let wanted = labels(selector);
-        if wanted.is_empty()
-            || wanted
-                .iter()
-                .any(|(k, _)| k.contains("io.kubernetes.") || k.contains("io.cilium.") || k.contains("reserved"))
-        {
+        if wanted.is_empty() || wanted.iter().any(|(k, _)| is_of_cilium(k)) {
             continue;
         }
         let plain = without_sources(selector);
@@ -237,9 +230,8 @@ fn cilium_peer(
         m.remove(NAMESPACE);
     }
     let wanted = labels(&plain);
-    let special = |k: &str| k.contains("io.kubernetes.") || k.contains("io.cilium.") || k.contains("reserved");
     let namespace = named.as_deref().unwrap_or(entry.object.namespace());
-    if wanted.is_empty() || namespace.is_empty() || wanted.iter().any(|(k, _)| special(k)) {
+    if wanted.is_empty() || namespace.is_empty() || wanted.iter().any(|(k, _)| is_of_cilium(k)) {
         return;
     }
     let hit = pods.iter().any(|p| p.entry.object.namespace() == namespace && pods::selects(&plain, p.labels));

@@ -1,6 +1,7 @@
 //! DR001: YAML that no unit fails for: files that none reads (machine configurations, workflows), and a key of a
 //! kustomization that is there twice, of which kustomize takes the last without a word.
 
+use druse_kustomize::tree::parent;
 use druse_object::yaml;
 
 use crate::context::Context;
@@ -32,7 +33,7 @@ fn twice(file: &File, out: &mut Vec<Finding>) {
 /// A file that no unit reads.
 fn unread(cx: &Context<'_>, file: &File, out: &mut Vec<Finding>) {
     let text = file.text();
-    let folders = file.path.rsplit_once('/').map_or("", |(d, _)| d);
+    let folders = parent(&file.path);
     let of_others = folders.split('/').any(|d| matches!(d, "templates" | "charts" | "tests" | "testdata" | "fixtures"));
     // Only `.github` is looked into of the folders that begin with a dot.
     let hidden = is_put_aside(&file.path) && !file.path.starts_with(".github/");
