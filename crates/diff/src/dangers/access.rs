@@ -50,7 +50,7 @@ pub(super) fn check(found: &mut Found<'_>, subject: &Subject<'_>) {
     }
 }
 
-fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
+pub(super) fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
     ["initContainers", "containers", "ephemeralContainers"]
         .into_iter()
         .flat_map(|field| spec.get(field).map(Value::items).unwrap_or_default())

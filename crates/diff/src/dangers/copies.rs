@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use druse_object::Value;
 
+use super::access::containers;
 use super::{Found, Subject, at, show, text_at};
 
 /// Fields with how many copies are kept, by group and kind.
@@ -65,13 +66,15 @@ fn claims(object: &Value) -> BTreeMap<String, BTreeSet<String>> {
     let Some(spec) = at(object, "spec.template.spec") else { return BTreeMap::new() };
     let volumes = spec["volumes"].items().iter();
     let named = volumes.filter_map(|v| Some((v.str_at(["name"])?, text_at(v, "persistentVolumeClaim.claimName")?)));
-    let containers = || ["containers", "initContainers"].into_iter().flat_map(|k| spec[k].items());
     let paths = |volume: &str| -> BTreeSet<String> {
-        let mounts = containers().flat_map(|c| c["volumeMounts"].items());
+        let mounts = containers(spec).flat_map(|c| c["volumeMounts"].items());
         let own = mounts.filter(|m| m.str_at(["name"]) == Some(volume));
         own.filter_map(|m| m.str_at(["mountPath"])).map(|p| p.trim_end_matches('/').to_string()).collect()
     };
-    named.map(|(volume, claim)| (claim.to_string(), paths(volume))).collect()
+    let mut claims: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    // Two volumes can be of one claim.
+    named.for_each(|(volume, claim)| claims.entry(claim.to_string()).or_default().extend(paths(volume)));
+    claims
 }
 
 fn mounts(found: &mut Found<'_>, subject: &Subject<'_>, old: &Value, new: &Value) {
@@ -90,5 +93,20 @@ fn mounts(found: &mut Found<'_>, subject: &Subject<'_>, old: &Value, new: &Value
             }
             Some(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_volumes_of_one_claim_are_one_claim_with_the_paths_of_both() {
+        let text = "spec: {template: {spec: {
+            volumes: [{name: a, persistentVolumeClaim: {claimName: c}}, {name: b, persistentVolumeClaim: {claimName: c}}],
+            containers: [{volumeMounts: [{name: a, mountPath: /a/}, {name: b, mountPath: /b}]}]}}}";
+        let object = druse_object::yaml::parse_strict(text).unwrap();
+        let paths = BTreeSet::from(["/a".to_owned(), "/b".to_owned()]);
+        assert_eq!(claims(&object), BTreeMap::from([("c".to_owned(), paths)]));
     }
 }
