@@ -12,7 +12,7 @@ use druse_runtime::{Clock, Key, Patch, Resource};
 use druse_simulate::nodes::Node;
 use druse_simulate::{Hold, Options};
 use jiff::{SignedDuration, Timestamp};
-use support::{Cluster, events};
+use support::{Cluster, events, pods};
 use tokio::time::timeout;
 
 /// A cluster whose controllers read a clock of its own.
@@ -27,10 +27,6 @@ fn jobs() -> Resource {
 
 fn cron_jobs() -> Resource {
     Resource::new("batch", "v1", "CronJob", "cronjobs", true)
-}
-
-fn pods() -> Resource {
-    Resource::new("", "v1", "Pod", "pods", true)
 }
 
 /// A CronJob of every minute; its pods are held back when `held`.

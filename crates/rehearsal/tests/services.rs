@@ -8,7 +8,7 @@ use std::time::Duration;
 use druse_kustomize::tree::MemoryTree;
 use druse_object::Value;
 use druse_runtime::{DeleteOptions, Resource};
-use support::{Cluster, deployments};
+use support::{Cluster, deployments, pods};
 use tokio::time::timeout;
 
 const WEB: &str = "apiVersion: v1
@@ -37,10 +37,6 @@ fn slices() -> Resource {
 
 fn services() -> Resource {
     Resource::new("", "v1", "Service", "services", true)
-}
-
-fn pods() -> Resource {
-    Resource::new("", "v1", "Pod", "pods", true)
 }
 
 async fn slices_of(cluster: &Cluster, service: &str) -> Vec<Value> {

@@ -163,6 +163,9 @@ pub fn config_maps() -> Resource {
 pub fn secrets() -> Resource {
     Resource::new("", "v1", "Secret", "secrets", true)
 }
+pub fn pods() -> Resource {
+    Resource::new("", "v1", "Pod", "pods", true)
+}
 pub fn deployments() -> Resource {
     Resource::new("apps", "v1", "Deployment", "deployments", true)
 }

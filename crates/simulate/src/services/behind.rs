@@ -138,15 +138,18 @@ pub fn concerned(change: &Change) -> Vec<&Value> {
 ///
 /// Upstream hears of a pod's end by its readiness alone; a pod that ends while it is called ready is heard of here too.
 fn differs(old: &Value, new: &Value) -> bool {
-    let name = |p: &Value, field: &str| p.str_at(["spec", field]).unwrap_or_default().to_owned();
+    let other = |field: &str| {
+        let [old, new] = [old, new].map(|pod| pod.str_at(["spec", field]).unwrap_or_default());
+        old != new
+    };
     going(old)
         || going(new)
         || is_ready(old) != is_ready(new)
         || has_ended(old) != has_ended(new)
         || old["status"]["podIPs"] != new["status"]["podIPs"]
         || old["status"]["podIP"] != new["status"]["podIP"]
-        || name(old, "hostname") != name(new, "hostname")
-        || name(old, "subdomain") != name(new, "subdomain")
+        || other("hostname")
+        || other("subdomain")
 }
 
 #[cfg(test)]

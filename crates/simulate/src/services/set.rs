@@ -10,7 +10,6 @@ use druse_object::Value;
 pub struct Set {
     all: Vec<Option<Value>>,
     places: HashMap<String, usize>,
-    left: usize,
     next: usize,
 }
 
@@ -23,7 +22,6 @@ impl Set {
             None => {
                 self.places.insert(key, self.all.len());
                 self.all.push(Some(endpoint));
-                self.left += 1;
             }
         }
     }
@@ -31,9 +29,7 @@ impl Set {
     /// Takes out the endpoint that is the same as this one.
     pub fn take(&mut self, endpoint: &Value) -> Option<Value> {
         let place = self.places.remove(&identity(endpoint))?;
-        let found = self.all[place].take();
-        self.left -= usize::from(found.is_some());
-        found
+        self.all[place].take()
     }
 
     /// The endpoint that is the same as this one.
@@ -48,7 +44,6 @@ impl Set {
             self.next += 1;
             if let Some(endpoint) = found {
                 self.places.remove(&identity(&endpoint));
-                self.left -= 1;
                 return Some(endpoint);
             }
         }
@@ -57,12 +52,12 @@ impl Set {
 
     /// How many are left.
     pub fn len(&self) -> usize {
-        self.left
+        self.places.len()
     }
 
     /// Whether none is left.
     pub fn is_empty(&self) -> bool {
-        self.left == 0
+        self.places.is_empty()
     }
 }
 
