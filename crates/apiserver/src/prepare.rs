@@ -90,13 +90,12 @@ fn old_fields(resource: &Resource, old: Option<&Value>, new: &mut Value) {
             crate::validate::pod_range(spec);
         }
         "resourceslices.resource.k8s.io" => {
-            let devices = |o: &Value| o["spec"]["devices"].items().to_vec();
             const LISTS: [&str; 4] = ["bools", "ints", "strings", "versions"];
-            let attributes = |d: &Value| d["attributes"].as_map().cloned().unwrap_or_default();
-            let lists = |d: &Value| attributes(d).iter().any(|(_, a)| LISTS.iter().any(|k| a.get(k).is_some()));
+            let listed = |a: &Value| LISTS.iter().any(|k| a.get(k).is_some());
+            let lists = |d: &Value| d["attributes"].as_map().is_some_and(|m| m.values().any(listed));
             let mapped = |d: &Value| d["nodeAllocatableResourceMappings"].as_map().is_some_and(|m| !m.is_empty());
-            let (keep_lists, keep_mapped) =
-                old.map_or((false, false), |o| (devices(o).iter().any(lists), devices(o).iter().any(mapped)));
+            let before = old.map(|o| o["spec"]["devices"].items()).unwrap_or_default();
+            let (keep_lists, keep_mapped) = (before.iter().any(lists), before.iter().any(mapped));
             let list = new.get_mut("spec").and_then(|s| s.get_mut("devices")).and_then(Value::as_array_mut);
             for d in list.into_iter().flatten().filter_map(Value::as_map_mut) {
                 if !keep_mapped {
@@ -337,7 +336,7 @@ fn phase_time(old: &Value, new: &mut Value) {
 /// When what is said of a certificate signing request was said, and since when it is so.
 fn condition_times(old: &Value, new: &mut Value) {
     let unset = |v: Option<&Value>| v.is_none_or(Value::is_null);
-    let was = old["status"]["conditions"].clone();
+    let was = &old["status"]["conditions"];
     let list = new.get_mut("status").and_then(|s| s.get_mut("conditions")).and_then(Value::as_array_mut);
     for c in list.into_iter().flatten() {
         let like =

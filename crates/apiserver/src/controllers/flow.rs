@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use druse_object::yaml::{self, Dialect};
 use druse_object::{Gvk, Map, Value};
+use futures::future::join_all;
 
 use crate::apply;
 use crate::handlers::{Call, Mode, change, insert};
@@ -47,9 +48,11 @@ pub async fn run(shared: Arc<Shared>) {
 
 /// Makes what is missing and puts back what was changed.
 pub async fn maintain(shared: &Arc<Shared>) {
-    // Levels come first, so that what leads to them finds them.
-    for wanted in WANTED.iter() {
-        keep(shared, wanted).await;
+    // Levels come first, so that what leads to them finds them; those of one kind together, so that they share commits.
+    let is_level = |o: &&Value| o.str_at(["kind"]) == Some("PriorityLevelConfiguration");
+    let (levels, schemas): (Vec<&Value>, Vec<&Value>) = WANTED.iter().partition(is_level);
+    for kind in [levels, schemas] {
+        join_all(kind.into_iter().map(|wanted| keep(shared, wanted))).await;
     }
     settle(shared).await;
 }
@@ -129,14 +132,15 @@ pub async fn settle(shared: &Arc<Shared>) {
         Some((name, c))
     });
     let told: Vec<(String, Map)> = told.collect();
-    for (name, condition) in told {
+    let tell = async |(name, condition): (String, Map)| {
         let call = Call::internal(shared, "kube-apiserver", resource, "", &name);
         if let Err(e) = apply_condition(&call, &name, condition, CONSUMER).await
             && e.reason != "NotFound"
         {
             tracing::error!(name, error = %e, "a flow schema does not say whether its level is there");
         }
-    }
+    };
+    join_all(told.into_iter().map(tell)).await;
 }
 
 /// Applies a condition to an object's status, as a part of the server that does so by itself.

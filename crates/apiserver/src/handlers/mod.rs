@@ -80,10 +80,12 @@ async fn handle(shared: Arc<Shared>, request: Request<Bytes>) -> Answer {
     }
     let call = Call::new(shared, info, user, parts.method, parts.headers, body)?;
     // Warnings go with refusals too.
-    let mut answer = answer(&call).await.unwrap_or_else(|s| response::status(&s));
-    if call.resource.group == crate::controllers::flow::GROUP && call.method != http::Method::GET {
+    let answer = answer(&call).await;
+    let may_have_written = answer.is_ok() && call.method != http::Method::GET;
+    if may_have_written && call.resource.group == crate::controllers::flow::GROUP {
         crate::controllers::flow::settle(&call.shared).await;
     }
+    let mut answer = answer.unwrap_or_else(|s| response::status(&s));
     let mut warnings: Vec<_> = call.version()?.deprecation.as_ref().map(ToString::to_string).into_iter().collect();
     warnings.append(&mut call.warnings.lock());
     call::warn(&mut answer, &warnings);

@@ -116,7 +116,7 @@ fn wanted(at: &At, out: &mut Errors) {
     if class.need(out) {
         class.subdomain(out);
     }
-    selectors(&at.child("selectors"), false, out);
+    selectors(&at.child("selectors"), out);
     let (mode, count) = (at.child("allocationMode"), at.child("count"));
     let n = at.int_of("count");
     match mode.text() {
@@ -269,7 +269,7 @@ pub(in crate::validate) fn class(new: &Value, old: Option<&Value>, out: &mut Err
     let spec = root.child("spec");
     // What is just as it was may be as it is.
     let stored = |key: &str| old.is_some_and(|o| o["spec"][key] == new["spec"][key]);
-    selectors(&spec.child("selectors"), stored("selectors"), out);
+    selectors(&spec.child("selectors"), out);
     list(&spec.child("config"), MOST_CONFIGS, out, |c, out| configuration(c, stored("config"), out));
     if let Some(name) = spec.get("extendedResourceName")
         && !limits::extended(name.text())

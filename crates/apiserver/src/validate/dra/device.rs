@@ -1,6 +1,8 @@
 //! Expressions about a device: what they may read of it, and what they may cost
 //! (`k8s.io/dynamic-resource-allocation/cel`).
 
+use std::sync::LazyLock;
+
 use druse_object::value::Str;
 
 use crate::cel::{Program, Scope, Sizes, Type};
@@ -12,7 +14,7 @@ const MOST: u64 = 1_000_000;
 const DEVICE: &str = "kubernetes.DRADevice";
 
 /// The variable `device`.
-fn scope() -> Scope {
+static SCOPE: LazyLock<Scope> = LazyLock::new(|| {
     let by_name = |of: Type| Type::map(Type::Str, Type::map(Type::Str, of));
     let fields = [
         ("driver", Type::Str),
@@ -24,7 +26,7 @@ fn scope() -> Scope {
     scope.variables.push(("device".into(), Type::Struct(DEVICE.into())));
     scope.structs.insert(DEVICE.into(), fields.into_iter().map(|(k, t)| (Str::from(k), t)).collect());
     scope
-}
+});
 
 /// How large the parts of a device can be.
 struct Device;
@@ -57,13 +59,13 @@ impl Sizes for Device {
 }
 
 /// An expression that says whether a device will do.
-pub(super) fn selector(at: &At, _stored: bool, out: &mut Errors) {
+pub(super) fn selector(at: &At, out: &mut Errors) {
     let text = at.text();
     if text.len() > LONGEST {
         // Not worth compiling.
         return at.too_long(LONGEST, out);
     }
-    let checked = match Program::compile(text).and_then(|p| p.check(text, &scope())) {
+    let checked = match Program::compile(text).and_then(|p| p.check(text, &SCOPE)) {
         Err(e) => return at.bad(text, format!("compilation failed: {e}"), out),
         Ok(checked) => checked,
     };

@@ -10,7 +10,6 @@ use druse_object::{Value, json};
 use super::at::{At, Errors};
 use super::names::{is_dns1123_subdomain, label_value_errors};
 use super::volumes::driver_name;
-use crate::field::{FieldError, FieldErrorKind};
 
 pub(super) use claims::{claim, class, status, template};
 pub(super) use slices::slice;
@@ -111,12 +110,12 @@ fn identifier(id: &str, at: &At, out: &mut Errors) {
     }
 }
 
-/// Which devices will do: expressions about one. Those that were there before may be as they were.
-fn selectors(at: &At, stored: bool, out: &mut Errors) {
+/// Which devices will do: expressions about one.
+fn selectors(at: &At, out: &mut Errors) {
     list(at, MOST_SELECTORS, out, |s, out| {
         let cel = s.child("cel");
         if cel.is_given() {
-            device::selector(&cel.child("expression"), stored, out);
+            device::selector(&cel.child("expression"), out);
         } else {
             cel.required("", out);
         }
@@ -227,9 +226,4 @@ fn uid(at: &At, out: &mut Errors) {
         let why = "uid must be in RFC 4122 normalized form, `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx` with lowercase hexadecimal characters";
         at.invalid(why, out);
     }
-}
-
-/// An error that shows a text no field has.
-fn shown(at: &At, text: &str, why: &str) -> FieldError {
-    FieldError::new(FieldErrorKind::Invalid, at.path(), Some(text.into()), why)
 }

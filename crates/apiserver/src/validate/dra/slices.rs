@@ -108,7 +108,7 @@ fn nodes(spec: &At, out: &mut Errors) {
         1 => {}
         _ => {
             let why = format!("{ONE}, but multiple fields are set");
-            out.push(shown(spec, &format!("{{{}}}", given.join(", ")), &why));
+            spec.bad(format!("{{{}}}", given.join(", ")), why, out);
         }
     }
 }
@@ -172,7 +172,7 @@ fn device_nodes(at: &At, each: bool, out: &mut Errors) {
     match given.len() {
         0 => at.required(ONE, out),
         1 => {}
-        _ => out.push(shown(at, &format!("{{{}}}", given.join(", ")), ONE)),
+        _ => at.bad(format!("{{{}}}", given.join(", ")), ONE, out),
     }
 }
 
